@@ -1,0 +1,1 @@
+"""How fast an exported detector is, against what it replaces, measured in one run."""

@@ -1,0 +1,104 @@
+"""The commands asr-export and asr-parity: parse, call one function, print."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from rich.console import Console
+
+from asr_models import ModelsError
+from asr_runtime.command import command
+from asr_runtime.errors import ConfigurationError
+
+__all__ = ["export_command", "parity_command"]
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@command("asr-export", refusals=(ModelsError,))
+@click.argument("checkpoint", type=_FILE, metavar="X.pth")
+@click.option("-o", "--output", type=_FILE, required=True, help="The ONNX file to write.")
+@click.option("--fft", type=click.Choice(["matmul", "dft"]), default="matmul", help="How transforms are written.")
+@click.option("--images", type=_FOLDER, help="Images of the parity check.  [default: those in the package]")
+@click.option(
+    "--metrics",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Results for the card, JSON of asr-evaluate or asr-train; NAME says what was tested. Repeatable.",
+)
+@click.option("--model", help="Network of a published Lightning checkpoint: fft-resnet34.")
+@click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
+def export_command(
+    checkpoint: Path,
+    output: Path,
+    fft: Literal["matmul", "dft"],
+    images: Path | None,
+    metrics: tuple[str, ...],
+    model: str | None,
+    spectrum: str | None,
+) -> None:
+    """Export a checkpoint to one ONNX file that takes raw frames and returns a calibrated probability.
+
+    Ends with a parity check against PyTorch; a file that fails it is not written (exit code 1).
+    """
+    from asr_export.onnx_file import export
+    from asr_models import load_checkpoint
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    loaded = load_checkpoint(checkpoint, model, {"spectrum": spectrum} if spectrum else None)
+    results = dict(_named_results(given) for given in metrics)
+    console = Console(stderr=True)
+    with console.status("exporting") if console.is_terminal else contextlib.nullcontext():
+        card = export(loaded, output, fft=fft, images=images, metrics=results)
+    click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {card.name}, parity {_figures(card.parity)}")
+
+
+@command("asr-parity", refusals=(ModelsError,))
+@click.argument("checkpoint", type=_FILE, metavar="X.pth")
+@click.argument("exported", type=_FILE, metavar="X.onnx")
+@click.option("--images", type=_FOLDER, help="Images to compare on.  [default: those in the package]")
+@click.option("--report", type=_FILE, help="Write the figures as JSON.")
+@click.option("--model", help="Network of a published Lightning checkpoint: fft-resnet34.")
+@click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
+def parity_command(
+    checkpoint: Path,
+    exported: Path,
+    images: Path | None,
+    report: Path | None,
+    model: str | None,
+    spectrum: str | None,
+) -> None:
+    """Compare an exported file with its checkpoint; exit code 1 beyond the tolerance."""
+    from asr_export.parity import compare, packaged_images, parity_batches, tolerance
+    from asr_models import load_checkpoint
+    from asr_runtime import Detector
+
+    loaded = load_checkpoint(checkpoint, model, {"spectrum": spectrum} if spectrum else None)
+    batches = list(parity_batches(images or packaged_images()))
+    parity = compare(loaded.deployed(), Detector(exported, device="cpu"), batches, tolerance(loaded.name))
+    if report is not None:
+        report.write_text(json.dumps(parity.to_dict(), indent=2) + "\n")
+    click.echo(f"{'passed' if parity.passed else 'FAILED'}: {parity}")
+    if not parity.passed:
+        raise SystemExit(1)
+
+
+def _figures(parity: Any) -> str:
+    return f"{parity['logits_relative']:.1e} of the logits' scale on {parity['frames']} frames"
+
+
+def _named_results(given: str) -> tuple[str, Any]:
+    """Read one NAME=FILE of `--metrics`."""
+    name, _, path = given.partition("=")
+    if not name or not path:
+        raise ConfigurationError(f"--metrics {given}: expected NAME=FILE")
+    try:
+        return name, json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--metrics {given}: not a JSON file of results ({error})") from None

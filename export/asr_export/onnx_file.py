@@ -1,0 +1,131 @@
+"""One self-contained ONNX file out of a checkpoint: graph, weights, card."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+import torch
+
+from asr_export.lowering import lower
+from asr_export.parity import Parity, compare, packaged_images, parity_batches, tolerance
+from asr_models import Checkpoint, Deployed
+from asr_runtime import Detector
+from asr_runtime.contract import CARD_KEY, Calibration, Decision, ModelCard, OperatingPoint, Preprocess
+from asr_runtime.errors import GateError, OutputError
+
+__all__ = ["export"]
+
+_OPSET = 20
+
+
+def export(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    fft: Literal["matmul", "dft"] = "matmul",
+    images: Path | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> ModelCard:
+    """Write a checkpoint as one ONNX file: `frames` uint8 (N, H, W, 3) -> `probability` (N,), `logits` (N, 2).
+
+    Args:
+        checkpoint: network, preprocessing, calibration.
+        path: the file; it appears only if it computes what PyTorch computes.
+        fft: `matmul` writes Fourier transforms as matrix products; `dft` keeps the native operator, to compare with.
+        images: folder of images for the parity check; None takes those inside this package.
+        metrics: results for the card, each under a key that names its test set and protocol.
+
+    Returns:
+        The card that is in the file, parity figures included.
+
+    Raises:
+        GateError: the file does not compute what PyTorch computes; no file is left.
+        OutputError: the file cannot be written.
+    """
+    deployed = checkpoint.deployed()
+    model = _to_onnx(lower(deployed) if fft == "matmul" else deployed)
+    card = _card(checkpoint, fft, metrics or {})
+    parity = _check(deployed, _with_card(model, card), checkpoint.name, images or packaged_images())
+    if not parity.passed:
+        raise GateError(f"{path}: not written: the exported graph is not what PyTorch computes: {parity}")
+    card = replace(card, parity=parity.to_dict())
+    _write(path, _with_card(model, card))
+    return card
+
+
+def _to_onnx(deployed: Deployed) -> onnx.ModelProto:
+    # Two frames of unequal sides: a batch of one, or equal sides, would be taken for constants.
+    example = torch.zeros(2, 96, 128, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's notes on its own deprecations
+        program = torch.onnx.export(
+            deployed,
+            (example,),
+            dynamo=True,
+            input_names=["frames"],
+            output_names=["probability", "logits"],
+            dynamic_shapes=({0: "N", 1: "H", 2: "W"},),
+            opset_version=_OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    del model.graph.value_info[:]  # shapes of inner tensors, under names that only the exporter knows
+    for node in model.graph.node:
+        del node.metadata_props[:]  # stack traces of this machine
+        node.doc_string = ""
+    del model.metadata_props[:]
+    model.graph.name = "asrnet-edge"
+    model.doc_string = "frames (uint8 BGR, N x H x W x 3) -> probability of being AI-generated, logits [real, ai]"
+    model.producer_name, model.producer_version = "asrnet-edge", metadata.version("asrnet-edge")
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _with_card(model: onnx.ModelProto, card: ModelCard) -> bytes:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    onnx.helper.set_model_props(copy, {CARD_KEY: card.to_json()})
+    data: bytes = copy.SerializeToString()
+    return data
+
+
+def _card(checkpoint: Checkpoint, fft: Literal["matmul", "dft"], metrics: Mapping[str, Any]) -> ModelCard:
+    packages = ("asrnet-edge", "torch", "torchvision", "onnx", "onnxscript")
+    return ModelCard(
+        name=checkpoint.name,
+        options=json.loads(json.dumps(dict(checkpoint.options))),
+        preprocess=Preprocess(**checkpoint.preprocess),
+        calibration=Calibration(**checkpoint.calibration),
+        decision=Decision(**checkpoint.decision),
+        operating_points=tuple(OperatingPoint(**point) for point in checkpoint.operating_points),
+        training=checkpoint.training,
+        metrics=metrics,
+        checkpoint_sha256=checkpoint.sha256,
+        tool_versions={name: metadata.version(name) for name in packages},
+        fft=fft,
+        precision="fp32",
+    )
+
+
+def _check(deployed: Deployed, data: bytes, name: str, images: Path) -> Parity:
+    detector = Detector(data, device="cpu")
+    return compare(deployed, detector, list(parity_batches(images)), tolerance(name))
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None

@@ -1,0 +1,74 @@
+"""Screen images and videos with an exported detector: decode, detect, decide, report. Needs no PyTorch.
+
+    from asr_runtime import Detector, read_image
+
+    detector = Detector()  # the model inside the package; or the path of an .onnx file
+    scores = detector(read_image("photo.jpg"))
+    print(scores.probability[0], scores.verdicts[0])
+
+Names are loaded on first use, so importing `asr_runtime.contract` alone loads neither OpenCV nor onnxruntime.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+# OpenCV reads these once, when cv2 is imported, so they stand before every module that does. A PNG of 2.6 MB
+# can ask for 5 GB: 2^28 pixels (800 MB decoded) still hold the largest sensors sold. What is set
+# already is kept.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+
+if TYPE_CHECKING:
+    from asr_runtime.contract import ModelCard
+    from asr_runtime.decode import decode_image, read_image
+    from asr_runtime.detector import Detector, Scores
+    from asr_runtime.doctor import examine
+    from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord
+    from asr_runtime.screening import screen
+    from asr_runtime.video import VideoFile, VideoFrame
+
+__all__ = [
+    "Detector",
+    "ErrorRecord",
+    "FrameRecord",
+    "ImageRecord",
+    "ModelCard",
+    "Record",
+    "Scores",
+    "SummaryRecord",
+    "VideoFile",
+    "VideoFrame",
+    "decode_image",
+    "examine",
+    "read_image",
+    "screen",
+]
+
+_HOME = {
+    "Detector": "detector",
+    "ErrorRecord": "records",
+    "FrameRecord": "records",
+    "ImageRecord": "records",
+    "ModelCard": "contract",
+    "Record": "records",
+    "Scores": "detector",
+    "SummaryRecord": "records",
+    "VideoFile": "video",
+    "VideoFrame": "video",
+    "decode_image": "decode",
+    "examine": "doctor",
+    "read_image": "decode",
+    "screen": "screening",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"asr_runtime.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

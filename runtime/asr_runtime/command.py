@@ -1,0 +1,64 @@
+"""What every command of the project shares: flag spelling, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from asr_runtime.errors import AsrError, OutputError
+
+__all__ = ["EXIT_INPUT_FAILED", "command"]
+
+EXIT_INPUT_FAILED = 1
+
+
+class _Command(click.Command):
+    """A click command that turns the project's errors into one line on stderr and their exit code."""
+
+    refusals: tuple[type[Exception], ...] = ()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            # The reader of our output has gone (`asr-screen ... | head`): nothing more can be said on stdout.
+            sys.stdout = None
+            _end(f"{self.name}: the reader of the output closed it", OutputError.exit_code)
+        except AsrError as error:
+            _end(f"{self.name}: {error}", error.exit_code)
+        except self.refusals as error:
+            _end(f"{self.name}: {error}", 2)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    click.echo(" ".join(message.split()), err=True)
+    raise SystemExit(code)
+
+
+def command(name: str, *, refusals: tuple[type[Exception], ...] = ()) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a click command named `name`.
+
+    Flags and choices take `-` and `_` alike (`--batch-size`, `--batch_size`). An `AsrError`, or one of `refusals`
+    (the errors of packages below the runtime, exit code 2), ends the command with one line and no traceback.
+    """
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        made = click.command(
+            name,
+            cls=_Command,
+            context_settings={
+                "token_normalize_func": lambda token: token.replace("_", "-"),
+                "help_option_names": ["-h", "--help"],
+                "max_content_width": 110,
+                "show_default": True,
+            },
+        )(click.version_option(package_name="asrnet-edge")(function))
+        made.refusals = refusals
+        return made
+
+    return decorate

@@ -1,0 +1,231 @@
+"""The facts that travel with a model: written by training and export, read by the runtime.
+
+Frozen dataclasses and their JSON; nothing heavier than the standard library. The JSON of a `ModelCard` is
+stored in the ONNX file under `metadata_props["asr.card"]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from asr_runtime.errors import ModelError
+
+__all__ = [
+    "CARD_KEY",
+    "CARD_SCHEMA",
+    "CLASSES",
+    "Calibration",
+    "Decision",
+    "ModelCard",
+    "OperatingPoint",
+    "Preprocess",
+    "Verdict",
+]
+
+CARD_KEY = "asr.card"
+CARD_SCHEMA = 1
+CLASSES = ("real", "ai")
+"""Order of the two logits; the label of an image is its index here (0 = real, 1 = AI-generated)."""
+
+Verdict = Literal["real", "ai", "unsure"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a uint8 BGR frame of any size becomes the network's input.
+
+    Attributes:
+        mode: `crop` cuts the centre `size` x `size` at native resolution; a side that is shorter is continued by
+            mirroring. `resize-crop` first resizes the shorter side to `resize` (antialiased bilinear). `squash`
+            resizes both sides to `size`, whatever the aspect.
+        size: side of the network's input, in pixels.
+        resize: length of the shorter side before the crop; used by `resize-crop` only, otherwise None.
+        mean: subtracted from RGB in [0, 1].
+        std: divides after the subtraction.
+    """
+
+    mode: Literal["crop", "resize-crop", "squash"]
+    size: int
+    resize: int | None = None
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("crop", "resize-crop", "squash"):
+            raise ValueError(f"preprocess mode {self.mode!r}: expected crop, resize-crop or squash")
+        if self.size < 1:
+            raise ValueError(f"preprocess size {self.size}: expected a positive number of pixels")
+        if (self.mode == "resize-crop") != (self.resize is not None):
+            raise ValueError("preprocess: `resize` belongs to mode resize-crop, and that mode needs it")
+        if self.resize is not None and self.resize < self.size:
+            raise ValueError(f"preprocess: resize {self.resize} is smaller than the crop {self.size}")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """probability = sigmoid((logit_ai - logit_real) / temperature + shift), with the data it was fitted on."""
+
+    temperature: float = 1.0
+    shift: float = 0.0
+    fitted_on: str = "not fitted"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0 and math.isfinite(self.shift)):
+            raise ValueError(f"calibration {self.temperature}, {self.shift}: expected temperature > 0, both finite")
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A probability threshold and the false-positive rate it promised on the calibration split."""
+
+    false_positive_rate: float
+    threshold: float
+    true_positive_rate: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The unsure band: below `real_below` the verdict is real, from `ai_from` on it is ai, between them unsure."""
+
+    real_below: float = 0.5
+    ai_from: float = 0.5
+    rule: str = "0.5, not calibrated"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.real_below <= self.ai_from <= 1.0:
+            raise ValueError(f"decision: expected 0 <= real_below <= ai_from <= 1, got {self}")
+
+    def verdict(self, probability: float) -> Verdict:
+        """Name the verdict of one calibrated probability."""
+        if probability >= self.ai_from:
+            return "ai"
+        return "real" if probability < self.real_below else "unsure"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """All a device, or a reviewer, needs to know of an exported file.
+
+    Attributes:
+        name: registry name of the network, `asrnet` for one.
+        options: constructor options of the network.
+        preprocess: from frame to network input; part of the graph, repeated here to be read.
+        calibration: from logits to probability; part of the graph as well.
+        decision: from probability to verdict; applied by the runtime.
+        operating_points: thresholds per promised false-positive rate, lowest rate first.
+        training: summary of the data and the recipe.
+        metrics: results, each under a key that names its test set and protocol.
+        checkpoint_sha256: of the checkpoint file the graph was made from.
+        tool_versions: of the packages that made the file.
+        fft: how Fourier transforms are written in the graph.
+        precision: of the weights.
+        parity: largest differences to PyTorch, measured when the file was written.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    preprocess: Preprocess
+    calibration: Calibration
+    decision: Decision
+    operating_points: tuple[OperatingPoint, ...]
+    training: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    checkpoint_sha256: str
+    tool_versions: Mapping[str, str]
+    fft: Literal["matmul", "dft"]
+    precision: Literal["fp32", "fp16", "int8"]
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, str] = CLASSES
+    schema: int = CARD_SCHEMA
+
+    def __post_init__(self) -> None:
+        if tuple(self.classes) != CLASSES:
+            raise ValueError(f"classes {list(self.classes)}: expected {list(CLASSES)}")
+
+    def to_json(self) -> str:
+        """Return the card as one line of strict JSON (no NaN)."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read and validate a card.
+
+        Raises:
+            ModelError: not JSON, unknown schema, or a field that is missing, unknown, of another type or range.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ModelError(f"model card: not valid JSON ({error})") from None
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != CARD_SCHEMA:
+            raise ModelError(
+                f"model card: schema {schema!r}, this version reads {CARD_SCHEMA}; "
+                "export the checkpoint again with this version's asr-export"
+            )
+        try:
+            return from_dict(cls, data)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ModelError(f"model card: {error}") from None
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
+    """Build one of this module's dataclasses from plain JSON data, checking names and types.
+
+    Raises:
+        ValueError: a field is missing, unknown or of another type; the message names it.
+    """
+    return typing.cast(T, _read(cls, data, cls.__name__))
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """Check `value` against a type annotation of this module and convert lists to tuples, dicts to dataclasses."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(kind, value, where)
+    if kind is Any:
+        return value
+    if origin is Literal:
+        if value not in args:
+            raise ValueError(f"{where}: {value!r}, expected one of {', '.join(map(repr, args))}")
+        return value
+    if origin is types.UnionType:
+        return None if value is None else _read(args[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{where}: {type(value).__name__}, expected a list")
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(kinds) != len(value):
+            raise ValueError(f"{where}: {len(value)} values, expected {len(kinds)}")
+        return tuple(_read(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where}: {type(value).__name__}, expected an object")
+        return {k: _read(args[1], v, f"{where}.{k}") for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{where}: {value!r}, expected {kind.__name__}")
+    return value
+
+
+def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: {type(value).__name__}, expected an object")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    if unknown := sorted(set(value) - set(fields)):
+        raise ValueError(f"{where}: unknown field {unknown[0]!r}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in value:
+            raise ValueError(f"{where}: field {name!r} is missing")
+    return kind(**{name: _read(hints[name], v, f"{where}.{name}") for name, v in value.items()})

@@ -1,0 +1,190 @@
+"""What works on this machine: by doing it, not by asking whether it should."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from asr_runtime.decode import decode_image
+from asr_runtime.detector import Detector
+from asr_runtime.engine import PROVIDERS, both_installed, import_onnxruntime
+from asr_runtime.errors import AsrError
+from asr_runtime.video import VideoFile
+
+__all__ = ["Check", "Examination", "examine"]
+
+CLIPS = {
+    "H.264": "h264.mp4",
+    "HEVC": "hevc.mp4",
+    "VP9": "vp9.webm",
+    "AV1": "av1.webm",
+    "MPEG-4": "mpeg4.mp4",
+    "MJPEG": "mjpeg.avi",
+}
+"""Codec -> clip in the package: five frames of a test pattern, 64 x 64."""
+
+_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "TIFF": ".tiff", "AVIF": ".avif"}
+_NEEDED = frozenset({"packages onnxruntime", "device cpu", "image JPEG", "image PNG", "video H.264"})
+_TIMED_RUNS = 10
+_CLIP_FRAMES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was tried.
+
+    Attributes:
+        group: `packages`, `device`, `image` or `video`.
+        name: within the group.
+        ok: it worked.
+        needed: asr-screen cannot do its work without it.
+        detail: what was found, or why it failed; one line.
+    """
+
+    group: str
+    name: str
+    ok: bool
+    needed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """All that was found.
+
+    Attributes:
+        versions: of Python, the system and the packages; `not installed` where one is missing.
+        model: name, sha256, network, provider and median ms per image of the model; empty when none loads.
+        checks: every single try.
+    """
+
+    versions: dict[str, str]
+    model: dict[str, Any]
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that asr-screen needs works."""
+        return all(check.ok for check in self.checks if check.needed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "ok": self.ok,
+            "versions": self.versions,
+            "model": self.model,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+def examine(model: str | os.PathLike[str] | None = None) -> Examination:
+    """Try everything that screening rests on.
+
+    Args:
+        model: an exported file or built-in name; None: the default model.
+
+    Returns:
+        The findings; what does not work is a finding, never an exception.
+    """
+    devices, found = _devices(model)
+    checks = (_packages(), *devices, *_images(), *_videos())
+    return Examination(_versions(), found, checks)
+
+
+def _check(group: str, name: str, problem: str | None, detail: str) -> Check:
+    needed = f"{group} {name}" in _NEEDED
+    return Check(group, name, problem is None, needed, " ".join((problem or detail).split()))
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "system": platform.platform()}
+    for name in ("asrnet-edge", "numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "click", "rich"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    versions["cv2"] = str(cv2.__version__)
+    return versions
+
+
+def _packages() -> Check:
+    try:
+        ort = import_onnxruntime()
+    except AsrError as error:
+        return _check("packages", "onnxruntime", str(error), "")
+    return _check("packages", "onnxruntime", None, f"{ort.__version__}, both installed: {both_installed()}")
+
+
+def _devices(model: str | os.PathLike[str] | None) -> tuple[list[Check], dict[str, Any]]:
+    """Start a session on every device and run it; the model's facts come from the CPU."""
+    checks: list[Check] = []
+    found: dict[str, Any] = {}
+    for device, providers in PROVIDERS.items():
+        try:
+            detector = Detector(model, device=device)
+            milliseconds = _median_ms(detector)
+        except AsrError as error:
+            checks.append(_check("device", device, str(error), ""))
+            continue
+        checks.append(_check("device", device, None, f"{providers[0]} runs, {milliseconds:.1f} ms per image"))
+        if not found:
+            found = {
+                "name": detector.name,
+                "sha256": detector.sha256,
+                "network": detector.card.name,
+                "provider": detector.provider,
+                "ms_per_image": round(milliseconds, 3),
+            }
+    return checks, found
+
+
+def _median_ms(detector: Detector) -> float:
+    side = detector.card.preprocess.resize or detector.card.preprocess.size
+    frame = np.full((1, side, side, 3), 127, np.uint8)
+    samples = []
+    for _ in range(_TIMED_RUNS):
+        started = time.perf_counter()
+        detector(frame)
+        samples.append((time.perf_counter() - started) * 1000)
+    return statistics.median(samples)
+
+
+def _images() -> Iterator[Check]:
+    """Encode a smooth picture, decode it, and compare: a decoder that is there but wrong fails as well."""
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    picture = np.stack([np.tile(ramp, (48, 1)), np.tile(ramp[::-1], (48, 1)), np.full((48, 64), 90)], axis=2)
+    picture = picture.astype(np.uint8)
+    for name, suffix in _SUFFIXES.items():
+        try:
+            written, data = cv2.imencode(suffix, picture)
+            if not written:
+                raise ValueError("this OpenCV cannot encode it")
+            decoded = decode_image(data.tobytes(), f"a {name} image")
+            error = float(np.abs(decoded.astype(float) - picture).mean())
+            problem = None if error < 8 else f"decoded pixels are {error:.0f} levels off"
+        except (AsrError, ValueError, cv2.error) as failure:
+            problem = str(failure)
+        yield _check("image", name, problem, "decoded as encoded")
+
+
+def _videos() -> Iterator[Check]:
+    for codec, name in CLIPS.items():
+        try:
+            frames = list(VideoFile(Path(__file__).parent / "clips" / name))
+            good = len(frames) == _CLIP_FRAMES and all(
+                f.image.shape == (64, 64, 3) and f.image.std() > 20 for f in frames
+            )
+            problem = None if good else f"{len(frames)} of {_CLIP_FRAMES} frames, or without the test pattern"
+        except AsrError as error:
+            problem = str(error)
+        yield _check("video", codec, problem, f"{_CLIP_FRAMES} frames decoded")

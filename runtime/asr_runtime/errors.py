@@ -1,0 +1,92 @@
+"""Every error a user can meet, one tree.
+
+AsrError                      exit code
+├── ConfigurationError        2   an option or a combination of options that cannot work
+├── DependencyError           2   a package (an extra) is missing, or two exclude each other
+├── ModelError                2   the model file is refused: no card, unknown schema, contradicts its graph
+├── DeviceError               2   the device that was asked for does not start
+├── DatasetError              2   a data folder is not what its layout says
+├── InputError                1   one input could not be scored; the others go on
+│   ├── DecodeError           1   the bytes are not a whole image
+│   └── SourceError           1   the path cannot be read, or the video has no frame
+├── InferenceError            1   the model ran and gave no usable number
+├── GateError                 1   parity, or another promised quality, was not reached
+└── OutputError               3   results could not be written
+
+A message names the thing, says what was expected and what to do. The commands print it as one line.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AsrError",
+    "ConfigurationError",
+    "DatasetError",
+    "DecodeError",
+    "DependencyError",
+    "DeviceError",
+    "GateError",
+    "InferenceError",
+    "InputError",
+    "ModelError",
+    "OutputError",
+    "SourceError",
+]
+
+
+class AsrError(Exception):
+    """Root of the tree; `exit_code` is what a command ends with when the error reaches it."""
+
+    exit_code = 2
+
+
+class ConfigurationError(AsrError):
+    """An option, or a combination of options, that cannot work."""
+
+
+class DependencyError(AsrError):
+    """A package is missing, or two that exclude each other are installed."""
+
+
+class ModelError(AsrError):
+    """A model file that is refused before any input is read."""
+
+
+class DeviceError(AsrError):
+    """A device was asked for by name and no session starts on it."""
+
+
+class DatasetError(AsrError):
+    """A data folder does not hold what its layout says."""
+
+
+class InputError(AsrError):
+    """One input could not be scored; the others are not affected."""
+
+    exit_code = 1
+
+
+class DecodeError(InputError):
+    """The bytes are not a complete image of a known format."""
+
+
+class SourceError(InputError):
+    """A path that cannot be read, or a video without a frame."""
+
+
+class InferenceError(AsrError):
+    """The model ran and its output is not usable (NaN, or the engine failed)."""
+
+    exit_code = 1
+
+
+class GateError(AsrError):
+    """A promised quality (parity, for one) was not reached."""
+
+    exit_code = 1
+
+
+class OutputError(AsrError):
+    """Results could not be written."""
+
+    exit_code = 3

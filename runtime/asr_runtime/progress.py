@@ -1,0 +1,75 @@
+"""What a person at the terminal sees while a screening runs; always on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from asr_runtime.records import ErrorRecord, Record, SummaryRecord
+
+__all__ = ["ProgressLine"]
+
+_INTERVAL = 0.1  # seconds between redraws
+
+
+class ProgressLine:
+    """One line with the running account; nothing at all when standard error is no terminal."""
+
+    def __init__(self) -> None:
+        self._scored = self._failed = 0
+        self._drawn = 0.0
+        self._progress = None
+        if sys.stderr.isatty():
+            # Imported here: rich costs a third of the time to the first score.
+            from rich.console import Console
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            self._progress = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                auto_refresh=False,
+                transient=True,
+                # rich would send what is printed on standard output to this console, away from its reader.
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._task = self._progress.add_task("screening")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None and self._progress.live.is_started:
+            self._progress.stop()
+
+    def count(self, record: Record) -> None:
+        """Take one record into the account and redraw now and then."""
+        if self._progress is None or isinstance(record, SummaryRecord):
+            return
+        if isinstance(record, ErrorRecord):
+            self._failed += 1
+        else:
+            self._scored += 1
+        now = time.monotonic()
+        if now - self._drawn >= _INTERVAL:
+            self._drawn = now
+            name = record.source if len(record.source) <= 40 else "…" + record.source[-39:]
+            name = "".join(c if c.isprintable() else "?" for c in name)
+            self._progress.start()  # again, after `cleared`
+            text = f"{self._scored} scored, {self._failed} failed · {name}"
+            self._progress.update(self._task, description=text, refresh=True)
+
+    @contextlib.contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Take the line off the screen before a row on the same terminal; `count` draws it again."""
+        if self._progress is not None and self._progress.live.is_started:
+            self._progress.stop()
+        yield

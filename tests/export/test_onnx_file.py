@@ -1,0 +1,150 @@
+"""The exported file: its surface, its card, and that it computes what PyTorch computes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+
+from asr_export import compare, export
+from asr_export.cli import export_command, parity_command
+from asr_export.parity import parity_batches
+from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
+from asr_runtime import Detector
+from asr_runtime.contract import CARD_KEY, ModelCard
+from asr_runtime.errors import GateError
+
+
+def test_the_surface_is_the_contract(exported: Path) -> None:
+    session = onnxruntime.InferenceSession(exported.read_bytes())
+    (frames,) = session.get_inputs()
+    assert (frames.name, frames.type, frames.shape) == ("frames", "tensor(uint8)", ["N", "H", "W", 3])
+    outputs = [(o.name, o.type, o.shape) for o in session.get_outputs()]
+    assert outputs == [("probability", "tensor(float)", ["N"]), ("logits", "tensor(float)", ["N", 2])]
+
+
+def test_the_file_is_whole_small_and_tells_nothing_of_this_machine(exported: Path) -> None:
+    data = exported.read_bytes()
+    model = onnx.load_from_string(data)
+    onnx.checker.check_model(model, full_check=True)
+    assert not [i for i in model.graph.initializer if i.external_data]
+    assert [p.name for p in exported.parent.iterdir() if p.name.startswith("asrnet.onnx")] == ["asrnet.onnx"]
+    assert b"site-packages" not in data
+    assert str(Path(__file__).parents[2]).encode() not in data
+
+
+def test_no_fourier_operator_is_left_and_dft_keeps_it(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+    assert "DFT" not in {n.op_type for n in onnx.load(exported).graph.node}
+    card = export(load_checkpoint(checkpoint), tmp_path / "dft.onnx", fft="dft")
+    assert card.fft == "dft"
+    assert "DFT" in {n.op_type for n in onnx.load(tmp_path / "dft.onnx").graph.node}
+
+
+def test_the_card_travels_with_its_parity(exported: Path, checkpoint: Path) -> None:
+    properties = {p.key: p.value for p in onnx.load(exported).metadata_props}
+    card = ModelCard.from_json(properties[CARD_KEY])
+    assert card == Detector(exported).card
+    assert (card.name, card.options, card.preprocess.size) == ("asrnet", {"dim": 8}, 192)
+    assert card.checkpoint_sha256 == load_checkpoint(checkpoint).sha256
+    assert card.metrics == {"a test set": {"auroc": 0.5}}
+    assert card.parity["passed"] is True
+    assert card.parity["logits_relative"] <= 1e-5
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 300), (1, 191, 193), (5, 192, 192), (1, 720, 1280)])
+def test_any_batch_and_size_gives_pytorchs_numbers(
+    exported: Path, checkpoint: Path, shape: tuple[int, int, int]
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    scores = Detector(exported)(frames)
+    with torch.inference_mode():
+        probability, logits = load_checkpoint(checkpoint).deployed()(torch.from_numpy(frames))
+    np.testing.assert_allclose(scores.logits, logits.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(scores.probability, probability.numpy(), atol=1e-5)
+
+
+def test_openvino_computes_the_same(exported: Path, examples: Path) -> None:
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(exported), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    detector = Detector(exported)
+    for path in sorted((examples / "real").iterdir()):
+        frames = cv2.imread(str(path))[None]
+        found = compiled(frames)
+        np.testing.assert_allclose(found["logits"], detector(frames).logits, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found["probability"], detector(frames).probability, atol=1e-5)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("fft-resnet34", {"spectrum": "global"}),
+        ("fft-resnet34", {"spectrum": "patch"}),
+        ("fft-convnext_tiny", {}),
+        ("fft-swin_t", {}),
+    ],
+)
+def test_large_networks_export_within_their_tolerance(tmp_path: Path, name: str, options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    network = create_model(name, **options).eval()
+    card = export(Checkpoint(name, options, default_preprocess(name), network), tmp_path / "x.onnx")
+    assert card.parity["logits_relative"] <= 5e-5
+    assert card.parity["verdict_flips"] == 0
+
+
+def test_parity_fails_for_another_checkpoint_and_finds_no_fault_in_its_own(
+    exported: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    runner = CliRunner()
+    same = runner.invoke(parity_command, [str(checkpoint), str(exported), "--report", str(tmp_path / "p.json")])
+    assert same.exit_code == 0, same.output
+    assert json.loads((tmp_path / "p.json").read_text())["passed"] is True
+    torch.manual_seed(5)
+    loaded = load_checkpoint(checkpoint)
+    other = Checkpoint("asrnet", loaded.options, loaded.preprocess, create_model("asrnet", dim=8).eval())
+    save_checkpoint(tmp_path / "other.pth", other)
+    failed = runner.invoke(parity_command, [str(tmp_path / "other.pth"), str(exported)])
+    assert failed.exit_code == 1
+    assert failed.output.startswith("FAILED")
+
+
+def test_an_export_that_fails_parity_leaves_no_file(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_checkpoint(checkpoint)
+    # A tolerance that float32 cannot reach stands for a graph that is wrong.
+    monkeypatch.setattr("asr_export.onnx_file.tolerance", lambda _: 0.0)
+    with pytest.raises(GateError, match="not written"):
+        export(loaded, tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parity_sees_a_single_wrong_weight(exported: Path, checkpoint: Path, examples: Path) -> None:
+    loaded = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        loaded.network.get_parameter("stage3.3.weight")[0, 0, 0, 0] += 0.05
+    batches = list(parity_batches(examples))[:6]
+    assert not compare(loaded.deployed(), Detector(exported), batches, 1e-5).passed
+
+
+def test_the_command_reports_and_refuses(checkpoint: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    done = runner.invoke(export_command, [str(checkpoint), "-o", str(tmp_path / "x.onnx")])
+    assert done.exit_code == 0, done.output
+    assert "parity" in done.output
+    bad = tmp_path / "bad.pth"
+    bad.write_bytes(b"garbage")
+    refused = runner.invoke(export_command, [str(bad), "-o", str(tmp_path / "y.onnx")])
+    assert refused.exit_code == 2
+    assert refused.output.count("\n") == 1
+    assert "bad.pth" in refused.output
+    assert not (tmp_path / "y.onnx").exists()

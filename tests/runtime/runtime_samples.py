@@ -1,0 +1,156 @@
+"""Tiny deployed models, real images and real clips; nothing here needs the exporter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+import asr_runtime
+from asr_runtime.contract import CARD_KEY, Calibration, Decision, ModelCard, Preprocess
+
+CARD = ModelCard(
+    name="brightness",
+    options={},
+    preprocess=Preprocess("crop", 64),
+    calibration=Calibration(temperature=2.0, shift=0.25, fitted_on="nothing"),
+    decision=Decision(real_below=0.4, ai_from=0.6, rule="fixed"),
+    operating_points=(),
+    training={},
+    metrics={},
+    checkpoint_sha256="0" * 64,
+    tool_versions={},
+    fft="matmul",
+    precision="fp32",
+)
+
+
+def build_model(
+    card: ModelCard | str | None = CARD,
+    *,
+    input_name: str = "frames",
+    input_type: int = TensorProto.UINT8,
+    input_shape: tuple[Any, ...] = ("N", "H", "W", 3),
+    output_name: str = "probability",
+    calibration: Calibration = CARD.calibration,
+    logarithm: bool = False,
+    work: int = 0,
+) -> bytes:
+    """A deployed graph: logits = [0, 8 (mean brightness - 0.5)]. Black is real, white is AI.
+
+    `logarithm` makes black frames -inf; `work` adds that many products of 512 x 512 matrices per frame.
+    """
+
+    def constant(name: str, value: Any) -> onnx.TensorProto:
+        return onnx.numpy_helper.from_array(np.asarray(value), name)
+
+    f32 = np.float32
+    initializers = [
+        constant("axes", np.array([1, 2, 3], np.int64)),
+        constant("column", np.array([1], np.int64)),
+        constant("scale", f32(8 / 255)),
+        constant("half", f32(4)),
+        constant("zero", f32(0)),
+        constant("temperature", f32(calibration.temperature)),
+        constant("shift", f32(calibration.shift)),
+    ]
+    nodes = [
+        helper.make_node("Cast", [input_name], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Log" if logarithm else "Identity", ["mean"], ["level"]),
+        helper.make_node("Mul", ["level", "scale"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "half"], ["centred"]),
+    ]
+    last = "centred"
+    if work:
+        initializers.append(constant("matrix", np.full((512, 512), 1e-3, f32)))
+        nodes.append(helper.make_node("Mul", ["matrix", "mean"], ["product0"]))
+        for i in range(work):
+            nodes.append(helper.make_node("MatMul", [f"product{i}", "matrix"], [f"product{i + 1}"]))
+        nodes.append(helper.make_node("ReduceMean", [f"product{work}"], ["worked"], keepdims=0))
+        nodes.append(helper.make_node("Mul", ["worked", "zero"], ["nothing"]))
+        nodes.append(helper.make_node("Add", ["centred", "nothing"], ["ai"]))
+        last = "ai"
+    nodes += [
+        helper.make_node("Mul", [last, "zero"], ["real"]),
+        helper.make_node("Unsqueeze", ["real", "column"], ["real_column"]),
+        helper.make_node("Unsqueeze", [last, "column"], ["ai_column"]),
+        helper.make_node("Concat", ["real_column", "ai_column"], ["logits"], axis=1),
+        helper.make_node("Sub", [last, "real"], ["margin"]),
+        helper.make_node("Div", ["margin", "temperature"], ["tempered"]),
+        helper.make_node("Add", ["tempered", "shift"], ["shifted"]),
+        helper.make_node("Sigmoid", ["shifted"], [output_name]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        [helper.make_tensor_value_info(input_name, input_type, input_shape)],
+        [
+            helper.make_tensor_value_info(output_name, TensorProto.FLOAT, [input_shape[0]]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, [input_shape[0], 2]),
+        ],
+        initializers,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    if card is not None:
+        text = card if isinstance(card, str) else card.to_json()
+        helper.set_model_props(model, {CARD_KEY: text})
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def picture(seed: int = 0, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+    """A smooth colour picture, as photos are."""
+    small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+
+
+def encoded(image: NDArray[np.uint8], suffix: str, *parameters: int) -> bytes:
+    ok, data = cv2.imencode(suffix, image, parameters)
+    assert ok
+    return bytes(data.tobytes())
+
+
+def stamped(index: int) -> NDArray[np.uint8]:
+    """A frame whose pixels say its index: ten blocks, white for 1."""
+    frame = np.zeros((64, 160, 3), np.uint8)
+    for bit in range(10):
+        if index >> bit & 1:
+            frame[:, bit * 16 : bit * 16 + 16] = 255
+    return frame
+
+
+def read_stamp(image: NDArray[np.uint8]) -> int:
+    return sum(1 << bit for bit in range(10) if image[16:48, bit * 16 + 4 : bit * 16 + 12].mean() > 127)
+
+
+def write_clip(path: Path, frames: int, rate: float = 25.0, codec: str = "MJPG") -> Path:
+    fourcc = cv2.VideoWriter.fourcc(*codec)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, rate, (160, 64))
+    assert writer.isOpened()
+    for index in range(frames):
+        writer.write(stamped(index))
+    writer.release()
+    return path
+
+
+Runner = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+def command_line(command: str, *arguments: object) -> list[str]:
+    code = f"from asr_runtime.cli import {command}_command; {command}_command(prog_name='asr-{command}')"
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """Of a device: this package on the path and nothing else of the project."""
+    return {**os.environ, "PYTHONPATH": str(Path(asr_runtime.__file__).parents[1])}

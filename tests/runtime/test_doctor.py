@@ -1,0 +1,53 @@
+"""asr-doctor tries things and says what came of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from runtime_samples import Runner
+
+from asr_runtime.doctor import examine
+
+
+def test_what_works_here_is_found_to_work(model_path: Path) -> None:
+    found = examine(model_path)
+    assert found.ok
+    results = {(check.group, check.name): check.ok for check in found.checks}
+    assert results["device", "cpu"]
+    for name in ("JPEG", "PNG", "WebP", "BMP", "TIFF", "AVIF"):
+        assert results["image", name]
+    for name in ("H.264", "HEVC", "VP9", "AV1", "MPEG-4", "MJPEG"):
+        assert results["video", name]
+    assert found.model["network"] == "brightness"
+    assert found.model["ms_per_image"] > 0
+    assert found.versions["numpy"] != "not installed"
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_the_command_is_0_when_all_that_is_needed_works(run_command: Runner, model_path: Path, form: str) -> None:
+    done = run_command("doctor", "--model", model_path, "--format", form)
+    assert done.returncode == 0, done.stdout
+    assert done.stderr == b""
+    if form == "json":
+        assert json.loads(done.stdout)["ok"] is True
+    else:
+        assert b"asr-screen works on this machine" in done.stdout
+
+
+def test_a_model_that_does_not_load_is_2_and_told(run_command: Runner, tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"nothing")
+    done = run_command("doctor", "--model", tmp_path / "bad.onnx", "--format", "json")
+    assert done.returncode == 2
+    found = json.loads(done.stdout)
+    (cpu,) = [check for check in found["checks"] if check["name"] == "cpu"]
+    assert cpu["needed"] is True
+    assert cpu["ok"] is False
+    assert "bad.onnx" in cpu["detail"]
+
+
+def test_output_that_cannot_be_written_is_3(run_command: Runner, model_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = run_command("doctor", "--model", model_path, capture_output=False, stdout=full)
+    assert done.returncode == 3

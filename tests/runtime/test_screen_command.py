@@ -1,0 +1,284 @@
+"""The commands as a shell sees them: output, exit codes, signals, broken pipes; in processes of their own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runtime_samples import Runner, build_model, command_line, encoded, environment, picture, write_clip
+
+from asr_runtime.sinks import CSV_COLUMNS
+
+
+def lines(output: bytes) -> list[dict[str, Any]]:
+    assert output.endswith(b"\n")
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_json_lines(run_command: Runner, model_path: Path, mixed_folder: Path, clip: Path) -> None:
+    done = run_command("screen", mixed_folder, clip, "--model", model_path, "--format", "jsonl", "--fps", 1)
+    assert done.returncode == 1
+    assert done.stderr == b""
+    *records, summary = lines(done.stdout)
+    kinds = sorted(record["type"] for record in records)
+    assert kinds == ["error", *["frame"] * 4, *["image"] * 3]
+    image = next(r for r in records if r["source"].endswith("white.png"))
+    assert set(image) == {"type", "source", "probability", "verdict"}
+    assert image["verdict"] == "ai"
+    frame = [r for r in records if r["type"] == "frame"][-1]
+    assert set(frame) == {"type", "source", "frame", "time", "probability", "verdict"}
+    assert (frame["frame"], frame["time"]) == (75, 3.0)
+    error = next(r for r in records if r["type"] == "error")
+    assert set(error) == {"type", "source", "kind", "error"}
+    assert error["kind"] == "DecodeError"
+    counts = [summary[key] for key in ("read", "scored", "failed", "dropped", "skipped", "reconnects")]
+    assert counts == [104, 7, 1, 0, 96, 0]
+    assert summary["type"] == "summary"
+
+
+def test_all_scored_is_exit_code_0(run_command: Runner, model_path: Path, mixed_folder: Path) -> None:
+    done = run_command("screen", mixed_folder / "*.png", "--model", model_path, "--device", "cpu")
+    assert done.returncode == 0
+    header, row, summary = done.stdout.decode().splitlines()
+    assert header.split() == ["VERDICT", "PROBABILITY", "MAX", "FRAMES", "SOURCE"]
+    assert row.split()[0] == "ai"
+    assert summary.startswith("1 read: 1 scored, 0 failed")
+    assert "\x1b" not in done.stdout.decode()
+
+
+def test_csv(run_command: Runner, model_path: Path, mixed_folder: Path, clip: Path, tmp_path: Path) -> None:
+    (mixed_folder / 'a,"b".png').write_bytes(encoded(picture(), ".png"))
+    out = tmp_path / "out.csv"
+    done = run_command("screen", mixed_folder, clip, "--model", model_path, "--fps=5", "--format=csv", "-o", out)
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert b"105 read: 24 scored, 1 failed, 80 skipped" in done.stderr
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert tuple(rows[0]) == CSV_COLUMNS
+    assert len(rows) == 25
+    assert str(mixed_folder / 'a,"b".png') in [row["source"] for row in rows]
+    assert all(0 <= float(row["probability"]) <= 1 for row in rows if row["type"] != "error")
+
+
+def test_the_table_gives_a_video_one_row(run_command: Runner, model_path: Path, clip: Path) -> None:
+    done = run_command("screen", clip, clip, clip.parent / "no.png", "--model", model_path)
+    assert done.returncode == 1
+    _, first, second, error, summary = done.stdout.decode().splitlines()
+    assert first.split()[3:] == ["100", str(clip)]
+    assert first == second
+    assert error.startswith("error")
+    assert "no such file" in error
+    assert summary.startswith("201 read: 200 scored, 1 failed")
+
+
+def test_a_hostile_name_cannot_write_to_the_terminal(run_command: Runner, model_path: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"red\x1b[31m\nreal 0.0\xff.png")
+    (tmp_path / name).write_bytes(encoded(picture(), ".png"))
+    for form in ("table", "csv", "jsonl"):
+        done = run_command("screen", tmp_path / name, "--model", model_path, "--format", form)
+        assert done.returncode == 0, done.stderr
+        if form != "csv":
+            assert b"\x1b" not in done.stdout
+    assert os.fsencode(lines(done.stdout)[0]["source"]) == os.fsencode(tmp_path / name)
+
+
+def test_standard_input(run_command: Runner, model_path: Path, mixed_folder: Path) -> None:
+    paths = f"{mixed_folder}/white.png\n{mixed_folder}/black.jpg\n".encode()
+    done = run_command("screen", "-", "--model", model_path, "--format", "jsonl", input=paths)
+    assert [record.get("verdict") for record in lines(done.stdout)] == ["ai", "real", None]
+    data = (mixed_folder / "black.jpg").read_bytes()
+    done = run_command("screen", "-", "--model", model_path, "--format", "jsonl", input=data)
+    assert (done.returncode, lines(done.stdout)[0]["source"]) == (0, "-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], b"SOURCE"),
+        (["a.jpg", "--fps", "0"], b"--fps"),
+        (["a.jpg", "--threads", "0"], b"--threads"),
+        (["a.jpg", "--model", "missing.onnx"], b"missing.onnx"),
+        (["rtsp://user:secret@host/1"], b"live sources are not part of this version"),
+        (["0"], b"live sources"),
+        (["a.jpg", "--device", "tensorrt"], b"device tensorrt"),
+    ],
+)
+def test_usage_model_and_device_errors_are_2(
+    run_command: Runner, model_path: Path, arguments: list[str], message: bytes
+) -> None:
+    if "--model" not in arguments:
+        arguments = [*arguments, "--model", str(model_path)]
+    done = run_command("screen", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert b"secret" not in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""
+
+
+def test_the_model_is_refused_before_any_input_is_read(run_command: Runner, tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(build_model(None))
+    out = tmp_path / "out.jsonl"
+    done = run_command("screen", "missing.jpg", "--model", tmp_path / "bad.onnx", "-o", out)
+    assert done.returncode == 2
+    assert b"no card" in done.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
+def test_output_that_cannot_be_written_is_3(
+    run_command: Runner, model_path: Path, mixed_folder: Path, form: str
+) -> None:
+    base = ("screen", mixed_folder, "--model", model_path, "--format", form)
+    with Path("/dev/full").open("wb") as full:
+        cases = [
+            run_command(*base, "-o", "/dev/full"),
+            run_command(*base, "-o", mixed_folder),
+            run_command(*base, "-o", mixed_folder / "no" / "x"),
+            run_command(*base, capture_output=False, stdout=full, stderr=subprocess.PIPE),
+        ]
+    for done in cases:
+        assert done.returncode == 3
+        assert b"cannot be written" in done.stderr
+        assert done.stderr.count(b"\n") == 1
+
+
+def test_a_reader_that_goes_away_is_3(model_path: Path, clip: Path) -> None:
+    arguments = command_line("screen", *[clip] * 20, "--model", model_path, "--format", "jsonl")
+    with subprocess.Popen(arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        message = process.stderr.read()
+        assert process.wait(20) == 3
+    assert message == b"asr-screen: standard output: the reader of the output closed it\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_a_signal_ends_the_run_within_a_second_with_all_output_complete(
+    slow_model_path: Path, tmp_path: Path, number: int, code: int, form: str
+) -> None:
+    video = write_clip(tmp_path / "long.avi", 900)
+    arguments = command_line("screen", video, "--model", slow_model_path, "--format", form, "--threads", 1)
+    with subprocess.Popen(arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        head = b"".join(process.stdout.readline() for _ in range(5))
+        sent = time.perf_counter()
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=20)
+        assert process.returncode == code
+        assert time.perf_counter() - sent < 1.0
+    if form == "jsonl":
+        *records, summary = lines(head + rest)
+        assert summary["type"] == "summary"
+        assert summary["read"] == summary["scored"] == len(records) < 900
+        assert errors == b""
+    else:
+        rows = list(csv.DictReader(io.StringIO((head + rest).decode())))
+        assert rows[-1]["error"] == ""
+        assert errors.startswith(f"{len(rows)} read".encode())
+
+
+def test_a_signal_ends_a_run_that_waits_for_standard_input(model_path: Path) -> None:
+    arguments = command_line("screen", "-", "--model", model_path, "--format", "jsonl")
+    with subprocess.Popen(
+        arguments, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"missing.png\n")
+        process.stdin.flush()
+        error = process.stdout.readline()
+        sent = time.perf_counter()
+        process.terminate()
+        rest = process.stdout.read()
+        assert process.wait(20) == 143
+        assert time.perf_counter() - sent < 1.0
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert [record["type"] for record in lines(error + rest)] == ["error", "summary"]
+
+
+def test_the_progress_line_never_reaches_the_machine_output(model_path: Path, clip: Path) -> None:
+    terminal, inside = pty.openpty()
+    arguments = command_line("screen", clip, "--model", model_path, "--format", "jsonl")
+    variables = {**environment(), "TERM": "xterm"}
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=inside, env=variables, check=True)
+    os.close(inside)
+    shown = os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert len(lines(done.stdout)) == 101
+    assert b"scored" in shown
+    assert b"probability" not in shown
+
+
+def test_rows_and_progress_line_share_a_terminal(model_path: Path, mixed_folder: Path) -> None:
+    terminal, inside = pty.openpty()
+    arguments = command_line("screen", mixed_folder, "--model", model_path)
+    variables = {**environment(), "TERM": "xterm", "COLUMNS": "200"}
+    variables.pop("NO_COLOR", None)
+    process = subprocess.Popen(arguments, stdout=inside, stderr=inside, env=variables)
+    os.close(inside)
+    shown = b""
+    try:
+        while chunk := os.read(terminal, 1 << 16):
+            shown += chunk
+    except OSError:
+        pass  # Linux ends a pseudo-terminal with EIO
+    os.close(terminal)
+    assert process.wait(20) == 1
+    rows = [row for row in shown.replace(b"\r", b"").split(b"\n") if b"white.png" in row and b"0." in row]
+    assert any(b"\x1b[31mai\x1b[0m" in row for row in rows)
+
+
+def test_the_runtime_works_without_torch_and_onnx(model_path: Path, mixed_folder: Path) -> None:
+    code = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "lightning", "onnx", "onnxscript"}:
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Refuse())
+import asr_runtime, pkgutil, importlib
+for module in pkgutil.walk_packages(asr_runtime.__path__, "asr_runtime."):
+    importlib.import_module(module.name)
+for name in asr_runtime.__all__:
+    getattr(asr_runtime, name)
+from asr_runtime.cli import screen_command
+screen_command(sys.argv[1:], prog_name="asr-screen")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, mixed_folder / "white.png", "--model", model_path],
+        env=environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_contract_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, asr_runtime.contract, asr_runtime.cli; "
+        "print(sorted({'cv2', 'numpy', 'onnxruntime', 'rich', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=True)
+    assert done.stdout == b"[]\n"
+
+
+def test_the_image_limit_is_set_before_opencv_is_imported() -> None:
+    code = "import os, asr_runtime.contract; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])"
+    variables = {k: v for k, v in environment().items() if not k.startswith("OPENCV")}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, check=True)
+    assert int(done.stdout) == 2**28

@@ -1,0 +1,157 @@
+"""Every input is accounted for, in order, whatever the mix."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runtime_samples import build_model, encoded, picture, write_clip
+
+from asr_runtime import Detector, screen
+from asr_runtime.errors import ConfigurationError
+from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord
+
+
+def account(records: list[Record]) -> SummaryRecord:
+    """Check what holds for every run and return its summary."""
+    *rest, summary = records
+    assert isinstance(summary, SummaryRecord)
+    assert not any(isinstance(record, SummaryRecord) for record in rest)
+    assert summary.scored == sum(isinstance(record, ImageRecord | FrameRecord) for record in rest)
+    assert summary.failed == sum(isinstance(record, ErrorRecord) for record in rest)
+    assert summary.read == summary.scored + summary.failed + summary.dropped + summary.skipped
+    return summary
+
+
+KINDS = ("image", "cut", "missing", "clip", "damaged", "empty folder", "foreign")
+
+
+def make(kind: str, folder: Path, index: int) -> Path:
+    path = folder / f"{index}-{kind}"
+    if kind == "image":
+        path = path.with_suffix(".png")
+        path.write_bytes(encoded(picture(index), ".png"))
+    elif kind == "cut":
+        path = path.with_suffix(".jpg")
+        path.write_bytes(encoded(picture(index), ".jpg")[:-40])
+    elif kind == "clip":
+        path = write_clip(path.with_suffix(".avi"), 12)
+    elif kind == "damaged":
+        path = write_clip(path.with_suffix(".avi"), 40)
+        path.write_bytes(path.read_bytes()[:12_000])
+    elif kind == "empty folder":
+        path.mkdir()
+    elif kind == "foreign":
+        path = path.with_suffix(".mp4")
+        path.write_bytes(b"not a video" * 99)
+    return path
+
+
+@settings(deadline=None, max_examples=15)
+@given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=7), fps=st.sampled_from([None, 5.0]))
+def test_every_input_is_accounted_for_in_order(detector: Detector, kinds: list[str], fps: float | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [make(kind, Path(folder), i) for i, kind in enumerate(kinds)]
+        records = list(screen(paths, detector, fps=fps))
+    summary = account(records)
+    order = [record.source for record in records[:-1]]  # type: ignore[union-attr]
+    assert list(dict.fromkeys(order)) == [str(path) for path in paths]
+    assert summary.failed == sum(kind not in ("image", "clip") for kind in kinds)
+    frames = 12 if fps is None else 3
+    whole = kinds.count("image") + frames * kinds.count("clip")
+    assert summary.scored >= whole
+    if "damaged" not in kinds:
+        assert summary.scored == whole
+        assert summary.skipped == (12 - frames) * kinds.count("clip")
+
+
+def test_a_damaged_video_gives_its_frames_then_one_error(detector: Detector, tmp_path: Path) -> None:
+    path = make("damaged", tmp_path, 0)
+    *frames, error, _ = list(screen([path], detector))
+    assert len(frames) > 3
+    assert all(isinstance(frame, FrameRecord) for frame in frames)
+    assert isinstance(error, ErrorRecord)
+    assert "partial" in error.error
+
+
+def test_fps_skips_and_says_how_many(detector: Detector, clip: Path) -> None:
+    records = list(screen([clip], detector, fps=5))
+    assert [record.frame for record in records[:-1]] == list(range(0, 100, 5))  # type: ignore[union-attr]
+    summary = account(records)
+    assert (summary.read, summary.scored, summary.skipped) == (100, 20, 80)
+
+
+def test_a_frame_without_a_usable_score_is_an_error_and_the_rest_goes_on(tmp_path: Path) -> None:
+    detector = Detector(build_model(logarithm=True), device="cpu")
+    for name, level in (("a.png", 200), ("b.png", 0), ("c.png", 9)):
+        (tmp_path / name).write_bytes(encoded(np.full((8, 8, 3), level, np.uint8), ".png"))
+    records = list(screen([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"], detector))
+    assert [type(record) for record in records[:3]] == [ImageRecord, ErrorRecord, ImageRecord]
+    assert records[1].to_dict()["kind"] == "InferenceError"
+    account(records)
+
+
+def test_a_folder_with_a_bad_image_goes_on(detector: Detector, mixed_folder: Path) -> None:
+    records = list(screen([mixed_folder], detector))
+    verdicts = {Path(r.source).name: r.verdict for r in records if isinstance(r, ImageRecord)}
+    assert verdicts == {"white.png": "ai", "black.jpg": "real", "grey.bmp": "unsure"}
+    assert account(records).failed == 1
+
+
+def test_an_image_on_standard_input(detector: Detector) -> None:
+    record, _ = screen(["-"], detector, stdin=io.BytesIO(encoded(picture(), ".png")))
+    assert isinstance(record, ImageRecord)
+    assert record.source == "-"
+    assert record.probability == float(detector(picture()).probability[0])
+
+
+def test_stop_ends_early_with_the_summary(detector: Detector, clip: Path) -> None:
+    stop = threading.Event()
+    records = []
+    for record in screen([clip], detector, stop=stop):
+        records.append(record)
+        if len(records) == 7:
+            stop.set()
+    assert len(records) == 8
+    assert account(records).read == 7
+
+
+def test_stop_ends_while_nothing_arrives(detector: Detector) -> None:
+    class Silent(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            time.sleep(3)
+            return b""
+
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    started = time.perf_counter()
+    (summary,) = screen(["-"], detector, stop=stop, stdin=Silent())  # type: ignore[arg-type]
+    assert time.perf_counter() - started < 1.0
+    assert isinstance(summary, SummaryRecord)
+
+
+def test_dropping_the_iterator_ends_its_thread(detector: Detector, clip: Path) -> None:
+    before = set(threading.enumerate())
+    records = screen([clip] * 50, detector)
+    next(records)
+    assert set(threading.enumerate()) > before
+    records.close()
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
+def test_fps_out_of_range_is_refused_at_once(detector: Detector, fps: float) -> None:
+    with pytest.raises(ConfigurationError, match="fps"):
+        screen(["a.jpg"], detector, fps=fps)
+
+
+def test_live_sources_are_refused_at_once(detector: Detector) -> None:
+    with pytest.raises(ConfigurationError, match="live sources"):
+        screen(["a.jpg", "rtsp://camera/1"], detector)

@@ -1,0 +1,53 @@
+"""The command lines people script against: every option of every command, both spellings of a flag."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+_SURFACE = {
+    "asr-bench": "--checkpoint -h --help -o --output --rounds --threads --version",
+    "asr-doctor": "--format -h --help --model --version",
+    "asr-evaluate": "--batch-size --checkpoint --data --device --equalise -h --help --layout --leave-out --model "
+    "--report --spectrum --split --version --workers",
+    "asr-export": "--fft -h --help --images --metrics --model -o --output --spectrum --version",
+    "asr-parity": "-h --help --images --model --report --spectrum --version",
+    "asr-screen": "--device --format --fps -h --help --model -o --output --threads --version",
+    "asr-train": "--amp --balance --batch-size --blur --clip --crop-size --data --dim --epoch-size --epochs --equalise "
+    "--flip --freeze --front-end -h --help --label-smoothing --layout --leave-out --lr --model --monitor --no-flip "
+    "--no-freeze --noise --patch --patch-mask --patience --preprocess --prototypes --protocol --quality --reencode "
+    "--resize --resume --rotation --runs --schedule --seed --spectrum --threads --version --warmup-epochs "
+    "--weight-decay --weights --workers",
+}
+
+
+def _commands() -> dict[str, click.Command]:
+    points = metadata.entry_points(group="console_scripts")
+    return {p.name: p.load() for p in points if p.name.startswith("asr-")}
+
+
+def test_the_options_are_pinned() -> None:
+    found = {}
+    for name, command in _commands().items():
+        context = click.Context(command, info_name=name, **command.context_settings)
+        options = [o for p in command.get_params(context) for o in (*p.opts, *p.secondary_opts) if o.startswith("-")]
+        found[name] = sorted(options, key=lambda o: o.lstrip("-"))
+    assert found == {name: sorted(text.split(), key=lambda o: o.lstrip("-")) for name, text in _SURFACE.items()}
+
+
+@pytest.mark.parametrize("name", sorted(_SURFACE))
+def test_help_and_version_answer(name: str) -> None:
+    command = _commands()[name]
+    assert CliRunner().invoke(command, ["--help"], prog_name=name).output.startswith(f"Usage: {name}")
+    assert metadata.version("asrnet-edge") in CliRunner().invoke(command, ["--version"], prog_name=name).output
+
+
+def test_underscores_and_hyphens_are_the_same(tmp_path: Path) -> None:
+    command = _commands()["asr-train"]
+    for spelling in ("--batch_size", "--batch-size"):
+        result = CliRunner().invoke(command, [spelling, "0", "--data", str(tmp_path)])
+        assert "batch_size 0: expected a number above 0" in result.output

@@ -1,0 +1,183 @@
+"""The commands asr-train and asr-evaluate: parse, call one function, print."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+
+from asr_models import ModelsError
+from asr_runtime.command import command
+
+__all__ = ["evaluate_command", "train_command"]
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _quality_or_off(_: click.Context, param: click.Parameter, value: str) -> int | Literal["off"]:
+    """Read a JPEG quality from 1 to 100, or `off`."""
+    if value == "off":
+        return "off"
+    if not value.isdigit() or not 1 <= int(value) <= 100:
+        raise click.BadParameter(f"{value!r}: expected a JPEG quality from 1 to 100, or off", param=param)
+    return int(value)
+
+
+@command("asr-train", refusals=(ModelsError,))
+@click.option("--model", default="asrnet", help="asrnet, or fft- and a torchvision backbone: fft-resnet34.")
+@click.option("--data", type=_FOLDER, default="dataset", help="Data folder.")
+@click.option("--layout", type=click.Choice(["folders", "generators"]), help="Layout of it.  [default: found out]")
+@click.option("--leave-out", multiple=True, metavar="SOURCE", help="Source that no split may hold; repeatable.")
+@click.option("--protocol", type=click.Choice(["seen", "leave-one-generator-out"]), default="seen")
+@click.option("--resume", type=_FOLDER, metavar="RUN", help="Go on with a run folder (only --epochs may change).")
+@click.option("--runs", type=_FOLDER, default="runs", help="Where run folders are made.")
+@click.option("--epochs", type=int, help="[default: the network's published recipe]")
+@click.option("--batch-size", type=int, help="[default: recipe]")
+@click.option("--lr", type=float, help="Learning rate.  [default: recipe]")
+@click.option("--weight-decay", type=float, help="[default: recipe]")
+@click.option("--label-smoothing", type=float, help="[default: recipe]")
+@click.option("--warmup-epochs", type=float, help="Linear warm-up.  [default: recipe]")
+@click.option("--clip", type=float, help="Largest gradient norm, 0 for none.")
+@click.option("--schedule", type=click.Choice(["cosine", "plateau"]), help="[default: recipe]")
+@click.option(
+    "--monitor", type=click.Choice(["auroc", "acc", "f1", "loss"]), help="Score of the best epoch.  [default: recipe]"
+)
+@click.option("--patience", type=int, help="Epochs without a better score before stopping.  [default: recipe]")
+@click.option("--amp", type=click.Choice(["auto", "on", "off"]), help="16-bit mixed precision.  [default: on CUDA]")
+@click.option("--seed", type=int, default=42)
+@click.option("--workers", type=int, default=2, help="Reading processes.")
+@click.option("--threads", type=int, help="Threads of the network.  [default: PyTorch's choice]")
+@click.option("--epoch-size", type=int, help="Images drawn per epoch.  [default: as many as there are]")
+@click.option("--balance", type=click.Choice(["sources", "classes", "none"]), help="What is drawn equally often.")
+@click.option(
+    "--equalise",
+    callback=_quality_or_off,
+    metavar="QUALITY|off",
+    default="90",
+    help="JPEG quality all validation images pass.",
+)
+@click.option("--dim", type=int, help="asrnet: width.")
+@click.option("--prototypes", type=int, help="asrnet: centres of the AI class.")
+@click.option("--front-end", type=click.Choice(["zero-sum", "official"]), help="asrnet: residual kernels.")
+@click.option("--spectrum", type=click.Choice(["global", "patch"]), help="fft-*: transform.")
+@click.option("--patch", type=int, help="fft-*: patch side in pixels.")
+@click.option("--weights", help="fft-*: imagenet, none, or a state-dict file.  [default: imagenet]")
+@click.option("--freeze/--no-freeze", default=None, help="fft-*: early layers.  [default: if pretrained]")
+@click.option("--preprocess", type=click.Choice(["crop", "resize-crop", "squash"]), help="[default: the network's]")
+@click.option("--crop-size", type=int, help="Side of the network's input.  [default: the network's]")
+@click.option("--flip/--no-flip", default=None, help="Augmentation: mirror.")
+@click.option("--rotation", type=click.Choice(["quarter", "free", "none"]), help="Augmentation; published: free.")
+@click.option("--reencode", type=float, help="Augmentation: probability of JPEG or WebP; published: 0.")
+@click.option("--quality", type=(int, int), help="Augmentation: qualities of the re-encoding.")
+@click.option("--resize", type=float, help="Augmentation: probability of another resolution; published: 0.")
+@click.option("--blur", type=float, help="Augmentation: probability; published: 0.")
+@click.option("--noise", type=float, help="Augmentation: probability; published: 0.")
+@click.option("--patch-mask", type=float, help="Augmentation: probability; published: 0.5.")
+def train_command(**options: Any) -> None:
+    """Train a detector.
+
+    Writes a run folder with checkpoint_MODEL.pth, the best epoch, calibrated on the validation split.
+    """
+    from asr_train.config import recipe
+    from asr_train.fit import read_run, train
+    from asr_train.protocols import leave_one_generator_out
+
+    console = _log_to_stderr()
+    resume: Path | None = options.pop("resume")
+    runs: Path = options.pop("runs")
+    protocol: str = options.pop("protocol")
+    if resume is not None:
+        import dataclasses
+
+        config = read_run(resume)
+        if options["epochs"] is not None:
+            config = dataclasses.replace(config, epochs=options["epochs"])
+    else:
+        config = recipe(**_config_fields(options))
+    if protocol == "leave-one-generator-out":
+        click.echo(json.dumps(leave_one_generator_out(config, runs, progress=console.is_terminal), indent=2))
+        return
+    run = train(config, runs, resume, progress=console.is_terminal)
+    best = f"{config.monitor} {run.summary[f'val_{config.monitor}']:.4f} in epoch {run.summary['best_epoch']}"
+    click.echo(f"{run.checkpoint}: best validation {best}")
+
+
+@command("asr-evaluate", refusals=(ModelsError,))
+@click.option("--model", help="An exported file (X.onnx), or the network's name beside --checkpoint.")
+@click.option("--checkpoint", type=_FILE, help="A checkpoint.")
+@click.option("--data", type=_FOLDER, default="dataset", help="Data folder.")
+@click.option("--layout", type=click.Choice(["folders", "generators"]), help="Layout of it.  [default: found out]")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="[default: test if there is one, else val]")
+@click.option("--leave-out", multiple=True, metavar="SOURCE", help="Source to leave out; repeatable.")
+@click.option(
+    "--equalise",
+    callback=_quality_or_off,
+    metavar="QUALITY|off",
+    default="off",
+    help="JPEG quality every image passes first.",
+)
+@click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option("--batch-size", type=int, default=32)
+@click.option("--workers", type=int, default=2, help="Reading processes.")
+@click.option("--report", type=_FOLDER, help="Where to write.  [default: folder `evaluation` beside the model]")
+def evaluate_command(**options: Any) -> None:
+    """Measure a checkpoint or an exported file on a data folder.
+
+    Prints the figures and writes metrics.json, report.txt, result.csv and plots.
+    """
+    from asr_train.evaluate import evaluate_model
+    from asr_train.report import report_text, write_report
+
+    _log_to_stderr()
+    report: Path | None = options.pop("report")
+    options["equalise"] = None if options["equalise"] == "off" else options["equalise"]
+    evaluation = evaluate_model(**options)
+    folder = report or Path(options["checkpoint"] or options["model"]).parent / "evaluation"
+    written = write_report(evaluation, folder)
+    click.echo(report_text(evaluation), nl=False)
+    click.echo(f"wrote {len(written)} files to {folder}", err=True)
+
+
+def _config_fields(options: dict[str, Any]) -> dict[str, Any]:
+    """Sort the flat options into fields of `TrainConfig`."""
+    from asr_models import default_preprocess
+    from asr_train.augment import Augment
+
+    given = dict(options)
+    network = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze")
+    given["options"] = {k: v for k in network if (v := given.pop(k)) is not None}
+    augment = ("flip", "rotation", "reencode", "quality", "resize", "blur", "noise", "patch_mask")
+    given["augment"] = Augment(**{k: v for k in augment if (v := given.pop(k)) is not None})
+    given["preprocess"] = _preprocess(
+        default_preprocess(given["model"]), given.pop("preprocess"), given.pop("crop_size")
+    )
+    given["data"] = str(given["data"])
+    return given
+
+
+def _preprocess(default: Any, mode: str | None, size: int | None) -> dict[str, Any]:
+    """Change mode and size of a network's preprocessing; the resize keeps its ratio to the crop."""
+    chosen = dict(default)
+    mode, size = mode or chosen["mode"], size or chosen["size"]
+    chosen.pop("resize", None)
+    if mode == "resize-crop":
+        chosen["resize"] = round(size * 256 / 224)
+    return {**chosen, "mode": mode, "size": size}
+
+
+def _log_to_stderr() -> Console:
+    """Send the project's log lines to stderr; quieten Lightning's."""
+    console = Console(stderr=True)
+    handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    logger = logging.getLogger("asr_train")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    return console

@@ -1,0 +1,138 @@
+"""The configuration of a training run, with both published recipes as defaults of their network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from asr_models import Preprocess, default_preprocess, option_names
+from asr_runtime.errors import ConfigurationError
+from asr_train.augment import Augment
+
+__all__ = ["TrainConfig", "recipe"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a run computes; stored as `config.json` in the run folder.
+
+    The defaults are the published ASRNet recipe; `recipe(name)` gives another network's.
+    """
+
+    model: str = "asrnet"
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the network
+    weights: str = "none"  # pretrained backbone: imagenet, a file, or none
+    preprocess: Mapping[str, Any] = field(default_factory=lambda: dict(default_preprocess("asrnet")))
+
+    data: str = "dataset"
+    layout: str | None = None  # None: found out
+    leave_out: tuple[str, ...] = ()  # sources that no split may hold
+    balance: Literal["sources", "classes", "none"] = "sources"
+    epoch_size: int | None = None  # draws per epoch; None: as many as there are training images
+    equalise: int | Literal["off"] = 90  # JPEG quality that validation and calibration images all pass first
+    augment: Augment = field(default_factory=Augment)
+
+    epochs: int = 50
+    batch_size: int = 32
+    lr: float = 2e-4
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.937, 0.999)
+    label_smoothing: float = 0.1
+    schedule: Literal["cosine", "plateau"] = "cosine"  # cosine: to `final_lr` of lr; plateau: x 0.1 after 2 flat epochs
+    final_lr: float = 0.01
+    warmup_epochs: float = 1.0  # linear, from 0; at most a fifth of the run
+    clip: float = 1.0  # largest gradient norm; 0 switches clipping off
+    amp: Literal["auto", "on", "off"] = "auto"  # 16-bit mixed precision; auto: on CUDA only
+    monitor: Literal["auroc", "acc", "f1", "loss"] = "auroc"  # which validation score is best
+    patience: int | None = None  # epochs without a better score before stopping; None: never
+    min_delta: float = 0.0  # how much better counts as better
+
+    seed: int = 42
+    workers: int = 2  # processes that read and augment
+    threads: int | None = None  # of the network; None: PyTorch's choice
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            ConfigurationError: names the value.
+        """
+        for name in ("epochs", "batch_size", "lr"):
+            if getattr(self, name) <= 0:
+                raise ConfigurationError(f"{name} {getattr(self, name)}: expected a number above 0")
+        for name in ("workers", "warmup_epochs", "weight_decay", "clip", "min_delta"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"{name} {getattr(self, name)}: expected 0 or more")
+        if self.equalise != "off" and not 1 <= self.equalise <= 100:
+            raise ConfigurationError(f"equalise {self.equalise}: expected a JPEG quality from 1 to 100, or off")
+        Preprocess(**self.preprocess)
+
+    @property
+    def quality(self) -> int | None:
+        """JPEG quality of `equalise`; None if it is off."""
+        return None if self.equalise == "off" else self.equalise
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return dataclasses.asdict(self)
+
+    def published(self) -> dict[str, Any]:
+        """Return what may travel with a model: as `to_dict`, without the folders of this machine."""
+        weights = self.weights if self.weights in ("none", "imagenet") else Path(self.weights).name
+        return {**self.to_dict(), "data": Path(self.data).name, "weights": weights}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TrainConfig:
+        """Rebuild a configuration from `config.json`.
+
+        Raises:
+            ConfigurationError: an entry is missing or unknown.
+        """
+        try:
+            known = dict(data)
+            augment: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in known.pop("augment").items()
+            }
+            for name in ("betas", "leave_out"):
+                known[name] = tuple(known[name])
+            return cls(augment=Augment(**augment), **known)
+        except (KeyError, TypeError) as error:
+            raise ConfigurationError(f"run configuration: {error}") from None
+
+
+def recipe(model: str, **given: Any) -> TrainConfig:
+    """Return the published recipe of a network, with the values that were given instead of it.
+
+    Args:
+        model: registry name.
+        given: fields of `TrainConfig`; None means not given. `options` may lack entries.
+
+    Raises:
+        OptionError: no such network or option.
+    """
+    option_names(model)
+    options = {**(given.pop("options", None) or {})}
+    defaults: dict[str, Any] = {"model": model, "options": options, "preprocess": dict(default_preprocess(model))}
+    if model != "asrnet":
+        local = options.get("spectrum") == "patch"
+        defaults |= {
+            "weights": "imagenet",
+            "epochs": 50 if local else 12,
+            "batch_size": 96 if local else 64,
+            "lr": 1e-3,
+            "weight_decay": 1e-2,
+            "betas": (0.9, 0.999),
+            "label_smoothing": 0.0,
+            "schedule": "plateau",
+            "warmup_epochs": 0.0,
+            "monitor": "f1",
+            "patience": 4,
+            "min_delta": 0.003,
+        }
+    defaults |= {name: value for name, value in given.items() if value is not None}
+    if model != "asrnet":
+        options.setdefault("freeze", defaults["weights"] != "none")
+    return TrainConfig(**defaults)
