@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from asr_models import load_checkpoint
 from asr_train.cli import evaluate_command, train_command
 from asr_train.config import TrainConfig, recipe
-from asr_train.fit import train
+from asr_train.fit import resume, train
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",  # of lightning and tensorboard
@@ -30,11 +33,11 @@ def _tiny(data: Path, **changes: object) -> TrainConfig:
 
 
 def _train(*args: object) -> Result:
-    return CliRunner().invoke(train_command, [*map(str, args), "--workers", "0"])
+    return CliRunner().invoke(train_command, [*map(str, args)])
 
 
 def test_a_run_folder_holds_what_the_run_was_and_what_came_of_it(generators: Path, tmp_path: Path) -> None:
-    run = train(_tiny(generators), tmp_path / "runs", progress=False)
+    run = train(_tiny(generators), tmp_path / "runs")
     assert run.folder.parent == tmp_path / "runs"
     assert run.folder.name.startswith("run-")
     files = {p.name for p in run.folder.iterdir()}
@@ -59,14 +62,32 @@ def test_a_run_folder_holds_what_the_run_was_and_what_came_of_it(generators: Pat
 def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(generators: Path, tmp_path: Path) -> None:
     # Constant learning rate: a schedule over more epochs would differ from the start.
     config = _tiny(generators, schedule="plateau", warmup_epochs=0.0)
-    whole = train(dataclasses.replace(config, epochs=3), tmp_path / "whole", progress=False)
-    part = train(dataclasses.replace(config, epochs=1), tmp_path / "part", progress=False)
-    resumed = train(dataclasses.replace(config, epochs=3), tmp_path / "part", resume=part.folder, progress=False)
+    whole = train(dataclasses.replace(config, epochs=3), tmp_path / "whole")
+    part = train(dataclasses.replace(config, epochs=1), tmp_path / "part")
+    resumed = resume(part.folder, epochs=3)
     assert resumed.folder == part.folder
     losses = [[e["train/loss"] for e in r.summary["history"]] for r in (whole, resumed)]
     assert losses[0] == losses[1]
     a, b = (torch.load(r.folder / "resume.ckpt", weights_only=True)["state_dict"] for r in (whole, resumed))
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_run_can_be_resumed(generators: Path, tmp_path: Path) -> None:
+    code = "from asr_train.cli import train_command as c; c()"
+    options = ["--data", generators, "--dim", 4, "--crop-size", 48, "--batch-size", 4, "--workers", 0]
+    command = [sys.executable, "-c", code, *map(str, options), "--runs", str(tmp_path / "runs"), "--epochs", "1000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 2/1000" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        said = process.stderr.read()
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert process.returncode == 130
+    assert f"asr-train --resume {folder}" in said
+    epochs = len(torch.load(folder / "resume.ckpt", weights_only=True)["callbacks"]["_BestEpoch"]["history"])
+    assert resume(folder, epochs=epochs + 1).summary["epochs"] == epochs + 1
 
 
 def test_a_detector_learns_what_can_be_learnt(tmp_path: Path) -> None:
@@ -85,7 +106,7 @@ def test_a_detector_learns_what_can_be_learnt(tmp_path: Path) -> None:
                 folder = tmp_path / "data" / split / name
                 folder.mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(folder / f"{i}.png"), image)
-    run = train(_tiny(tmp_path / "data", epochs=4, epoch_size=64, lr=3e-3), tmp_path / "runs", progress=False)
+    run = train(_tiny(tmp_path / "data", epochs=4, epoch_size=64, lr=3e-3), tmp_path / "runs")
     assert run.summary["val_auroc"] > 0.95
 
 
@@ -93,13 +114,13 @@ def test_an_unreadable_training_file_is_named_counted_and_skipped(
     generators: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (generators / "sd3" / "val" / "ai" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
-    run = train(_tiny(generators, epochs=1), tmp_path / "runs", progress=False)
+    run = train(_tiny(generators, epochs=1), tmp_path / "runs")
     assert [Path(p).name for p in run.summary["unreadable"]] == ["broken.jpg"]
 
 
 def test_the_published_command_lines_work(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # --data is the folder `dataset`, as published
-    line = "--model asrnet --epochs 1 --batch_size 8 --lr 2e-4 --dim 4 --crop_size 48"
+    line = "--model asrnet --epochs 1 --batch_size 8 --lr 2e-4 --dim 4 --crop_size 48 --workers 0"
     done = _train(*line.split())
     assert done.exit_code == 0, done.output
     (run,) = (tmp_path / "runs").iterdir()
@@ -120,14 +141,14 @@ def test_leaving_one_generator_out_never_shows_it(
     from asr_train.protocols import leave_one_generator_out
 
     config = _tiny(generators, epochs=1)
-    found = leave_one_generator_out(config, tmp_path / "runs", at_least=3, progress=False)
+    found = leave_one_generator_out(config, tmp_path / "runs", at_least=3)
     assert set(found["generators"]) == {"sd3"}  # midjourney has two validation images
     result = found["generators"]["sd3"]
     assert (result["ai"], result["real"]) == (3, 8)
     summary = json.loads((tmp_path / "runs" / result["run"] / "summary.json").read_text())
     assert summary["left_out"] == ["sd3"]
     assert "sd3" not in json.dumps(summary["data"])
-    again = leave_one_generator_out(config, tmp_path / "runs", at_least=3, progress=False)
+    again = leave_one_generator_out(config, tmp_path / "runs", at_least=3)
     assert again == found  # nothing was trained again: the run folder's name is the same
 
 
@@ -136,7 +157,7 @@ def test_leaving_one_generator_out_never_shows_it(
 def test_the_fft_resnet_trains_in_its_published_recipe(generators: Path, tmp_path: Path, spectrum: str) -> None:
     done = _train(
         "--model", "fft-resnet34", "--spectrum", spectrum, "--weights", "none", "--data", generators,
-        "--epochs", 1, "--batch-size", 4, "--runs", tmp_path / "runs",
+        "--epochs", 1, "--batch-size", 4, "--runs", tmp_path / "runs", "--workers", 0,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     (run,) = (tmp_path / "runs").iterdir()
@@ -167,6 +188,7 @@ def test_the_published_recipes_are_the_defaults() -> None:
         (["--epochs", "0"], "epochs 0"),
         (["--data", "nowhere"], "no such folder"),
         (["--resume", "nowhere"], "not a run that can be resumed"),
+        (["--resume", "nowhere", "--lr", "1"], "--lr: a resumed run keeps its own configuration"),
         (["--equalise", "0"], "from 1 to 100, or off"),
         (["--model", "fft-resnet34", "--dim", "8"], "no option 'dim'"),
         (["--weights", "imagenet"], "no pretrained weights"),

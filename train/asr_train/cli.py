@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.logging import RichHandler
 
 from asr_models import ModelsError
 from asr_runtime.command import command
+from asr_runtime.errors import ConfigurationError
 
 __all__ = ["evaluate_command", "train_command"]
 
@@ -85,27 +87,21 @@ def train_command(**options: Any) -> None:
     Writes a run folder with checkpoint_MODEL.pth, the best epoch, calibrated on the validation split.
     """
     from asr_train.config import recipe
-    from asr_train.fit import read_run, train
+    from asr_train.fit import resume, train
     from asr_train.protocols import leave_one_generator_out
 
-    console = _log_to_stderr()
-    resume: Path | None = options.pop("resume")
-    runs: Path = options.pop("runs")
-    protocol: str = options.pop("protocol")
-    if resume is not None:
-        import dataclasses
-
-        config = read_run(resume)
-        if options["epochs"] is not None:
-            config = dataclasses.replace(config, epochs=options["epochs"])
-    else:
+    progress = _log_to_stderr().is_terminal
+    folder, runs, protocol = options.pop("resume"), options.pop("runs"), options.pop("protocol")
+    if folder is not None:
+        _refuse_beside_resume(click.get_current_context())
+        run = resume(folder, options["epochs"], progress=progress)
+    elif protocol == "leave-one-generator-out":
         config = recipe(**_config_fields(options))
-    if protocol == "leave-one-generator-out":
-        click.echo(json.dumps(leave_one_generator_out(config, runs, progress=console.is_terminal), indent=2))
+        click.echo(json.dumps(leave_one_generator_out(config, runs, progress=progress), indent=2))
         return
-    run = train(config, runs, resume, progress=console.is_terminal)
-    best = f"{config.monitor} {run.summary[f'val_{config.monitor}']:.4f} in epoch {run.summary['best_epoch']}"
-    click.echo(f"{run.checkpoint}: best validation {best}")
+    else:
+        run = train(recipe(**_config_fields(options)), runs, progress=progress)
+    click.echo(f"{run.checkpoint}: best validation {run.best}")
 
 
 @command("asr-evaluate", refusals=(ModelsError,))
@@ -145,6 +141,15 @@ def evaluate_command(**options: Any) -> None:
     click.echo(f"wrote {len(written)} files to {folder}", err=True)
 
 
+def _refuse_beside_resume(context: click.Context) -> None:
+    """A resumed run has its configuration already; an option that would be ignored is a mistake."""
+    for name in context.params:
+        if name in ("resume", "epochs") or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        flag = "--" + name.replace("_", "-")
+        raise ConfigurationError(f"{flag}: a resumed run keeps its own configuration; only --epochs may change")
+
+
 def _config_fields(options: dict[str, Any]) -> dict[str, Any]:
     """Sort the flat options into fields of `TrainConfig`."""
     from asr_models import default_preprocess
@@ -175,7 +180,12 @@ def _preprocess(default: Any, mode: str | None, size: int | None) -> dict[str, A
 def _log_to_stderr() -> Console:
     """Send the project's log lines to stderr; quieten Lightning's."""
     console = Console(stderr=True)
-    handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    handler: logging.Handler
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    else:  # a log file: no wrapping at 80 columns
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("asr_train")
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.INFO)

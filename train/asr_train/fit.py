@@ -9,6 +9,7 @@ epoch), checkpoint_<model>.pth (the best epoch, calibrated when the run ends) an
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -39,7 +40,7 @@ from asr_train.data import BalancedSampler, Batch, EvaluationImages, TrainingIma
 from asr_train.evaluate import score_checkpoint
 from asr_train.layouts import DataFolder, find_data
 
-__all__ = ["Run", "read_run", "train"]
+__all__ = ["Run", "resume", "train"]
 
 log = logging.getLogger("asr_train")
 _RESUME = "resume.ckpt"
@@ -53,31 +54,49 @@ class Run:
     checkpoint: Path
     summary: Mapping[str, Any]
 
-
-def read_run(folder: Path) -> TrainConfig:
-    """Read the configuration of a run that is to be resumed.
-
-    Raises:
-        ConfigurationError: not a run folder, or it never finished an epoch.
-    """
-    if not (folder / "config.json").is_file() or not (folder / _RESUME).is_file():
-        raise ConfigurationError(f"{folder}: not a run that can be resumed: expected config.json and {_RESUME} in it")
-    return TrainConfig.from_dict(json.loads((folder / "config.json").read_text()))
+    @property
+    def best(self) -> str:
+        """Name the best validation score and its epoch."""
+        monitor = self.summary["config"]["monitor"]
+        return f"{monitor} {self.summary[f'val_{monitor}']:.4f} in epoch {self.summary['best_epoch']}"
 
 
-def train(config: TrainConfig, runs: Path = Path("runs"), resume: Path | None = None, progress: bool = True) -> Run:
+def train(config: TrainConfig, runs: Path = Path("runs"), *, progress: bool = False) -> Run:
     """Train, keep the best epoch, calibrate it on the validation split.
 
     Args:
         config: what to compute.
         runs: a new folder `run-YYYYmmdd-HHMMSS` is made in it.
-        resume: the folder of a run to go on with instead; `config` should be its own, perhaps with more epochs.
-        progress: show a progress bar on stderr where that is a terminal.
+        progress: show a progress bar on stderr.
 
     Raises:
-        DatasetError: the data folder does not fit its layout.
+        DatasetError: the data folder does not fit its layout, or a split holds one class.
         ModelsError: network, options or pretrained weights cannot be had.
     """
+    return _train(config, runs, None, progress)
+
+
+def resume(folder: Path, epochs: int | None = None, *, progress: bool = False) -> Run:
+    """Go on with a run where its last finished epoch ended, in the same folder.
+
+    Args:
+        folder: the run folder.
+        epochs: a new number of epochs in all; None keeps the run's own.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        ConfigurationError: not a run folder, or it never finished an epoch.
+        DatasetError: the data folder has changed since.
+    """
+    if not (folder / "config.json").is_file() or not (folder / _RESUME).is_file():
+        raise ConfigurationError(f"{folder}: not a run that can be resumed: expected config.json and {_RESUME} in it")
+    config = TrainConfig.from_dict(json.loads((folder / "config.json").read_text()))
+    if epochs is not None:
+        config = dataclasses.replace(config, epochs=epochs)
+    return _train(config, folder.parent, folder, progress)
+
+
+def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool) -> Run:
     data = find_data(config.data, config.layout).without(config.leave_out)
     for split in ("train", "val"):
         if len({s.label for s in data.split(split)}) < 2:
@@ -90,14 +109,16 @@ def train(config: TrainConfig, runs: Path = Path("runs"), resume: Path | None = 
         if not isinstance(network, FFTResNet):
             raise ConfigurationError(f"{config.model} has no pretrained weights; use --weights none")
         network.load_pretrained(config.weights)
-    folder = resume or _new_folder(runs)
+    folder = resumed or _new_folder(runs)
+    if resumed is not None:
+        _check_same_data(folder, data)
     _write_json(folder / "config.json", config.to_dict())
     _write_json(folder / "environment.json", _environment())
     _write_json(folder / "data.json", data.summary())
     fit = _Fit(network, Preprocess(**config.preprocess), config, data)
     best = _BestEpoch(folder / f"checkpoint_{config.model}.pth", config)
     started = time.monotonic()
-    _run_lightning(fit, best, config, data, folder, resume, progress)
+    _run_lightning(fit, best, config, data, folder, resumed is not None, progress)
     summary = _finish(fit, best, config, data, time.monotonic() - started)
     _write_json(folder / "summary.json", summary)
     return Run(folder, best.path, summary)
@@ -216,7 +237,7 @@ def _run_lightning(
     config: TrainConfig,
     data: DataFolder,
     folder: Path,
-    resume: Path | None,
+    resumed: bool,
     progress: bool,
 ) -> None:
     callbacks: list[Callback] = [
@@ -234,6 +255,7 @@ def _run_lightning(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning against newer torch
         warnings.filterwarnings("ignore", message=".*`training_step` returned `None`.*")
         trainer = pl.Trainer(
             default_root_dir=folder,
@@ -249,14 +271,13 @@ def _run_lightning(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-        checkpoint = folder / _RESUME if resume is not None else None
-        trainer.fit(
-            fit,
-            _train_loader(fit, config, data),
-            _val_loader(fit, config, data),
-            ckpt_path=checkpoint,
-            weights_only=True,
-        )
+        loaders = _train_loader(fit, config, data), _val_loader(fit, config, data)
+        try:
+            trainer.fit(fit, *loaders, ckpt_path=folder / _RESUME if resumed else None, weights_only=True)
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            if (folder / _RESUME).is_file():
+                log.warning("stopped; go on with asr-train --resume %s", folder)
+            raise SystemExit(130) from None
 
 
 def _train_loader(fit: _Fit, config: TrainConfig, data: DataFolder) -> DataLoader[Any]:
@@ -328,6 +349,12 @@ def _finish(fit: _Fit, best: _BestEpoch, config: TrainConfig, data: DataFolder, 
 
 def _plain(fact: Any) -> dict[str, Any]:
     return dict(vars(fact))
+
+
+def _check_same_data(folder: Path, data: DataFolder) -> None:
+    before = json.loads((folder / "data.json").read_text())
+    if before["fingerprint"] != data.summary()["fingerprint"]:
+        raise DatasetError(f"{data.root}: has changed since {folder} was begun; start a new run")
 
 
 def _new_folder(runs: Path) -> Path:
