@@ -28,7 +28,7 @@ def test_it_is_small_and_its_card_says_what_it_was_trained_on() -> None:
 
 def test_it_scores_the_examples_and_the_batch_does_not_matter(examples: Path) -> None:
     detector = Detector(device="cpu")
-    images = [read_image(p) for p in sorted((examples / "real").glob("*.jpg")) if p.name != "rocket.jpg"]
+    images = [read_image(p) for p in sorted((examples / "real").glob("*.jpg"))]
     together = detector(np.stack(images)).probability
     alone = [float(detector(image).probability[0]) for image in images]
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -40,4 +40,4 @@ def test_the_command_needs_no_option(examples: Path) -> None:
     args = [sys.executable, "-c", code, str(examples / "real"), str(examples / "video"), "--fps", "2"]
     done = subprocess.run(args, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("128 read: 18 scored, 0 failed, 110 skipped")
+    assert done.stdout.splitlines()[-1].startswith("127 read: 17 scored, 0 failed, 110 skipped")

@@ -144,7 +144,7 @@ def test_leaving_one_generator_out_never_shows_it(
     found = leave_one_generator_out(config, tmp_path / "runs", at_least=3)
     assert set(found["generators"]) == {"sd3"}  # midjourney has two validation images
     result = found["generators"]["sd3"]
-    assert (result["ai"], result["real"]) == (3, 8)
+    assert (result["ai"], result["real"]) == (3, 7)
     summary = json.loads((tmp_path / "runs" / result["run"] / "summary.json").read_text())
     assert summary["left_out"] == ["sd3"]
     assert "sd3" not in json.dumps(summary["data"])

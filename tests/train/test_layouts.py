@@ -16,7 +16,7 @@ def test_generators_are_found_by_themselves(generators: Path) -> None:
     data = find_data(generators)
     assert data.layout == "generators"
     counts = Counter((s.source, s.label) for s in data.train)
-    assert counts == {("photos", 0): 8, ("midjourney", 1): 2, ("sd3", 1): 3}
+    assert counts == {("photos", 0): 7, ("midjourney", 1): 2, ("sd3", 1): 3}
     assert {s.path for s in data.train}.isdisjoint(s.path for s in data.val)
 
 

@@ -1,0 +1,66 @@
+"""The whole chain as a user runs it: train, evaluate, export, screen; both ends give the same probabilities."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+_RUN = "import sys; from importlib import metadata as m; sys.argv[0] = sys.argv.pop(1); " \
+    "[p.load()() for p in m.entry_points(group='console_scripts') if p.name == sys.argv[0]]"  # fmt: skip
+
+
+def _command(name: str, *args: object, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, name, *map(str, args)], capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def test_screening_the_exported_file_equals_evaluating_the_checkpoint(generators: Path, tmp_path: Path) -> None:
+    shutil.copy(Path(generators, "sd3", "val", "ai", "sd3-1.jpg"), generators / "sd3" / "val" / "ai" / "cut.jpg")
+    cut = generators / "sd3" / "val" / "ai" / "cut.jpg"
+    cut.write_bytes(cut.read_bytes()[:5000])
+    runs, exported = tmp_path / "runs", tmp_path / "x.onnx"
+    options = [
+        "--model",
+        "asrnet",
+        "--dim",
+        "4",
+        "--crop_size",
+        "64",
+        "--epochs",
+        "1",
+        "--batch_size",
+        "4",
+        "--workers",
+        "0",
+    ]
+    _command("asr-train", *options, "--data", generators, "--runs", runs)
+    (checkpoint,) = runs.glob("run-*/checkpoint_asrnet.pth")
+    printed = _command("asr-evaluate", "--checkpoint", checkpoint, "--data", generators, "--workers", 0)
+    assert "unreadable, left out: 1" in printed
+    _command("asr-export", checkpoint, "-o", exported)
+    _command("asr-parity", checkpoint, exported)
+    folders = [generators / source / "val" for source in ("photos", "sd3", "midjourney")]
+    lines = _command("asr-screen", "--model", exported, "--format", "jsonl", *folders, code=1).splitlines()
+    records = [json.loads(line) for line in lines]
+    summary = records.pop()
+    assert {k: summary[k] for k in ("type", "read", "scored", "failed")} == {
+        "type": "summary",
+        "read": 13,
+        "scored": 12,
+        "failed": 1,
+    }
+    screened = {Path(r["source"]).name: r["probability"] for r in records if r["type"] == "image"}
+    assert [Path(r["source"]).name for r in records if r["type"] == "error"] == ["cut.jpg"]
+    with (checkpoint.parent / "evaluation" / "result.csv").open() as file:
+        evaluated = {row["image_id"]: float(row["probability"]) for row in csv.DictReader(file)}
+    assert screened.keys() == evaluated.keys()
+    assert max(abs(screened[name] - evaluated[name]) for name in screened) < 1e-4
+    printed = _command("asr-evaluate", "--model", exported, "--data", generators, "--report", tmp_path / "report")
+    assert "12 images: 7 real, 5 AI-generated" in printed
