@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -51,3 +53,18 @@ def test_underscores_and_hyphens_are_the_same(tmp_path: Path) -> None:
     for spelling in ("--batch_size", "--batch-size"):
         result = CliRunner().invoke(command, [spelling, "0", "--data", str(tmp_path)])
         assert "batch_size 0: expected a number above 0" in result.output
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "said"),
+    [
+        ("asr_train.cli", "torch", "asr-x: torch is not installed; pip install 'asrnet-edge[train]'"),
+        ("asr_train.cli", "lightning", "asr-x: lightning is not installed; pip install 'asrnet-edge[train]'"),
+        ("asr_export.cli", "onnx", "asr-x: onnx is not installed; pip install 'asrnet-edge[export]'"),
+        ("asr_bench.cli", "torch", "asr-x: torch is not installed; pip install 'asrnet-edge[bench]'"),
+    ],
+)
+def test_a_command_whose_extra_is_missing_names_it(module: str, missing: str, said: str) -> None:
+    code = f"import sys; sys.argv[0] = '/bin/asr-x'; sys.modules[{missing!r}] = None; import {module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip(), done.stdout) == (2, said, "")

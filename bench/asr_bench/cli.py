@@ -6,8 +6,11 @@ from pathlib import Path
 
 import click
 
-from asr_models import ModelsError
-from asr_runtime.command import command
+from asr_runtime.command import command, require_extra
+
+require_extra("bench", "torch", "torchvision", "onnx", "onnxscript")
+
+from asr_models import ModelsError  # noqa: E402 - needs the extra
 
 __all__ = ["bench_command"]
 

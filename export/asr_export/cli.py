@@ -11,9 +11,12 @@ from typing import Any, Literal
 import click
 from rich.console import Console
 
-from asr_models import ModelsError
-from asr_runtime.command import command
+from asr_runtime.command import command, require_extra
 from asr_runtime.errors import ConfigurationError
+
+require_extra("export", "torch", "torchvision", "onnx", "onnxscript")
+
+from asr_models import ModelsError  # noqa: E402 - needs the extra
 
 __all__ = ["export_command", "parity_command"]
 

@@ -28,7 +28,8 @@ class Parity:
 
     Attributes:
         frames: how many were compared.
-        logits_relative: largest difference of a logit, divided by the largest logit.
+        logits_relative: largest difference of a logit, divided by the largest logit or by 1, whichever is larger: a
+            probability depends on differences of logits, so below 1 the absolute difference is what counts.
         logits_absolute: the same, not divided.
         probability_absolute: largest difference of a probability.
         verdict_flips: frames whose verdict differs.
@@ -109,7 +110,7 @@ def compare(deployed: Deployed, detector: Detector, batches: Sequence[NDArray[np
         flips += sum(a != b for a, b in zip(expected, scores.verdicts, strict=True))
     return Parity(
         frames=sum(len(frames) for frames in batches),
-        logits_relative=logit_error / logit_scale,
+        logits_relative=logit_error / max(logit_scale, 1.0),
         logits_absolute=logit_error,
         probability_absolute=probability_error,
         verdict_flips=flips,

@@ -70,22 +70,24 @@ class FFTResNet(nn.Module):
             WeightsError: the download failed, or the file is not a state dict of this backbone.
         """
         state = _download(self.backbone_name) if str(weights) == "imagenet" else _read_state(Path(weights))
-        own = self.backbone.state_dict()
-        head = {name for name, value in own.items() if name in state and state[name].shape != value.shape}
-        head_layer = _last_linear(self.backbone)[0]
-        if foreign := sorted(h for h in head if not h.startswith(head_layer + ".")):
-            raise WeightsError(f"{weights}: {foreign[0]} has another shape than in {self.backbone_name}")
-        missing = sorted(n for n in own if n not in state and not n.startswith(head_layer + "."))
-        if missing:
-            raise WeightsError(f"{weights}: no weights of {self.backbone_name}: {missing[0]} is missing")
-        kept = {n: v for n, v in state.items() if n in own and not n.startswith(head_layer + ".")}
-        self.backbone.load_state_dict(kept, strict=False)
+        head = _last_linear(self.backbone)[0] + "."
+        own = {name: value for name, value in self.backbone.state_dict().items() if not name.startswith(head)}
+        for name, value in own.items():
+            if name not in state or state[name].shape != value.shape:
+                found = f"has shape {tuple(state[name].shape)}" if name in state else "is missing"
+                raise WeightsError(
+                    f"{weights}: not weights of {self.backbone_name}: {name} {found}, expected {tuple(value.shape)}"
+                )
+        self.backbone.load_state_dict({name: state[name] for name in own}, strict=False)
 
 
 def _create_backbone(name: str) -> nn.Module:
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise OptionError(f"backbone {name!r}: not a classification network of torchvision {torchvision.__version__}")
-    options: dict[str, Any] = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    # These two have further outputs while training, which published weights and our loss know nothing of.
+    options: dict[str, Any] = (
+        {"init_weights": True, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    )
     network: nn.Module = torchvision.models.get_model(name, weights=None, **options)
     path, layer = _last_linear(network)
     parent = network.get_submodule(path.rpartition(".")[0])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from asr_runtime.errors import AsrError, OutputError
+from asr_runtime.errors import AsrError, DependencyError, OutputError
 
-__all__ = ["EXIT_INPUT_FAILED", "command"]
+__all__ = ["EXIT_INPUT_FAILED", "command", "require_extra"]
 
 EXIT_INPUT_FAILED = 1
 
@@ -33,6 +35,16 @@ class _Command(click.Command):
             _end(f"{self.name}: {error}", error.exit_code)
         except self.refusals as error:
             _end(f"{self.name}: {error}", 2)
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """End the program with one line (exit code 2) if a command's extra is not installed.
+
+    Stands above the imports of a command module whose extra a device does not have.
+    """
+    if missing := [module for module in modules if importlib.util.find_spec(module) is None]:
+        name = Path(sys.argv[0]).name
+        _end(f"{name}: {missing[0]} is not installed; pip install 'asrnet-edge[{extra}]'", DependencyError.exit_code)
 
 
 def _end(message: str, code: int) -> NoReturn:

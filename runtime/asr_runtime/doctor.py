@@ -17,7 +17,7 @@ import numpy as np
 
 from asr_runtime.decode import decode_image
 from asr_runtime.detector import Detector
-from asr_runtime.engine import PROVIDERS, both_installed, import_onnxruntime
+from asr_runtime.engine import PROVIDERS, import_onnxruntime
 from asr_runtime.errors import AsrError
 from asr_runtime.video import VideoFile
 
@@ -122,7 +122,7 @@ def _packages() -> Check:
         ort = import_onnxruntime()
     except AsrError as error:
         return _check("packages", "onnxruntime", str(error), "")
-    return _check("packages", "onnxruntime", None, f"{ort.__version__}, both installed: {both_installed()}")
+    return _check("packages", "onnxruntime", None, f"{ort.__version__}")
 
 
 def _devices(model: str | os.PathLike[str] | None) -> tuple[list[Check], dict[str, Any]]:

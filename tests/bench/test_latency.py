@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from asr_bench.cli import bench_command
-from asr_export import export
+from asr_export.onnx_file import export
 from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr_export import export
+from asr_export.onnx_file import export
 from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
 
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from asr_export import compare, export
 from asr_export.cli import export_command, parity_command
-from asr_export.parity import parity_batches
+from asr_export.onnx_file import export
+from asr_export.parity import compare, parity_batches
 from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
 from asr_runtime import Detector
 from asr_runtime.contract import CARD_KEY, ModelCard

@@ -12,9 +12,12 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.logging import RichHandler
 
-from asr_models import ModelsError
-from asr_runtime.command import command
+from asr_runtime.command import command, require_extra
 from asr_runtime.errors import ConfigurationError
+
+require_extra("train", "torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "sklearn", "matplotlib")
+
+from asr_models import ModelsError  # noqa: E402 - needs the extra
 
 __all__ = ["evaluate_command", "train_command"]
 
