@@ -90,6 +90,12 @@ class OperatingPoint:
     threshold: float
     true_positive_rate: float
 
+    def __post_init__(self) -> None:
+        if not all(
+            0.0 <= value <= 1.0 for value in (self.false_positive_rate, self.threshold, self.true_positive_rate)
+        ):
+            raise ValueError(f"operating point: expected rates and threshold from 0 to 1, got {self}")
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -163,7 +169,7 @@ class ModelCard:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"model card: not valid JSON ({error})") from None
         schema = data.get("schema") if isinstance(data, dict) else None
         if schema != CARD_SCHEMA:

@@ -1,0 +1,106 @@
+"""The card: what it refuses, and that nothing is lost on the way through JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr_runtime.contract import Calibration, Decision, ModelCard, OperatingPoint, Preprocess
+from asr_runtime.errors import ModelError
+
+CARD = ModelCard(
+    name="asrnet",
+    options={"dim": 32},
+    preprocess=Preprocess("resize-crop", 224, 256, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
+    calibration=Calibration(1.5, -0.25, "a split"),
+    decision=Decision(0.3, 0.7, "a rule"),
+    operating_points=(OperatingPoint(0.01, 0.9, 0.1), OperatingPoint(0.05, 0.7, 0.4)),
+    training={"images": 2},
+    metrics={"seen": {"auroc": 0.7}},
+    checkpoint_sha256="ab" * 32,
+    tool_versions={"torch": "2"},
+    fft="matmul",
+    precision="fp32",
+)
+
+
+def test_a_card_comes_back_from_json_as_it_was() -> None:
+    assert ModelCard.from_json(CARD.to_json()) == CARD
+
+
+def _set(card: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for name in parents:
+        card = card[int(name)] if isinstance(card, list) else card[name]
+    if value is ...:
+        del card[last]
+    else:
+        card[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("schema", 2, "schema 2, this version reads 1"),
+        ("schema", ..., "schema None"),
+        ("name", ..., "field 'name' is missing"),
+        ("name", 7, "ModelCard.name: 7, expected str"),
+        ("colour", "red", "unknown field 'colour'"),
+        ("fft", "fast", "ModelCard.fft: 'fast', expected one of 'matmul', 'dft'"),
+        ("classes", ["ai", "real"], r"classes \['ai', 'real'\]: expected \['real', 'ai'\]"),
+        ("preprocess.mode", "zoom", "ModelCard.preprocess.mode: 'zoom'"),
+        ("preprocess.size", 0, "preprocess size 0"),
+        ("preprocess.size", True, "preprocess.size: True, expected int"),
+        ("preprocess.resize", 100, "resize 100 is smaller than the crop 224"),
+        ("preprocess.mean", [0.1, 0.2], "preprocess.mean: 2 values, expected 3"),
+        ("calibration.temperature", 0, "temperature > 0"),
+        ("decision.real_below", 0.8, "real_below <= ai_from"),
+        ("operating_points.0.threshold", "high", r"operating_points\[0\].threshold: 'high', expected float"),
+        ("operating_points.1.threshold", float("nan"), "operating point: expected"),
+        ("tool_versions", ["torch"], "tool_versions: list, expected an object"),
+    ],
+)
+def test_a_card_that_is_not_right_is_refused_by_name(path: str, value: Any, said: str) -> None:
+    card = json.loads(CARD.to_json())
+    _set(card, path, value)
+    with pytest.raises(ModelError, match=said) as caught:
+        ModelCard.from_json(json.dumps(card))
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
+def test_any_other_json_is_refused_without_a_traceback(value: Any) -> None:
+    with pytest.raises(ModelError):
+        ModelCard.from_json(json.dumps(value))
+
+
+def test_json_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(ModelError, match="not valid JSON"):
+        ModelCard.from_json("[" * 100_000)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_refused_without_a_traceback(text: str) -> None:
+    with pytest.raises(ModelError):
+        ModelCard.from_json(text)
+
+
+@given(low=st.floats(0, 1), high=st.floats(0, 1), probability=st.floats(0, 1))
+def test_a_verdict_follows_the_band(low: float, high: float, probability: float) -> None:
+    low, high = sorted((low, high))
+    verdict = Decision(low, high).verdict(probability)
+    assert verdict == ("ai" if probability >= high else "real" if probability < low else "unsure")
+
+
+def test_facts_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CARD.name = "other"  # type: ignore[misc]
