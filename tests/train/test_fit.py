@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -202,3 +203,29 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert result.exit_code == 2, result.output
     assert said in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "expected either --checkpoint X.pth or --model X.onnx"),
+        (["--checkpoint", "a.pth", "--model", "a.onnx"], "expected either --checkpoint X.pth or --model X.onnx"),
+        (["--checkpoint", "a.pth"], "a.pth: cannot be read"),
+        (["--model", "a.onnx"], "a.onnx"),
+        (["--model", "asrnet", "--split", "val", "--layout", "generators"], "no known layout|no image in any split"),
+    ],
+)
+def test_evaluation_says_what_it_lacks(
+    args: list[str], said: str, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folders.parent)
+    result = CliRunner().invoke(evaluate_command, args)
+    assert result.exit_code == 2, result.output
+    assert re.search(said, result.output.replace("\n", " "))
+
+
+def test_the_built_in_model_can_be_evaluated_by_name(folders: Path, tmp_path: Path) -> None:
+    options = ["--model", "asrnet", "--data", str(folders), "--report", str(tmp_path / "report")]
+    result = CliRunner().invoke(evaluate_command, options)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["overall"]["images"] == 6

@@ -108,7 +108,7 @@ def train_command(**options: Any) -> None:
 
 
 @command("asr-evaluate", refusals=(ModelsError,))
-@click.option("--model", help="An exported file (X.onnx), or the network's name beside --checkpoint.")
+@click.option("--model", help="An exported file or built-in model; beside --checkpoint, its network.")
 @click.option("--checkpoint", type=_FILE, help="A checkpoint.")
 @click.option("--data", type=_FOLDER, default="dataset", help="Data folder.")
 @click.option("--layout", type=click.Choice(["folders", "generators"]), help="Layout of it.  [default: found out]")

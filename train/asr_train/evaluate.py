@@ -124,8 +124,8 @@ def evaluate_model(
     """Evaluate a checkpoint, or an exported file, on a split of a data folder.
 
     Args:
-        model: an exported file (`X.onnx`), or the registry name of what `checkpoint` holds.
-        checkpoint: a checkpoint; None if `model` is an exported file.
+        model: an exported file (`X.onnx`) or built-in model; beside a checkpoint, the registry name of what it holds.
+        checkpoint: a checkpoint; None if `model` is exported.
         data: the data folder.
         layout: of the data folder; None finds out.
         split: `train`, `val` or `test`; None takes test if there is one, else val.
@@ -141,23 +141,21 @@ def evaluate_model(
         DatasetError: the data folder does not fit.
         DeviceError: CUDA was asked for and is not there.
     """
-    exported = model is not None and model.endswith(".onnx")
-    if exported == (checkpoint is not None):
+    names_a_file = model is not None and model.endswith(".onnx")
+    if (checkpoint is None and model is None) or (checkpoint is not None and names_a_file):
         raise ConfigurationError("expected either --checkpoint X.pth or --model X.onnx")
     folder = find_data(data, layout).without(leave_out)
     split = split or ("test" if folder.test else "val")
     samples = folder.split(split)
-    if exported:
-        assert model is not None
+    if checkpoint is None:
         scored = score_exported(Detector(model, device=device), samples, equalise)
     else:
-        assert checkpoint is not None
         loaded = load_checkpoint(checkpoint, model, {"spectrum": spectrum} if spectrum else None)
         scored = score_checkpoint(loaded, samples, equalise, batch_size, workers, _torch_device(device))
     if not len(scored.labels):
         raise DatasetError(f"{data}: none of the {len(samples)} images of the split {split} could be read")
     protocol = {
-        "model": (checkpoint or Path(str(model))).name,
+        "model": Path(checkpoint or str(model)).name,
         "data": folder.root.name,
         "split": split,
         "re-encoding": f"every image at JPEG {equalise}" if equalise else "none, files as they are",
@@ -172,7 +170,8 @@ def evaluate(scored: Scored, protocol: Mapping[str, Any]) -> Evaluation:
     sources = [sample.source for sample in scored.samples]
     overall = binary_metrics(scored.labels, scored.probability)
     by_source = metrics_by_source(scored.labels, scored.probability, sources)
-    return Evaluation({**protocol, "unreadable": sorted(scored.unreadable)}, overall, by_source, scored)
+    unreadable = sorted(Path(path).name for path in scored.unreadable)
+    return Evaluation({**protocol, "unreadable": unreadable}, overall, by_source, scored)
 
 
 def _torch_device(device: str) -> str:

@@ -105,7 +105,7 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
     if config.threads:
         torch.set_num_threads(config.threads)
     network = create_model(config.model, **config.options)
-    if config.weights != "none":
+    if config.weights != "none" and resumed is None:
         if not isinstance(network, FFTResNet):
             raise ConfigurationError(f"{config.model} has no pretrained weights; use --weights none")
         network.load_pretrained(config.weights)
