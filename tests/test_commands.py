@@ -11,6 +11,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from asr_runtime.command import command
+
 _SURFACE = {
     "asr-bench": "--checkpoint -h --help -o --output --rounds --threads --version",
     "asr-doctor": "--format -h --help --model --version",
@@ -68,3 +70,15 @@ def test_a_command_whose_extra_is_missing_names_it(module: str, missing: str, sa
     code = f"import sys; sys.argv[0] = '/bin/asr-x'; sys.modules[{missing!r}] = None; import {module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.strip(), done.stdout) == (2, said, "")
+
+
+def test_a_missing_system_library_is_one_line_and_other_import_errors_are_not_hidden() -> None:
+    @command("asr-x")
+    @click.argument("problem")
+    def fails(problem: str) -> None:
+        raise ImportError(problem)
+
+    missing = CliRunner().invoke(fails, ["libGL.so.1: cannot open shared object file: No such file or directory"])
+    assert (missing.exit_code, missing.output.count("\n")) == (2, 1)
+    assert "apt-get install libgl1" in missing.output
+    assert isinstance(CliRunner().invoke(fails, ["cannot import name"]).exception, ImportError)

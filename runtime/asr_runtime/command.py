@@ -31,6 +31,12 @@ class _Command(click.Command):
             # The reader of our output has gone (`asr-screen ... | head`): nothing more can be said on stdout.
             sys.stdout = None
             _end(f"{self.name}: the reader of the output closed it", OutputError.exit_code)
+        except ImportError as error:
+            if "shared object file" not in str(error):
+                raise
+            # OpenCV's wheel expects two libraries that slim images lack.
+            advice = "a system library is missing; on Debian: apt-get install libgl1 libglib2.0-0"
+            _end(f"{self.name}: {error}: {advice}", DependencyError.exit_code)
         except AsrError as error:
             _end(f"{self.name}: {error}", error.exit_code)
         except self.refusals as error:
