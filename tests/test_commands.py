@@ -36,24 +36,24 @@ def _commands() -> dict[str, click.Command]:
 
 def test_the_options_are_pinned() -> None:
     found = {}
-    for name, command in _commands().items():
-        context = click.Context(command, info_name=name, **command.context_settings)
-        options = [o for p in command.get_params(context) for o in (*p.opts, *p.secondary_opts) if o.startswith("-")]
+    for name, made in _commands().items():
+        context = click.Context(made, info_name=name, **made.context_settings)
+        options = [o for p in made.get_params(context) for o in (*p.opts, *p.secondary_opts) if o.startswith("-")]
         found[name] = sorted(options, key=lambda o: o.lstrip("-"))
     assert found == {name: sorted(text.split(), key=lambda o: o.lstrip("-")) for name, text in _SURFACE.items()}
 
 
 @pytest.mark.parametrize("name", sorted(_SURFACE))
 def test_help_and_version_answer(name: str) -> None:
-    command = _commands()[name]
-    assert CliRunner().invoke(command, ["--help"], prog_name=name).output.startswith(f"Usage: {name}")
-    assert metadata.version("asrnet-edge") in CliRunner().invoke(command, ["--version"], prog_name=name).output
+    made = _commands()[name]
+    assert CliRunner().invoke(made, ["--help"], prog_name=name).output.startswith(f"Usage: {name}")
+    assert metadata.version("asrnet-edge") in CliRunner().invoke(made, ["--version"], prog_name=name).output
 
 
 def test_underscores_and_hyphens_are_the_same(tmp_path: Path) -> None:
-    command = _commands()["asr-train"]
+    train = _commands()["asr-train"]
     for spelling in ("--batch_size", "--batch-size"):
-        result = CliRunner().invoke(command, [spelling, "0", "--data", str(tmp_path)])
+        result = CliRunner().invoke(train, [spelling, "0", "--data", str(tmp_path)])
         assert "batch_size 0: expected a number above 0" in result.output
 
 
