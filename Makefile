@@ -41,7 +41,7 @@ clean:
 
 .venv-device/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
-	@echo "installing the device part into .venv-device (about 300 MB)"
+	@echo "installing the device part into .venv-device (about 400 MB)"
 	$(PYTHON) -m venv --clear .venv-device
 	.venv-device/bin/pip install --quiet --disable-pip-version-check -e '.[cpu]'
 	touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import re
 import signal
 import subprocess
@@ -71,6 +72,18 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(generators: Path, tm
     assert losses[0] == losses[1]
     a, b = (torch.load(r.folder / "resume.ckpt", weights_only=True)["state_dict"] for r in (whole, resumed))
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_images_much_smaller_than_the_crop_are_said(
+    tmp_path: Path, generators: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("asr_train"), "propagate", True)
+    large = dataclasses.replace(_tiny(generators, epochs=1), preprocess={"mode": "crop", "size": 800})
+    train(dataclasses.replace(large, batch_size=2, epoch_size=2), tmp_path / "runs")
+    assert "--crop-size 384 fits them" in caplog.text
+    caplog.clear()
+    train(_tiny(generators, epochs=1), tmp_path / "runs")
+    assert "fits them" not in caplog.text
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_run_can_be_resumed(generators: Path, tmp_path: Path) -> None:

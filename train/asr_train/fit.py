@@ -9,6 +9,7 @@ epoch), checkpoint_<model>.pth (the best epoch, calibrated when the run ends) an
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
@@ -33,7 +35,8 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score
 
 from asr_models import Checkpoint, FFTResNet, Preprocess, create_model, load_checkpoint, save_checkpoint
-from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_runtime.decode import read_image
+from asr_runtime.errors import ConfigurationError, DatasetError, InputError
 from asr_train.calibrate import calibrate
 from asr_train.config import TrainConfig
 from asr_train.data import BalancedSampler, Batch, EvaluationImages, TrainingImages, collate
@@ -116,6 +119,7 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
     _write_json(folder / "environment.json", _environment())
     _write_json(folder / "data.json", data.summary())
     fit = _Fit(network, Preprocess(**config.preprocess), config, data)
+    _warn_of_small_images(data, fit.preprocess)
     best = _BestEpoch(folder / f"checkpoint_{config.model}.pth", config)
     started = time.monotonic()
     _run_lightning(fit, best, config, data, folder, resumed is not None, progress)
@@ -349,6 +353,22 @@ def _finish(fit: _Fit, best: _BestEpoch, config: TrainConfig, data: DataFolder, 
 
 def _plain(fact: Any) -> dict[str, Any]:
     return dict(vars(fact))
+
+
+def _warn_of_small_images(data: DataFolder, preprocess: Preprocess) -> None:
+    """Say when a crop is mostly mirrored continuation: it costs time and shows the network nothing."""
+    sides = []
+    for sample in data.train[:: max(1, len(data.train) // 20)]:
+        with contextlib.suppress(InputError):
+            sides.append(min(read_image(sample.path).shape[:2]))
+    typical = int(np.median(sides)) if sides else preprocess.size
+    if preprocess.mode == "crop" and typical <= preprocess.size // 2:
+        log.warning(
+            "images are about %d px, the crop is %d px: they are continued by mirroring; --crop-size %d fits them",
+            typical,
+            preprocess.size,
+            typical,
+        )
 
 
 def _check_same_data(folder: Path, data: DataFolder) -> None:
