@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from asr_models import load_checkpoint
+from asr_runtime.errors import ConfigurationError
 from asr_train.cli import evaluate_command, train_command
 from asr_train.config import TrainConfig, recipe
 from asr_train.fit import resume, train
@@ -100,7 +101,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_can_be_resumed(generators: Path, t
     (folder,) = (tmp_path / "runs").iterdir()
     assert process.returncode == 130
     assert f"asr-train --resume {folder}" in said
-    epochs = len(torch.load(folder / "resume.ckpt", weights_only=True)["callbacks"]["_BestEpoch"]["history"])
+    epochs = len(torch.load(folder / "resume.ckpt", weights_only=True)["callbacks"]["BestEpoch"]["history"])
     assert resume(folder, epochs=epochs + 1).summary["epochs"] == epochs + 1
 
 
@@ -242,3 +243,8 @@ def test_the_built_in_model_can_be_evaluated_by_name(folders: Path, tmp_path: Pa
     result = CliRunner().invoke(evaluate_command, options)
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["overall"]["images"] == 6
+
+
+def test_a_diverging_run_says_so(generators: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"training diverged in epoch 1.*lower --lr"):
+        train(_tiny(generators, epochs=1, lr=1e30, clip=0.0, warmup_epochs=0.0), tmp_path / "runs")
