@@ -5,7 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# No deadline per example: a shared machine may stop for a second. Derandomised: a failure in CI can be run again.
+hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("project")
 
 EXAMPLES = Path(__file__).parent.parent / "runtime" / "examples"
 

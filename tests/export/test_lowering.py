@@ -19,7 +19,7 @@ def _input(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height * 100 + width).normal(size=(2, 3, height, width)).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(height=_SIDE, width=_SIDE)
 def test_half_magnitude_at_any_size(height: int, width: int) -> None:
     x = _input(height, width)
@@ -28,7 +28,7 @@ def test_half_magnitude_at_any_size(height: int, width: int) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(height=_SIDE, width=_SIDE, shift=st.booleans())
 def test_full_magnitude_at_any_size(height: int, width: int, shift: bool) -> None:
     x = _input(height, width)

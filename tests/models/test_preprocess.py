@@ -28,7 +28,7 @@ def test_crop_is_the_centre_in_rgb_between_0_and_1(examples: Path) -> None:
     np.testing.assert_allclose(out.permute(1, 2, 0).numpy(), expected, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), size=st.sampled_from([8, 31, 32]))
 def test_a_small_image_is_continued_by_mirroring(height: int, width: int, size: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -63,7 +63,7 @@ def test_what_other_programs_write_decodes(name: str) -> None:
     assert decode_image(VARIANTS[name], name).shape == (48, 64, 3)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(name=st.sampled_from([*WHOLE, *VARIANTS]), data=st.data())
 def test_a_truncated_image_is_an_error(name: str, data: st.DataObject) -> None:
     whole = WHOLE.get(name) or VARIANTS[name]

@@ -54,7 +54,7 @@ def make(kind: str, folder: Path, index: int) -> Path:
     return path
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=7), fps=st.sampled_from([None, 5.0]))
 def test_every_input_is_accounted_for_in_order(detector: Detector, kinds: list[str], fps: float | None) -> None:
     with tempfile.TemporaryDirectory() as folder:

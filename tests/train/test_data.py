@@ -76,7 +76,7 @@ def test_quarter_turns_keep_every_pixel_and_free_turns_do_not() -> None:
     assert (free == 0).all(axis=2).any()  # corners are black
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(top=st.integers(-40, 40), left=st.integers(-40, 40), height=st.integers(1, 50), width=st.integers(1, 50))
 def test_a_window_beyond_the_image_mirrors_it(top: int, left: int, height: int, width: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (17, 23, 3), dtype=np.uint8)

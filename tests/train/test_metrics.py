@@ -22,7 +22,7 @@ def test_a_hand_made_case() -> None:
     assert found["tpr_at_fpr_5%"] == 0.75
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     scores=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=60), rate=st.sampled_from([0.0, 0.01, 0.05, 0.3])
 )
