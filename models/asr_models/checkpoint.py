@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from asr_models.deployed import Deployed
-from asr_models.errors import CheckpointError
+from asr_models.errors import CheckpointError, reason
 from asr_models.fft_resnet import FFTResNet
 from asr_models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from asr_models.registry import create_model, default_preprocess
@@ -103,8 +103,7 @@ def load_checkpoint(path: str | Path, name: str | None = None, options: Mapping[
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever damaged or foreign bytes lead to
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: not a checkpoint, or damaged ({reason[:160]})") from None
+        raise CheckpointError(f"{path}: not a checkpoint, or damaged ({reason(error)})") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a checkpoint")
     made = _interpret(path, content, name, dict(options or {}))

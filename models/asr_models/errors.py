@@ -8,7 +8,7 @@ ModelsError(ValueError)
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "ModelsError", "OptionError", "WeightsError"]
+__all__ = ["CheckpointError", "ModelsError", "OptionError", "WeightsError", "reason"]
 
 
 class ModelsError(ValueError):
@@ -25,3 +25,9 @@ class CheckpointError(ModelsError):
 
 class WeightsError(ModelsError):
     """Pretrained weights could not be downloaded, read or fitted."""
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of another library's error, for a message of one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from asr_models.errors import OptionError, WeightsError
+from asr_models.errors import OptionError, WeightsError, reason
 from asr_models.spectrum import PatchLogSpectrum, ShiftedLogSpectrum
 
 __all__ = ["FFTResNet"]
@@ -118,9 +118,8 @@ def _download(name: str) -> dict[str, Tensor]:
         weights = torchvision.models.get_model_weights(name)
         state: dict[str, Tensor] = weights.DEFAULT.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
         raise WeightsError(
-            f"ImageNet weights of {name} could not be downloaded ({reason}); without a network, give torchvision's "
+            f"ImageNet weights of {name} could not be downloaded ({reason(error)}); without a network, give torchvision's "
             "file with --weights FILE, or train from scratch with --weights none"
         ) from None
     return state
@@ -130,7 +129,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged bytes lead to
-        raise WeightsError(f"{path}: not a state dict ({str(error).splitlines()[0]})") from None
+        raise WeightsError(f"{path}: not a state dict ({reason(error)})") from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path}: not a state dict: expected a mapping of names to tensors")
     return state
