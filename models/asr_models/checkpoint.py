@@ -5,8 +5,10 @@ A checkpoint of ours is a dict of plain data and tensors. Nothing is ever unpick
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
+import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,7 +103,13 @@ def load_checkpoint(path: str | Path, name: str | None = None, options: Mapping[
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        # Training scripts like to store their parsed arguments: plain data, safe to rebuild.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path}: not a checkpoint, or damaged: it holds something else than tensors and plain data"
+        ) from None
     except Exception as error:  # whatever damaged or foreign bytes lead to
         raise CheckpointError(f"{path}: not a checkpoint, or damaged ({reason(error)})") from None
     if not isinstance(content, dict):
@@ -123,7 +131,11 @@ def _interpret(path: Path, content: dict[str, Any], name: str | None, options: d
             f"{path}: not a checkpoint: expected the keys of this project, of the published ASRNet (model_state) or "
             f"of a Lightning file (state_dict), found {found or 'nothing'}"
         )
-    network = create_model(made["name"], **made["options"])
+    try:
+        network = create_model(made["name"], **made["options"])
+        Preprocess(**made["preprocess"])
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its options or preprocessing cannot be used ({reason(error)})") from None
     _fill(path, network, made.pop("state"))
     made["network"] = network.eval()
     return made
@@ -187,7 +199,9 @@ def _read_lightning(path: Path, content: dict[str, Any], name: str | None, optio
     }
 
 
-def _fill(path: Path, network: nn.Module, state: Mapping[str, Tensor]) -> None:
+def _fill(path: Path, network: nn.Module, state: Any) -> None:
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: its weights are not a mapping of names to tensors")
     own = network.state_dict()
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]

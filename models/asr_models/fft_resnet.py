@@ -119,8 +119,8 @@ def _download(name: str) -> dict[str, Tensor]:
         state: dict[str, Tensor] = weights.DEFAULT.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise WeightsError(
-            f"ImageNet weights of {name} could not be downloaded ({reason(error)}); without a network, give torchvision's "
-            "file with --weights FILE, or train from scratch with --weights none"
+            f"ImageNet weights of {name} could not be downloaded ({reason(error)}); without a network, give "
+            "torchvision's file with --weights FILE, or train from scratch with --weights none"
         ) from None
     return state
 

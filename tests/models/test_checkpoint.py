@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_published_asrnet_checkpoint_loads_and_gives_its_logits(tmp_path: Path
             "optimizer_state": {},
             "scheduler_state": {},
             "val_acc": 0.9,
-            "config": {"lr": 2e-4},
+            "config": argparse.Namespace(lr=2e-4),  # what a training script may well store
         },
         tmp_path / "checkpoint_asrnet.pth",
     )
@@ -134,6 +135,28 @@ def test_foreign_content_is_told_apart(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=r"x\.pth"):
         load_checkpoint(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "said"),
+    [
+        ("options", {"dim": "wide"}, "options or preprocessing cannot be used"),
+        ("options", {"depth": 3}, "no option 'depth'"),
+        ("preprocess", {"mode": "zoom", "size": 3}, "preprocess mode 'zoom'"),
+        ("preprocess", 3, "options or preprocessing cannot be used"),
+        ("model_state", {"stage1.0.weight": 3}, "not a mapping of names to tensors"),
+        ("format", "asrnet-edge/9", "format asrnet-edge/9, this version reads asrnet-edge/1"),
+        ("classes", ["ai", "real"], "classes"),
+    ],
+)
+def test_an_entry_that_cannot_be_used_is_named(tmp_path: Path, entry: str, value: object, said: str) -> None:
+    _own(tmp_path / "a.pth", dim=8)
+    content = torch.load(tmp_path / "a.pth", weights_only=True)
+    content[entry] = value
+    torch.save(content, tmp_path / "b.pth")
+    with pytest.raises(CheckpointError, match=said) as caught:
+        load_checkpoint(tmp_path / "b.pth")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_wrong_name_and_a_missing_file_are_said(tmp_path: Path) -> None:
