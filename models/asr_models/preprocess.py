@@ -13,6 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from asr_models.errors import OptionError
+
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocess"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -45,9 +47,11 @@ class Preprocess(nn.Module):
     ) -> None:
         super().__init__()
         if mode not in ("crop", "resize-crop", "squash"):
-            raise ValueError(f"preprocess mode {mode!r}: expected crop, resize-crop or squash")
+            raise OptionError(f"preprocess mode {mode!r}: expected crop, resize-crop or squash")
         if (mode == "resize-crop") != (resize is not None):
-            raise ValueError("preprocess: `resize` belongs to mode resize-crop, and that mode needs it")
+            raise OptionError("preprocess: `resize` belongs to mode resize-crop, and that mode needs it")
+        if size < 1 or (resize is not None and resize < size):
+            raise OptionError(f"preprocess size {size}, resize {resize}: expected 1 or more, and no resize below size")
         self.mode, self.size, self.resize = mode, size, resize
         # One multiply-add per value: x/255 -> (x - mean)/std.
         scale = 1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))

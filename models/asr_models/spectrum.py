@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from asr_models.errors import OptionError
+
 __all__ = ["FullMagnitude", "HalfMagnitude", "PatchLogSpectrum", "ShiftedLogSpectrum"]
 
 
@@ -59,6 +61,8 @@ class PatchLogSpectrum(nn.Module):
 
     def __init__(self, patch: int = 32) -> None:
         super().__init__()
+        if patch < 1:
+            raise OptionError(f"patch {patch}: expected a side of 1 pixel or more")
         self.patch = patch
         self.magnitude = FullMagnitude(shift=False)
 
@@ -66,12 +70,12 @@ class PatchLogSpectrum(nn.Module):
         """float32 (N, C, H, W) -> float32 (N, C, H, W).
 
         Raises:
-            ValueError: H or W is not a multiple of the patch.
+            OptionError: H or W is not a multiple of the patch.
         """
         n, c, h, w = x.shape
         p = self.patch
         if h % p or w % p:
-            raise ValueError(f"image of {h} x {w} pixels: the patch spectrum needs multiples of {p}")
+            raise OptionError(f"image of {h} x {w} pixels: the patch spectrum needs multiples of {p}")
         patches = x.float().reshape(n, c, h // p, p, w // p, p).transpose(3, 4)  # (N, C, H/p, W/p, p, p)
         spectra = torch.log1p(self.magnitude(patches))
         return spectra.transpose(3, 4).reshape(n, c, h, w)

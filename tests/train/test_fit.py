@@ -207,6 +207,14 @@ def test_the_published_recipes_are_the_defaults() -> None:
         (["--equalise", "0"], "from 1 to 100, or off"),
         (["--model", "fft-resnet34", "--dim", "8"], "no option 'dim'"),
         (["--weights", "imagenet"], "no pretrained weights"),
+        (["--crop-size", "0"], "preprocess size 0"),
+        (["--reencode", "1.5"], "reencode 1.5: expected a number from 0 to 1"),
+        (["--quality", "90", "60"], "1 <= lowest <= highest <= 100"),
+        (["--model", "fft-resnet18", "--weights", "none", "--spectrum", "patch", "--patch", "0"], "patch 0"),
+        (
+            ["--model", "fft-resnet18", "--weights", "none", "--spectrum", "patch", "--patch", "30", "--workers", "0"],
+            "multiples of 30",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_runtime.errors import ConfigurationError
+
 __all__ = ["Augment", "equalise", "mirrored_window"]
 
 Image = NDArray[np.uint8]
@@ -47,6 +49,18 @@ class Augment:
     patch_mask: float = 0.5
     patch: int = 16
     mask_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            ConfigurationError: names the value.
+        """
+        for name in ("reencode", "resize", "blur", "noise", "patch_mask", "mask_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigurationError(f"augmentation {name} {getattr(self, name)}: expected a number from 0 to 1")
+        if not 1 <= self.quality[0] <= self.quality[1] <= 100:
+            raise ConfigurationError(f"augmentation quality {self.quality}: expected 1 <= lowest <= highest <= 100")
 
     def degrade(self, image: Image, rng: np.random.Generator) -> Image:
         """Blur, noise and re-encode: what happens to pictures between camera or generator and viewer."""

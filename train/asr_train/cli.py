@@ -173,7 +173,7 @@ def _config_fields(options: dict[str, Any]) -> dict[str, Any]:
 def _preprocess(default: Any, mode: str | None, size: int | None) -> dict[str, Any]:
     """Change mode and size of a network's preprocessing; the resize keeps its ratio to the crop."""
     chosen = dict(default)
-    mode, size = mode or chosen["mode"], size or chosen["size"]
+    mode, size = mode or chosen["mode"], chosen["size"] if size is None else size
     chosen.pop("resize", None)
     if mode == "resize-crop":
         chosen["resize"] = round(size * 256 / 224)
