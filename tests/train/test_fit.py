@@ -165,6 +165,9 @@ def test_leaving_one_generator_out_never_shows_it(
     assert "sd3" not in json.dumps(summary["data"])
     again = leave_one_generator_out(config, tmp_path / "runs", at_least=3)
     assert again == found  # nothing was trained again: the run folder's name is the same
+    next((generators / "photos" / "val" / "nature").iterdir()).unlink()
+    changed = leave_one_generator_out(config, tmp_path / "runs", at_least=3, progress=False)
+    assert changed["generators"]["sd3"]["real"] == 6  # other data under the same name: not the old figures
 
 
 @pytest.mark.heavy

@@ -103,11 +103,12 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
             raise ConfigurationError(f"{config.model} has no pretrained weights; use --weights none")
         network.load_pretrained(config.weights)
     folder = resumed or _new_folder(runs)
+    facts = data.summary()
     if resumed is not None:
-        _check_same_data(folder, data)
+        _check_same_data(folder, data.root, facts)
     _write_json(folder / "config.json", config.to_dict())
     _write_json(folder / "environment.json", _environment())
-    _write_json(folder / "data.json", data.summary())
+    _write_json(folder / "data.json", facts)
     fit = DetectorModule(network, Preprocess(**config.preprocess), config, data)
     _warn_of_small_images(data, fit.preprocess)
     best = BestEpoch(folder / f"checkpoint_{config.model}.pth", config)
@@ -180,10 +181,10 @@ def _warn_of_small_images(data: DataFolder, preprocess: Preprocess) -> None:
         )
 
 
-def _check_same_data(folder: Path, data: DataFolder) -> None:
+def _check_same_data(folder: Path, root: Path, facts: Mapping[str, Any]) -> None:
     before = json.loads((folder / "data.json").read_text())
-    if before["fingerprint"] != data.summary()["fingerprint"]:
-        raise DatasetError(f"{data.root}: has changed since {folder} was begun; start a new run")
+    if before["fingerprint"] != facts["fingerprint"]:
+        raise DatasetError(f"{root}: has changed since {folder} was begun; start a new run")
 
 
 def _new_folder(runs: Path) -> Path:

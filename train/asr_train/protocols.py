@@ -33,7 +33,7 @@ def leave_one_generator_out(
 
     Neither training nor the choice of the best epoch nor calibration sees the generator that is left out. Results are
     written to `runs`/leave-one-generator-out.json after every generator; one that stands there already, under the
-    same configuration, is not trained again.
+    same configuration and data, is not trained again.
 
     Args:
         config: of each training; its `seed` is the same for all.
@@ -56,7 +56,12 @@ def leave_one_generator_out(
             f"validation images; found {', '.join(f'{n} ({c})' for n, c in sorted(counts.items())) or 'none'}"
         )
     path = runs / "leave-one-generator-out.json"
-    protocol = {"protocol": "leave one generator out", "equalise": config.equalise, "config": config.published()}
+    protocol = {
+        "protocol": "leave one generator out",
+        "equalise": config.equalise,
+        "config": config.published(),
+        "fingerprint": data.summary()["fingerprint"],
+    }
     protocol = json.loads(json.dumps(protocol))
     done = json.loads(path.read_text()) if path.is_file() else {}
     results: dict[str, Any] = done.get("generators", {}) if done.get("protocol") == protocol else {}
