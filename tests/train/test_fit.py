@@ -144,7 +144,7 @@ def test_the_published_command_lines_work(folders: Path, tmp_path: Path, monkeyp
     assert done.exit_code == 0, done.output
     assert "6 images: 3 real, 3 AI-generated" in done.output
     written = {p.name for p in (run / "evaluation").iterdir()}
-    assert {"metrics.json", "report.txt", "result.csv", "overview.png", "generators.png"} <= written
+    assert {"metrics.json", "report.html", "report.txt", "result.csv"} <= written
     rows = (run / "evaluation" / "result.csv").read_text().splitlines()
     assert rows[0].startswith("image_id,label")
     assert len(rows) == 7

@@ -1,13 +1,18 @@
-"""Pictures of an evaluation (PNG)."""
+"""Plots of an evaluation as SVG text that stands inside an HTML page: its font, its colour of ink, nothing external."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import functools
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 matplotlib.use("Agg")
@@ -15,76 +20,200 @@ import matplotlib.pyplot as plt
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-    from asr_train.evaluate import Evaluation
+__all__ = ["Row", "plot_bars", "plot_histogram", "plot_reliability", "plot_robustness", "plot_roc", "share_interval"]
 
-__all__ = ["plot_generators", "plot_overview"]
+Labels = NDArray[np.int_]
+Floats = NDArray[np.floating[Any]]
+P = ParamSpec("P")
 
-_REAL, _AI, _GREY = "#1b7f79", "#c8553d", "#9aa0a6"
+_REAL, _AI, _PLAIN, _CHANCE = "#2a9d8f", "#d1603d", "#5b7db1", "#8a9099"
+_COLOURS = {"ai": _AI, "real": _REAL, "plain": _CHANCE}
+_POINTS = 800
+_INK = "#010203"  # stands for the page's own colour of text, so that one picture serves light and dark pages
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+}
 
 
-def plot_overview(evaluation: Evaluation, path: Path) -> None:
-    """Draw ROC curve, reliability, distribution of probabilities and confusion matrix."""
-    figure, axes = plt.subplots(2, 2, figsize=(9, 8), layout="constrained")
-    labels, probability = evaluation.scored.labels, evaluation.scored.probability
-    _roc(axes[0, 0], evaluation)
-    _reliability(axes[0, 1], labels, probability)
-    bins = np.linspace(0, 1, 26)
-    axes[1, 0].hist(
-        [probability[labels == 0], probability[labels == 1]], bins, label=["real", "ai"], color=[_REAL, _AI]
-    )
-    axes[1, 0].set(xlabel="P(AI-generated)", ylabel="images", title="Distribution")
-    axes[1, 0].legend(frameon=False)
-    _confusion(axes[1, 1], evaluation)
-    figure.savefig(path, dpi=110)
+def _styled(draw: Callable[P, str]) -> Callable[P, str]:
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> str:
+        with plt.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+@dataclass(frozen=True)
+class Row:
+    """One bar: its name, value, 95% interval (None: unknown) and what its colour says: ai, real or plain."""
+
+    name: str
+    value: float
+    interval: Sequence[float] | None = None
+    kind: str = "ai"
+
+
+@_styled
+def plot_roc(labels: Labels, probability: Floats) -> str:
+    """Draw the ROC curve; needs both classes."""
+    figure, axes = _axes(3.9, 3.3)
+    fpr, tpr, _ = sk.roc_curve(labels, probability)
+    if len(fpr) > _POINTS:  # tens of thousands of steps would make the page heavy and look the same
+        kept = np.unique(np.linspace(0, len(fpr) - 1, _POINTS).round().astype(int))
+        fpr, tpr = fpr[kept], tpr[kept]
+    axes.plot([0, 1], [0, 1], color=_CHANCE, linestyle="--", linewidth=1)
+    axes.fill_between(fpr, tpr, color=_AI, alpha=0.1, linewidth=0)
+    axes.plot(fpr, tpr, color=_AI)
+    axes.set(xlabel="photos called generated", ylabel="generated pictures found", xlim=(0, 1), ylim=(0, 1))
+    axes.text(0.97, 0.04, f"AUROC {sk.roc_auc_score(labels, probability):.3f}", ha="right")
+    return _svg(figure, "ROC curve", "roc")
+
+
+@_styled
+def plot_reliability(labels: Labels, probability: Floats) -> str:
+    """Draw ten groups of equally many images with their 95% intervals, so that no point stands for a handful."""
+    figure, axes = _axes(3.9, 3.3)
+    groups = [g for g in np.array_split(np.argsort(probability, kind="stable"), 10) if len(g)]
+    said = [float(probability[g].mean()) for g in groups]
+    share = np.array([labels[g].mean() for g in groups])
+    ends = np.array([share_interval(int(labels[g].sum()), len(g)) for g in groups])
+    axes.plot([0, 1], [0, 1], color=_CHANCE, linestyle="--", linewidth=1)
+    axes.errorbar(said, share, np.abs(ends.T - share), color=_PLAIN, marker="o", markersize=4, elinewidth=0.9)
+    axes.set(xlabel="probability said", ylabel="share that is generated", xlim=(0, 1), ylim=(0, 1))
+    return _svg(figure, "Reliability diagram", "reliability")
+
+
+@_styled
+def plot_histogram(labels: Labels, probability: Floats, band: tuple[float, float] | None = None) -> str:
+    """Draw how probabilities spread in each class; `band` is where the verdict is unsure."""
+    figure, axes = _axes(3.9, 3.3)
+    bins = np.linspace(0, 1, 26).tolist()
+    if band is not None and band[0] < band[1]:
+        axes.axvspan(*band, color=_CHANCE, alpha=0.16, linewidth=0)
+        axes.text(sum(band) / 2, 0.985, "unsure", ha="center", va="top", transform=axes.get_xaxis_transform())
+    for label, name, colour in ((0, "photos", _REAL), (1, "generated", _AI)):
+        own = probability[labels == label]
+        if len(own):
+            weights = np.full(len(own), 100 / len(own))
+            axes.hist(own, bins, weights=weights, histtype="stepfilled", color=colour, alpha=0.35)
+            axes.hist(own, bins, weights=weights, histtype="step", color=colour, linewidth=1.4, label=name)
+    axes.set(xlabel="P(generated)", ylabel="% of the class", xlim=(0, 1))
+    axes.margins(y=0.16)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.13), ncols=2, borderaxespad=0)
+    return _svg(figure, "Histogram of probabilities", "histogram")
+
+
+@_styled
+def plot_bars(
+    name: str,
+    rows: Sequence[Row],
+    label: str,
+    origin: float = 0.5,
+    limits: tuple[float, float] = (0, 1),
+    width: float = 7.6,
+    row_height: float = 0.27,
+) -> str:
+    """Draw one bar per row, first row on top, with its interval.
+
+    Args:
+        name: of the picture.
+        rows: at least one.
+        label: of the axis.
+        origin: where bars begin: chance, or nothing.
+        limits: of the axis; widened to the intervals.
+        width: in inches; the narrower, the larger the letters on the page.
+        row_height: in inches.
+    """
+    figure, axes = _axes(width, 0.55 + row_height * len(rows))
+    ends = [end for row in rows for end in (*(row.interval or ()), row.value)]
+    low, high = min(limits[0], *ends), max(limits[1], *ends)
+    for place, row in enumerate(rows):
+        colour = _COLOURS[row.kind]
+        axes.barh(place, row.value - origin, left=origin, height=0.62, color=colour, alpha=0.8, linewidth=0)
+        if row.interval is not None:
+            axes.plot(row.interval, [place, place], color=_INK, linewidth=1)
+    axes.axvline(origin, color=_INK, linewidth=0.6)
+    axes.set(xlim=(low, high), ylim=(len(rows) - 0.4, -0.6), xlabel=label)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(range(len(rows)), [_said(row) for row in rows])
+    for side in (axes, right):
+        side.tick_params(axis="y", length=0)
+    right.spines["right"].set_visible(False)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=_CHANCE, alpha=0.25, linewidth=0.5)
+    axes.set_axisbelow(True)
+    return _svg(figure, name, name)
+
+
+@_styled
+def plot_robustness(family: Mapping[str, Any], key: str, undegraded: float, limits: tuple[float, float]) -> str:
+    """Draw one figure over the strength of one degradation, mildest first.
+
+    Args:
+        family: as `robustness` returns it.
+        key: the figure.
+        undegraded: its value without the degradation.
+        limits: of the vertical axis, the same for all families of a page.
+    """
+    figure, axes = _axes(2.7, 2.1)
+    points = [p for p in family["points"] if p["figures"] and p["figures"].get(key) is not None]
+    values = [p["figures"][key] for p in points]
+    places = range(len(points))
+    intervals = [p["figures"].get("interval", {}).get(key) for p in points]
+    if points and all(intervals):
+        low, high = np.array(intervals).T
+        if len(points) > 1:
+            axes.fill_between(places, low, high, color=_AI, alpha=0.15, linewidth=0)
+        else:
+            axes.plot([0, 0], intervals[0], color=_AI, linewidth=1)
+    axes.axhline(undegraded, color=_INK, linewidth=0.7, linestyle=":")
+    axes.axhline(0.5, color=_CHANCE, linewidth=0.8, linestyle="--")
+    axes.plot(places, values, color=_AI, marker="o", markersize=3.5)
+    axes.set_xticks(places, [f"{p['strength']:g}" for p in points])
+    axes.set(ylim=limits, xlabel=family["axis"], title=family["title"])
+    axes.margins(x=0.12)
+    return _svg(figure, f"{family['title']}: figure by strength", family["title"])
+
+
+def share_interval(hits: int, total: int) -> tuple[float, float]:
+    """Return the 95% Wilson interval of a share."""
+    found = binomtest(hits, total).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _said(row: Row) -> str:
+    text = f"{row.value:.3f}"
+    return text if row.interval is None else f"{text}  ({row.interval[0]:.2f} to {row.interval[1]:.2f})"
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    return plt.subplots(figsize=(width, height), layout="constrained")
+
+
+def _svg(figure: Figure, label: str, salt: str) -> str:
+    """Return the bare <svg> element, its ink the page's colour, without ids and metadata that others would repeat."""
+    buffer = io.StringIO()
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with plt.rc_context({"svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     plt.close(figure)
-
-
-def plot_generators(evaluation: Evaluation, path: Path) -> None:
-    """Draw AUROC of each generator, worst first, and the share of each photo source that is called real."""
-    scored = {n: m for n, m in evaluation.by_source.items() if m["against"] and m["auroc"] is not None}
-    photos = {n: m for n, m in evaluation.by_source.items() if not m["against"]}
-    height = 1.6 + 0.3 * max(len(scored), len(photos), 1)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, height), layout="constrained")
-    worst_last = sorted(scored, key=lambda n: -scored[n]["auroc"])
-    values = [scored[n]["auroc"] for n in worst_last]
-    bars = left.barh([f"{n} ({scored[n]['ai']})" for n in worst_last], values, color=_AI)
-    left.bar_label(bars, fmt="%.3f", padding=3)
-    left.axvline(0.5, color=_GREY, linestyle="--")
-    left.set(xlim=(0, 1.15), title="Generators: AUROC (images)")
-    names = sorted(photos, key=lambda n: -photos[n]["accuracy"])
-    bars = right.barh(
-        [f"{n} ({photos[n]['images']})" for n in names], [photos[n]["accuracy"] for n in names], color=_REAL
-    )
-    right.bar_label(bars, fmt="%.2f", padding=3)
-    right.set(xlim=(0, 1.15), title="Photo sources: share called real at 0.5 (images)")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def _roc(axes: Axes, evaluation: Evaluation) -> None:
-    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--")
-    axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title="ROC: needs both classes")
-    if evaluation.overall["auroc"] is not None:
-        fpr, tpr, _ = sk.roc_curve(evaluation.scored.labels, evaluation.scored.probability)
-        axes.plot(fpr, tpr, color=_AI)
-        axes.set_title(f"ROC: AUROC {evaluation.overall['auroc']:.3f}, AP {evaluation.overall['ap']:.3f}")
-
-
-def _reliability(axes: Axes, labels: NDArray[np.int_], probability: NDArray[np.float64]) -> None:
-    """Draw ten groups of equally many images, so that no point stands for a handful."""
-    groups = [g for g in np.array_split(np.argsort(probability), 10) if len(g)]
-    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--")
-    axes.plot([probability[g].mean() for g in groups], [labels[g].mean() for g in groups], "o-", color=_REAL)
-    axes.set(xlabel="probability said", ylabel="share that is AI-generated", xlim=(0, 1), ylim=(0, 1))
-    axes.set_title("Reliability: ten groups of equal size")
-
-
-def _confusion(axes: Axes, evaluation: Evaluation) -> None:
-    matrix = np.asarray(evaluation.overall["confusion_matrix"])
-    axes.imshow(matrix, cmap="Greys", vmin=0, vmax=max(1, matrix.max() * 1.6))
-    for (row, column), count in np.ndenumerate(matrix):
-        axes.text(column, row, str(count), ha="center", va="center", fontsize=16)
-    axes.set_xticks([0, 1], ["called real", "called ai"])
-    axes.set_yticks([0, 1], ["real", "ai"])
-    axes.set_title(f"Confusion at 0.5: accuracy {evaluation.overall['accuracy']:.3f}")
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", text)
+    text = re.sub(r'<svg ([^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"<svg \1", text, count=1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1).strip()
