@@ -16,10 +16,11 @@ from asr_runtime.command import command
 _SURFACE = {
     "asr-bench": "--checkpoint -h --help -o --output --rounds --threads --version",
     "asr-doctor": "--format -h --help --model --version",
-    "asr-evaluate": "--batch-size --checkpoint --data --device --equalise -h --help --layout --leave-out --model "
-    "--report --spectrum --split --version --workers",
+    "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise -h --help --layout "
+    "--leave-out --model --reencoding-shift --report --robustness --spectrum --split --version --workers",
     "asr-export": "--fft -h --help --images --metrics --model -o --output --spectrum --version",
     "asr-parity": "-h --help --images --model --report --spectrum --version",
+    "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
     "asr-screen": "--device --format --fps -h --help --model -o --output --threads --version",
     "asr-train": "--amp --balance --batch-size --blur --clip --crop-size --data --dim --epoch-size --epochs --equalise "
     "--flip --freeze --front-end -h --help --label-smoothing --layout --leave-out --lr --model --monitor --no-flip "

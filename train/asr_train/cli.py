@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -12,14 +13,17 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.logging import RichHandler
 
-from asr_runtime.command import command, require_extra
+from asr_runtime.command import EXIT_INPUT_FAILED, command, require_extra
 from asr_runtime.errors import ConfigurationError
 
-require_extra("train", "torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "sklearn", "matplotlib")
+require_extra(
+    "train", "torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "sklearn", "matplotlib", "jinja2", "av"
+)
 
 from asr_models import ModelsError  # noqa: E402 - needs the extra
+from asr_train.resynthesis import RESYNTHESISERS  # noqa: E402
 
-__all__ = ["evaluate_command", "train_command"]
+__all__ = ["evaluate_command", "resynthesise_command", "train_command"]
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -31,6 +35,15 @@ def _quality_or_off(_: click.Context, param: click.Parameter, value: str) -> int
         return "off"
     if not value.isdigit() or not 1 <= int(value) <= 100:
         raise click.BadParameter(f"{value!r}: expected a JPEG quality from 1 to 100, or off", param=param)
+    return int(value)
+
+
+def _number_or_all(_: click.Context, param: click.Parameter, value: str | None) -> int | Literal["all"] | None:
+    """Read how many images of each class, or `all`."""
+    if value is None or value == "all":
+        return "all" if value else None
+    if not value.isdigit() or int(value) < 1:
+        raise click.BadParameter(f"{value!r}: expected a number of images of each class, or all", param=param)
     return int(value)
 
 
@@ -118,9 +131,19 @@ def train_command(**options: Any) -> None:
     "--equalise",
     callback=_quality_or_off,
     metavar="QUALITY|off",
-    default="off",
-    help="JPEG quality every image passes first.",
+    default="90",
+    help="JPEG quality every image passes first; the files as they are are measured beside it.",
 )
+@click.option(
+    "--content-data", type=_FOLDER, help="What the model was trained on, to hold content fixed.  [default: --data]"
+)
+@click.option(
+    "--robustness",
+    callback=_number_or_all,
+    metavar="N|all",
+    help="Measure under 35 degradations as well, on N images of each class.",
+)
+@click.option("--reencoding-shift", is_flag=True, help="Measure the shift of accuracy at JPEG 96 as well.")
 @click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--batch-size", type=int, default=32)
@@ -142,6 +165,53 @@ def evaluate_command(**options: Any) -> None:
     written = write_report(evaluation, folder)
     click.echo(report_text(evaluation), nl=False)
     click.echo(f"wrote {len(written)} files to {folder}", err=True)
+
+
+@command("asr-resynthesise", refusals=(ModelsError,))
+@click.option("--data", type=_FOLDER, default="dataset", help="Data folder whose photos are taken.")
+@click.option("--layout", type=click.Choice(["folders", "generators"]), help="Layout of it.  [default: found out]")
+@click.option("-o", "--output", type=_FOLDER, required=True, help="Folder of the pairs; what it holds is kept.")
+@click.option(
+    "--with",
+    "names",
+    type=click.Choice(RESYNTHESISERS),
+    multiple=True,
+    required=True,
+    help="Network that draws the photos anew; repeatable.",
+)
+@click.option("--weights", type=_FOLDER, help="Folder of TAEF2's weights.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="[default: every split there is]")
+@click.option("--side", type=int, default=256, help="Longest side of a photo window in pixels.")
+@click.option("--workers", type=int, default=1, help="Processes.")
+def resynthesise_command(**options: Any) -> None:
+    """Make content-matched pairs: windows of photos, and what neural networks make of the same content.
+
+    Writes a data folder with one source per network, prints its counts as JSON. A run that was stopped goes on.
+
+    Exit codes: 0 all done; 1 some photo could not be read; 2 usage, a package or weights missing; 3 output cannot be
+    written; 130 or 143 stopped by SIGINT or SIGTERM with all pairs whole.
+    """
+    from asr_runtime.interrupt import stop_on_signals
+    from asr_train.layouts import find_data
+    from asr_train.resynthesis import resynthesise
+
+    data = find_data(options["data"], options["layout"])
+    splits = [options["split"]] if options["split"] else None
+    with stop_on_signals() as interrupt:
+        done = resynthesise(
+            data,
+            options["output"],
+            options["names"],
+            options["weights"],
+            splits,
+            options["side"],
+            options["workers"],
+            interrupt.stop,
+        )
+    for why in done.failed.values():
+        click.echo(why, err=True)
+    click.echo(json.dumps(dataclasses.asdict(done)))
+    click.get_current_context().exit(interrupt.exit_code or (EXIT_INPUT_FAILED if done.failed else 0))
 
 
 def _refuse_beside_resume(context: click.Context) -> None:

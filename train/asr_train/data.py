@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -125,10 +125,17 @@ class EvaluationImages(Dataset[Item]):
         samples: the split.
         preprocess: of the network.
         quality: JPEG quality that every image is re-encoded with first; None leaves the files as they are.
+        transform: what else happens to every image, before the re-encoding; it must pickle.
     """
 
-    def __init__(self, samples: Sequence[Sample], preprocess: Preprocess, quality: int | None = None) -> None:
-        self.samples, self.preprocess, self.quality = samples, preprocess, quality
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        preprocess: Preprocess,
+        quality: int | None = None,
+        transform: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+    ) -> None:
+        self.samples, self.preprocess, self.quality, self.transform = samples, preprocess, quality, transform
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -139,6 +146,8 @@ class EvaluationImages(Dataset[Item]):
         sample = self.samples[index]
         try:
             image = read_image(sample.path)
+            if self.transform is not None:
+                image = self.transform(image)
         except InputError as error:
             return Item(index, sample.label, None, str(error))
         if self.quality is not None:

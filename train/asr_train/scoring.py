@@ -1,0 +1,133 @@
+"""Probabilities of images, from a checkpoint or from an exported file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch.utils.data import DataLoader
+
+from asr_models import Checkpoint
+from asr_runtime import Detector
+from asr_runtime.decode import read_image
+from asr_runtime.errors import DeviceError, InputError
+from asr_train.augment import equalise as reencoded
+from asr_train.data import EvaluationImages, collate
+from asr_train.layouts import Sample
+
+__all__ = ["Scored", "score_checkpoint", "score_exported", "torch_device"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model says of a split; unreadable files are left out and named.
+
+    Attributes:
+        samples: the n scored ones.
+        labels: int64 (n,).
+        probability: float64 (n,).
+        margins: float64 (n,), logit_ai - logit_real.
+        unreadable: path -> why.
+        content: float64 (n,), content-only scores (`ContentProbe.score`); None where no probe could be fitted.
+    """
+
+    samples: tuple[Sample, ...]
+    labels: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    margins: NDArray[np.float64]
+    unreadable: Mapping[str, str]
+    content: NDArray[np.float64] | None = None
+
+
+@torch.inference_mode()
+def score_checkpoint(
+    checkpoint: Checkpoint,
+    samples: Sequence[Sample],
+    quality: int | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+    device: str = "cpu",
+    transform: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+) -> Scored:
+    """Score with PyTorch: the deployed chain, its geometry run by the reading processes.
+
+    Args:
+        checkpoint: network, preprocessing and calibration.
+        samples: what to score.
+        quality: JPEG quality that every image is re-encoded with first; None leaves them as they are.
+        batch_size: images per forward pass.
+        workers: reading processes.
+        device: a torch device.
+        transform: what else happens to every image, before the re-encoding; see `asr_train.degradations`.
+    """
+    deployed = checkpoint.deployed().to(device)
+    images = EvaluationImages(samples, deployed.preprocess, quality, transform)
+    loader = DataLoader(images, batch_size=batch_size, collate_fn=collate, num_workers=workers)
+    kept: list[int] = []
+    rows: list[NDArray[np.float64]] = []
+    unreadable: dict[str, str] = {}
+    for batch in _shown(loader, len(loader)):
+        unreadable |= {str(samples[index].path): why for index, why in batch.problems}
+        if len(batch.labels):
+            logits = deployed.network(deployed.preprocess.normalise(batch.frames.to(device)))
+            values = torch.stack([deployed.probability(logits), logits[:, 1] - logits[:, 0]], dim=1)
+            rows.append(values.double().cpu().numpy())
+            kept += batch.indices.tolist()
+    return _scored(samples, kept, rows, unreadable)
+
+
+def score_exported(
+    detector: Detector,
+    samples: Sequence[Sample],
+    quality: int | None = None,
+    transform: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+) -> Scored:
+    """Score with an exported file, image by image, as a device does. Arguments as for `score_checkpoint`."""
+    kept: list[int] = []
+    rows: list[NDArray[np.float64]] = []
+    unreadable: dict[str, str] = {}
+    for index, sample in enumerate(_shown(samples, len(samples))):
+        try:
+            image = read_image(sample.path)
+            if transform is not None:
+                image = transform(image)
+        except InputError as error:
+            unreadable[str(sample.path)] = str(error)
+            continue
+        scores = detector(image if quality is None else reencoded(image, quality))
+        margin = scores.logits[:, 1] - scores.logits[:, 0]
+        rows.append(np.stack([scores.probability, margin], axis=1).astype(np.float64))
+        kept.append(index)
+    return _scored(samples, kept, rows, unreadable)
+
+
+def torch_device(device: str) -> str:
+    """Turn `auto`, `cpu` or `cuda` into a torch device.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device cuda: PyTorch finds no usable GPU here; use --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def _scored(
+    samples: Sequence[Sample], kept: list[int], rows: list[NDArray[np.float64]], unreadable: dict[str, str]
+) -> Scored:
+    values = np.concatenate(rows) if rows else np.empty((0, 2))
+    chosen = tuple(samples[i] for i in kept)
+    labels = np.array([s.label for s in chosen], dtype=np.int64)
+    return Scored(chosen, labels, values[:, 0], values[:, 1], unreadable)
+
+
+def _shown(items: Iterable[Any], total: int) -> Iterable[Any]:
+    """Show a progress bar on stderr, where that is a terminal."""
+    console = Console(stderr=True)
+    return track(items, "scoring", total=total, console=console, transient=True, disable=not console.is_terminal)
