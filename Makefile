@@ -4,11 +4,12 @@
 #   make test    everything: formatting, lint, types, all tests
 #
 # make quick      the fast tests only
-# make builtin    trains, evaluates and exports the model inside the package from the data folder DATA
+# make builtin    trains, evaluates and exports the models inside the package from the data folder DATA
 
 PYTHON ?= python3
 DATA ?= dataset
-RECIPE = --model asrnet --dim 32 --crop-size 128 --epochs 10 --epoch-size 1600 --lr 1e-3
+RECIPE_asrnet = --model asrnet-lite --scales 2
+RECIPE_asrnet-tiny = --model asrnet-lite --crop-size 160 --views 8 --ridge 0.3
 
 .PHONY: demo test quick lint builtin clean
 
@@ -26,15 +27,22 @@ lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-builtin: .venv/ready
-	rm -rf build/builtin
-	.venv/bin/asr-train $(RECIPE) --data $(DATA) --runs build/builtin/seen
-	.venv/bin/asr-train $(RECIPE) --data $(DATA) --runs build/builtin/unseen --protocol leave-one-generator-out
-	.venv/bin/asr-evaluate --checkpoint build/builtin/seen/run-*/checkpoint_asrnet.pth --data $(DATA) --equalise 90 \
-		--report build/builtin/evaluation
-	.venv/bin/asr-export build/builtin/seen/run-*/checkpoint_asrnet.pth -o runtime/asr_runtime/builtin/asrnet.onnx \
-		--metrics seen-generators=build/builtin/evaluation/metrics.json \
-		--metrics leave-one-generator-out=build/builtin/unseen/leave-one-generator-out.json
+builtin: builtin-asrnet builtin-asrnet-tiny
+
+builtin-%: .venv/ready
+	rm -rf build/$*
+	.venv/bin/asr-train $(RECIPE_$*) --data $(DATA) --runs build/$*
+	.venv/bin/asr-train $(RECIPE_$*) --data $(DATA) --runs build/$* --protocol leave-one-generator-out
+	.venv/bin/asr-train $(RECIPE_$*) --data $(DATA) --runs build/$* --protocol leave-one-generator-and-photos-out
+	.venv/bin/asr-export build/$*/run-*/checkpoint_asrnet-lite.pth -o build/$*/draft.onnx
+	.venv/bin/asr-evaluate --model build/$*/draft.onnx --data $(DATA) --reencoding-shift --robustness 100 \
+		--report build/$*/evaluation
+	.venv/bin/asr-export build/$*/run-*/checkpoint_asrnet-lite.pth -o runtime/asr_runtime/builtin/$*.onnx \
+		--card models/cards/$*.md \
+		--metrics seen-generators=build/$*/evaluation/metrics.json \
+		--metrics leave-one-generator-out=build/$*/leave-one-generator-out.json \
+		--metrics leave-one-generator-and-photos-out=build/$*/leave-one-generator-and-photos-out.json
+	cp build/$*/run-*/summary.json models/cards/$*.json
 
 clean:
 	rm -rf .venv .venv-device .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,15 +19,15 @@ _SURFACE = {
     "asr-doctor": "--format -h --help --model --version",
     "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise -h --help --layout "
     "--leave-out --model --reencoding-shift --report --robustness --spectrum --split --version --workers",
-    "asr-export": "--fft -h --help --images --metrics --model -o --output --spectrum --version",
+    "asr-export": "--card --fft -h --help --images --metrics --model -o --output --spectrum --version",
     "asr-parity": "-h --help --images --model --report --spectrum --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
     "asr-screen": "--device --format --fps -h --help --model -o --output --threads --version",
-    "asr-train": "--amp --balance --batch-size --blur --clip --crop-size --data --dim --epoch-size --epochs --equalise "
+    "asr-train": "--amp --balance --batch-size --blocks --blur --clip --crop-size --data --dim --epoch-size --epochs --equalise "
     "--flip --freeze --front-end -h --help --label-smoothing --layout --leave-out --lr --model --monitor --no-flip "
-    "--no-freeze --noise --patch --patch-mask --patience --preprocess --prototypes --protocol --quality --reencode "
-    "--resize --resume --rotation --runs --schedule --seed --spectrum --threads --version --warmup-epochs "
-    "--weight-decay --weights --workers",
+    "--no-freeze --noise --pair-weight --pairs --patch --patch-mask --patience --preprocess --prototypes --protocol "
+    "--quality --reencode --resize --resume --ridge --rotation --runs --scales --schedule --seed --spectrum --threads "
+    "--version --views --warmup-epochs --weight-decay --weights --workers",
 }
 
 

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from asr_runtime.command import command, require_extra
-from asr_runtime.errors import ConfigurationError
+from asr_runtime.errors import ConfigurationError, OutputError
 
 require_extra("export", "torch", "torchvision", "onnx", "onnxscript")
 
@@ -35,6 +35,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     metavar="NAME=FILE",
     help="Results for the card, JSON of asr-evaluate or asr-train; NAME says what was tested. Repeatable.",
 )
+@click.option("--card", "page", type=_FILE, help="Write the model card as Markdown, too.")
 @click.option("--model", help="Network of a published Lightning checkpoint: fft-resnet34.")
 @click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
 def export_command(
@@ -43,6 +44,7 @@ def export_command(
     fft: Literal["matmul", "dft"],
     images: Path | None,
     metrics: tuple[str, ...],
+    page: Path | None,
     model: str | None,
     spectrum: str | None,
 ) -> None:
@@ -50,6 +52,7 @@ def export_command(
 
     Ends with a parity check against PyTorch; a file that fails it is not written (exit code 1).
     """
+    from asr_export.card_text import card_text
     from asr_export.onnx_file import export
     from asr_models import load_checkpoint
 
@@ -59,6 +62,11 @@ def export_command(
     console = Console(stderr=True)
     with console.status("exporting") if console.is_terminal else contextlib.nullcontext():
         card = export(loaded, output, fft=fft, images=images, metrics=results)
+    if page is not None:
+        try:
+            page.write_text(card_text(card, output.stem, output.stat().st_size))
+        except OSError as error:
+            raise OutputError(f"{page}: the card cannot be written ({error.strerror})") from None
     click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {card.name}, parity {_figures(card.parity)}")
 
 

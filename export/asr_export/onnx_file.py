@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import onnx
 import torch
 
@@ -23,6 +24,7 @@ from asr_runtime.errors import GateError, OutputError
 __all__ = ["export"]
 
 _OPSET = 20
+_WORTH_HALVING = 64  # values
 
 
 def export(
@@ -86,8 +88,25 @@ def _to_onnx(deployed: Deployed) -> onnx.ModelProto:
     model.graph.name = "asrnet-edge"
     model.doc_string = "frames (uint8 BGR, N x H x W x 3) -> probability of being AI-generated, logits [real, ai]"
     model.producer_name, model.producer_version = "asrnet-edge", metadata.version("asrnet-edge")
+    _store_halves(model)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _store_halves(model: onnx.ModelProto) -> None:
+    """Store large float32 constants that 16 bits hold exactly in 16 bits, cast back when the file is loaded."""
+    for tensor in list(model.graph.initializer):
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if values.size < _WORTH_HALVING or not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
+        cast = onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT)
+        model.graph.node.insert(0, cast)
 
 
 def _with_card(model: onnx.ModelProto, card: ModelCard) -> bytes:

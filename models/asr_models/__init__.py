@@ -1,6 +1,7 @@
 """The networks and the spectral transforms, in plain PyTorch."""
 
 from asr_models.asrnet import ASRNet
+from asr_models.asrnet_lite import ASRNetLite
 from asr_models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asr_models.deployed import Deployed
 from asr_models.errors import CheckpointError, ModelsError, OptionError, WeightsError
@@ -10,6 +11,7 @@ from asr_models.registry import create_model, default_preprocess, option_names
 
 __all__ = [
     "ASRNet",
+    "ASRNetLite",
     "Checkpoint",
     "CheckpointError",
     "Deployed",

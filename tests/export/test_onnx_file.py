@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -13,10 +14,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from asr_export.card_text import card_text
 from asr_export.cli import export_command, parity_command
 from asr_export.onnx_file import export
 from asr_export.parity import compare, parity_batches
-from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
+from asr_models import ASRNetLite, Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
 from asr_runtime import Detector
 from asr_runtime.contract import CARD_KEY, ModelCard
 from asr_runtime.errors import GateError
@@ -148,3 +150,27 @@ def test_the_command_reports_and_refuses(checkpoint: Path, tmp_path: Path) -> No
     assert refused.output.count("\n") == 1
     assert "bad.pth" in refused.output
     assert not (tmp_path / "y.onnx").exists()
+
+
+def test_kernels_that_sixteen_bits_hold_are_stored_in_them_and_nothing_is_lost(tmp_path: Path) -> None:
+    network = ASRNetLite(blocks=6)
+    network.load_pretrained("imagenet")
+    facts = {
+        "calibration": {"temperature": 1.0, "shift": 0.0, "fitted_on": "nothing"},
+        "decision": {"real_below": 0.4, "ai_from": 0.6, "rule": "a test"},
+    }
+    preprocess = {**default_preprocess("asrnet-lite"), "size": 64}
+    checkpoint = Checkpoint("asrnet-lite", {"blocks": 6}, preprocess, network.eval(), **facts)
+    path = tmp_path / "lite.onnx"
+    card = export(checkpoint, path, metrics={"a test": {"protocol": {"data": "pictures"}, "generators": {}}})
+    kernels = sum(p.numel() for p in network.trunk.parameters() if p.ndim == 4)
+    types = Counter()
+    for tensor in onnx.load(path).graph.initializer:
+        types[tensor.data_type] += int(np.prod(tensor.dims))
+    assert types[onnx.TensorProto.FLOAT16] >= kernels
+    assert types[onnx.TensorProto.FLOAT] < 0.2 * kernels
+    assert card.parity["logits_relative"] < 1e-5
+    page = card_text(card, "lite", path.stat().st_size)
+    assert page.startswith("# lite\n")
+    assert "### a test" in page
+    assert "never evidence" in page

@@ -153,20 +153,20 @@ def test_the_published_command_lines_work(folders: Path, tmp_path: Path, monkeyp
 def test_leaving_one_generator_out_never_shows_it(
     generators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from asr_train.protocols import leave_one_generator_out
+    from asr_train.protocols import leave_out_protocol
 
     config = _tiny(generators, epochs=1)
-    found = leave_one_generator_out(config, tmp_path / "runs", at_least=3)
+    found = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", at_least=3)
     assert set(found["generators"]) == {"sd3"}  # midjourney has two validation images
     result = found["generators"]["sd3"]
     assert (result["ai"], result["real"]) == (3, 7)
     summary = json.loads((tmp_path / "runs" / result["run"] / "summary.json").read_text())
     assert summary["left_out"] == ["sd3"]
     assert "sd3" not in json.dumps(summary["data"])
-    again = leave_one_generator_out(config, tmp_path / "runs", at_least=3)
+    again = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", at_least=3)
     assert again == found  # nothing was trained again: the run folder's name is the same
     next((generators / "photos" / "val" / "nature").iterdir()).unlink()
-    changed = leave_one_generator_out(config, tmp_path / "runs", at_least=3, progress=False)
+    changed = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", at_least=3, progress=False)
     assert changed["generators"]["sd3"]["real"] == 6  # other data under the same name: not the old figures
 
 

@@ -54,7 +54,12 @@ def _number_or_all(_: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--data", type=_FOLDER, default="dataset", help="Data folder.")
 @click.option("--layout", type=click.Choice(["folders", "generators"]), help="Layout of it.  [default: found out]")
 @click.option("--leave-out", multiple=True, metavar="SOURCE", help="Source that no split may hold; repeatable.")
-@click.option("--protocol", type=click.Choice(["seen", "leave-one-generator-out"]), default="seen")
+@click.option(
+    "--protocol",
+    type=click.Choice(["seen", "leave-one-generator-out", "leave-one-generator-and-photos-out"]),
+    default="seen",
+    help="What a figure is measured on; the others train once per source left out.",
+)
 @click.option("--resume", type=_FOLDER, metavar="RUN", help="Go on with a run folder (only --epochs may change).")
 @click.option("--runs", type=_FOLDER, default="runs", help="Where run folders are made.")
 @click.option("--epochs", type=int, help="[default: the network's published recipe]")
@@ -87,7 +92,13 @@ def _number_or_all(_: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--front-end", type=click.Choice(["zero-sum", "official"]), help="asrnet: residual kernels.")
 @click.option("--spectrum", type=click.Choice(["global", "patch"]), help="fft-*: transform.")
 @click.option("--patch", type=int, help="fft-*: patch side in pixels.")
-@click.option("--weights", help="fft-*: imagenet, none, or a state-dict file.  [default: imagenet]")
+@click.option("--blocks", type=int, help="asrnet-lite: trunk blocks.  [default: 15]")
+@click.option("--scales", type=int, multiple=True, help="asrnet-lite: magnification; repeatable.  [default: 1]")
+@click.option("--views", type=int, help="asrnet-lite: augmented views of every training image.")
+@click.option("--ridge", type=float, help="asrnet-lite: penalty of the closed-form head.")
+@click.option("--pairs", metavar="DIR", help="asrnet-lite: content-matched pairs that asr-resynthesise made.")
+@click.option("--pair-weight", type=float, help="asrnet-lite: weight of all pairs against all images.")
+@click.option("--weights", help="fft-*, asrnet-lite: imagenet, none, or a state-dict file.  [default: imagenet]")
 @click.option("--freeze/--no-freeze", default=None, help="fft-*: early layers.  [default: if pretrained]")
 @click.option("--preprocess", type=click.Choice(["crop", "resize-crop", "squash"]), help="[default: the network's]")
 @click.option("--crop-size", type=int, help="Side of the network's input.  [default: the network's]")
@@ -104,21 +115,26 @@ def train_command(**options: Any) -> None:
 
     Writes a run folder with checkpoint_MODEL.pth, the best epoch, calibrated on the validation split.
     """
+    from asr_train.audit import audit_warning
     from asr_train.config import recipe
     from asr_train.fit import resume, train
-    from asr_train.protocols import leave_one_generator_out
+    from asr_train.layouts import find_data
+    from asr_train.protocols import leave_out_protocol
 
     progress = _log_to_stderr().is_terminal
     folder, runs, protocol = options.pop("resume"), options.pop("runs"), options.pop("protocol")
     if folder is not None:
         _refuse_beside_resume(click.get_current_context())
         run = resume(folder, options["epochs"], progress=progress)
-    elif protocol == "leave-one-generator-out":
-        config = recipe(**_config_fields(options))
-        click.echo(json.dumps(leave_one_generator_out(config, runs, progress=progress), indent=2))
+        click.echo(f"{run.checkpoint}: best validation {run.best}")
         return
-    else:
-        run = train(recipe(**_config_fields(options)), runs, progress=progress)
+    config = recipe(**_config_fields(options))
+    if warning := audit_warning(find_data(config.data, config.layout), progress):
+        logging.getLogger("asr_train").warning(warning)
+    if protocol != "seen":
+        click.echo(json.dumps(leave_out_protocol(protocol, config, runs, progress=progress), indent=2))
+        return
+    run = train(config, runs, progress=progress)
     click.echo(f"{run.checkpoint}: best validation {run.best}")
 
 
@@ -250,13 +266,12 @@ def _refuse_beside_resume(context: click.Context) -> None:
 def _config_fields(options: dict[str, Any]) -> dict[str, Any]:
     """Sort the flat options into fields of `TrainConfig`."""
     from asr_models import default_preprocess
-    from asr_train.augment import Augment
 
     given = dict(options)
-    network = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze")
-    given["options"] = {k: v for k in network if (v := given.pop(k)) is not None}
+    network = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze", "blocks", "scales")
+    given["options"] = {k: v for k in network if (v := given.pop(k)) not in (None, ())}
     augment = ("flip", "rotation", "reencode", "quality", "resize", "blur", "noise", "patch_mask")
-    given["augment"] = Augment(**{k: v for k in augment if (v := given.pop(k)) is not None})
+    given["augment"] = {k: v for k in augment if (v := given.pop(k)) is not None}
     given["preprocess"] = _preprocess(
         default_preprocess(given["model"]), given.pop("preprocess"), given.pop("crop_size")
     )

@@ -1,4 +1,4 @@
-"""The configuration of a training run, with both published recipes as defaults of their network."""
+"""The configuration of a training run, with the recipe of each network as its defaults."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ class TrainConfig:
     equalise: int | Literal["off"] = 90  # JPEG quality that validation and calibration images all pass first
     augment: Augment = field(default_factory=Augment)
 
+    views: int = 2  # closed form: augmented views of every training image
+    ridge: float = 0.03  # closed form: penalty, relative to each feature's variance
+    pairs: str | None = None  # closed form: folder of content-matched pairs (asr-resynthesise)
+    pair_weight: float = 0.1  # closed form: of the pairs, relative to all other images
+
     epochs: int = 50
     batch_size: int = 32
     lr: float = 2e-4
@@ -60,10 +65,10 @@ class TrainConfig:
         Raises:
             ConfigurationError: names the value.
         """
-        for name in ("epochs", "batch_size", "lr"):
+        for name in ("epochs", "batch_size", "lr", "views", "ridge"):
             if getattr(self, name) <= 0:
                 raise ConfigurationError(f"{name} {getattr(self, name)}: expected a number above 0")
-        for name in ("workers", "warmup_epochs", "weight_decay", "clip", "min_delta"):
+        for name in ("workers", "warmup_epochs", "weight_decay", "clip", "min_delta", "pair_weight"):
             if getattr(self, name) < 0:
                 raise ConfigurationError(f"{name} {getattr(self, name)}: expected 0 or more")
         if self.equalise != "off" and not 1 <= self.equalise <= 100:
@@ -82,7 +87,8 @@ class TrainConfig:
     def published(self) -> dict[str, Any]:
         """Return what may travel with a model: as `to_dict`, without the folders of this machine."""
         weights = self.weights if self.weights in ("none", "imagenet") else Path(self.weights).name
-        return {**self.to_dict(), "data": Path(self.data).name, "weights": weights}
+        pairs = Path(self.pairs).name if self.pairs else None
+        return {**self.to_dict(), "data": Path(self.data).name, "weights": weights, "pairs": pairs}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrainConfig:
@@ -104,11 +110,11 @@ class TrainConfig:
 
 
 def recipe(model: str, **given: Any) -> TrainConfig:
-    """Return the published recipe of a network, with the values that were given instead of it.
+    """Return the recipe of a network, with the values that were given instead of it.
 
     Args:
         model: registry name.
-        given: fields of `TrainConfig`; None means not given. `options` may lack entries.
+        given: fields of `TrainConfig`; None means not given. `options` and `augment` are dicts that may lack entries.
 
     Raises:
         OptionError: no such network or option.
@@ -116,7 +122,12 @@ def recipe(model: str, **given: Any) -> TrainConfig:
     option_names(model)
     options = {**(given.pop("options", None) or {})}
     defaults: dict[str, Any] = {"model": model, "options": options, "preprocess": dict(default_preprocess(model))}
-    if model != "asrnet":
+    if model == "asrnet-lite":
+        # Statistics of whole maps: black patches would only blur them.
+        augment = Augment(resize=0.4, patch_mask=0.0)
+        # Maps of more images do not fit into a processor's cache.
+        defaults |= {"weights": "imagenet", "batch_size": 8, "augment": augment}
+    elif model != "asrnet":
         local = options.get("spectrum") == "patch"
         defaults |= {
             "weights": "imagenet",
@@ -132,7 +143,8 @@ def recipe(model: str, **given: Any) -> TrainConfig:
             "patience": 4,
             "min_delta": 0.003,
         }
+    given["augment"] = dataclasses.replace(defaults.get("augment", Augment()), **(given.get("augment") or {}))
     defaults |= {name: value for name, value in given.items() if value is not None}
-    if model != "asrnet":
+    if model not in ("asrnet", "asrnet-lite"):
         options.setdefault("freeze", defaults["weights"] != "none")
     return TrainConfig(**defaults)

@@ -24,11 +24,13 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score as binary_auroc
 
-from asr_models import Checkpoint, FFTResNet, Preprocess, create_model, load_checkpoint, save_checkpoint
+from asr_models import ASRNetLite, Checkpoint, FFTResNet, Preprocess, create_model, load_checkpoint, save_checkpoint
 from asr_runtime.decode import read_image
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
-from asr_train.calibrate import calibrate
+from asr_train.calibrate import FittedCalibration, calibrate
+from asr_train.closed_form import ClosedForm
 from asr_train.config import TrainConfig
 from asr_train.evaluate import score_checkpoint
 from asr_train.layouts import DataFolder, find_data
@@ -51,7 +53,8 @@ class Run:
     def best(self) -> str:
         """Name the best validation score and its epoch."""
         monitor = self.summary["config"]["monitor"]
-        return f"{monitor} {self.summary[f'val_{monitor}']:.4f} in epoch {self.summary['best_epoch']}"
+        where = f" in epoch {epoch}" if (epoch := self.summary["best_epoch"]) else ""
+        return f"{monitor} {self.summary[f'val_{monitor}']:.4f}{where}"
 
 
 def train(config: TrainConfig, runs: Path = Path("runs"), *, progress: bool = False) -> Run:
@@ -99,7 +102,7 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
         torch.set_num_threads(config.threads)
     network = create_model(config.model, **config.options)
     if config.weights != "none" and resumed is None:
-        if not isinstance(network, FFTResNet):
+        if not isinstance(network, FFTResNet | ASRNetLite):
             raise ConfigurationError(f"{config.model} has no pretrained weights; use --weights none")
         network.load_pretrained(config.weights)
     folder = resumed or _new_folder(runs)
@@ -109,6 +112,8 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
     _write_json(folder / "config.json", config.to_dict())
     _write_json(folder / "environment.json", _environment())
     _write_json(folder / "data.json", facts)
+    if isinstance(network, ASRNetLite):
+        return _solve(network, config, data, folder)
     fit = DetectorModule(network, Preprocess(**config.preprocess), config, data)
     _warn_of_small_images(data, fit.preprocess)
     best = BestEpoch(folder / f"checkpoint_{config.model}.pth", config)
@@ -117,6 +122,25 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
     summary = _finish(fit, best, config, data, time.monotonic() - started)
     _write_json(folder / "summary.json", summary)
     return Run(folder, best.path, summary)
+
+
+def _solve(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path) -> Run:
+    """Solve for the head in closed form; calibrate it on training pictures of sources that it had not seen."""
+    started = time.monotonic()
+    solved = ClosedForm(network, config, data, folder.parent)
+    fitted_on = (
+        f"the training split of {data.root.name}, every image scored by a head that never saw its source"
+        f"{f', re-encoded at JPEG {config.quality}' if config.quality else ''}"
+    )
+    fitted = solved.calibration(fitted_on)
+    head = solved.head()
+    scored = solved.score(head, fitted, data.val)
+    facts = {"best_epoch": 0, "epochs": 0, "val_auroc": float(binary_auroc(scored.labels, scored.margins))}
+    path = folder / f"checkpoint_{config.model}.pth"
+    checkpoint = Checkpoint(config.model, config.options, config.preprocess, solved.install(network, head))
+    summary = _save(path, checkpoint, fitted, config, data, facts, time.monotonic() - started, solved.table.unreadable)
+    _write_json(folder / "summary.json", summary)
+    return Run(folder, path, summary)
 
 
 def _finish(
@@ -131,34 +155,47 @@ def _finish(
     if len(scored.labels) == 0:
         raise DatasetError(f"{data.root}: no validation image could be read")
     fitted = calibrate(scored.labels, scored.margins, fitted_on)
-    summary = {
-        "model": config.model,
+    facts = {
         "best_epoch": best.epoch,
         "epochs": len(best.history),
         f"val_{config.monitor}": best.score if config.monitor != "loss" else -best.score,
+    }
+    summary = _save(best.path, checkpoint, fitted, config, data, facts, seconds, fit.unreadable)
+    return {**summary, "history": best.history}
+
+
+def _save(
+    path: Path,
+    checkpoint: Checkpoint,
+    fitted: FittedCalibration,
+    config: TrainConfig,
+    data: DataFolder,
+    facts: Mapping[str, Any],
+    seconds: float,
+    unreadable: Mapping[str, str],
+) -> dict[str, Any]:
+    """Write the checkpoint with its calibration and all facts of the run; return them."""
+    summary = {
+        "model": config.model,
+        **facts,
         "seed": config.seed,
         "minutes": round(seconds / 60, 1),
-        "parameters": sum(p.numel() for p in fit.network.parameters()),
+        "parameters": sum(p.numel() for p in checkpoint.network.parameters()),
         "config": config.published(),
         "data": data.summary(),
         "left_out": list(config.leave_out),
-        "unreadable": sorted(Path(path).name for path in fit.unreadable),
+        "unreadable": sorted(Path(name).name for name in unreadable),
     }
     summary = json.loads(json.dumps(summary))
-    save_checkpoint(
-        best.path,
-        Checkpoint(
-            config.model,
-            config.options,
-            config.preprocess,
-            checkpoint.network,
-            calibration=_plain(fitted.calibration),
-            decision=_plain(fitted.decision),
-            operating_points=tuple(_plain(p) for p in fitted.operating_points),
-            training=summary,
-        ),
+    calibrated = dataclasses.replace(
+        checkpoint,
+        calibration=_plain(fitted.calibration),
+        decision=_plain(fitted.decision),
+        operating_points=tuple(_plain(p) for p in fitted.operating_points),
+        training=summary,
     )
-    return {**summary, "history": best.history, "calibration": _plain(fitted.calibration)}
+    save_checkpoint(path, calibrated)
+    return {**summary, "calibration": _plain(fitted.calibration)}
 
 
 def _plain(fact: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Evaluation protocols that train: what a detector is worth on a generator it has never seen."""
+"""Evaluation protocols that train: what a detector is worth on a generator, and on photos, that it has never seen."""
 
 from __future__ import annotations
 
@@ -6,48 +6,123 @@ import dataclasses
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from sklearn.metrics import roc_auc_score
 
-from asr_models import load_checkpoint
+from asr_models import ASRNetLite, create_model, load_checkpoint
+from asr_runtime.contract import Decision, OperatingPoint
 from asr_runtime.errors import DatasetError
+from asr_train.bootstrap import concordance
+from asr_train.closed_form import ClosedForm
 from asr_train.config import TrainConfig
-from asr_train.evaluate import score_checkpoint
+from asr_train.content import content_features, fit_features
 from asr_train.fit import train
-from asr_train.layouts import find_data
-from asr_train.metrics import binary_metrics
+from asr_train.layouts import DataFolder, Sample, find_data
+from asr_train.metrics import CONTENT_BINS, binary_metrics, content_strata, verdict_metrics
+from asr_train.scoring import Scored, score_checkpoint, torch_device
 
-__all__ = ["leave_one_generator_out"]
+__all__ = ["PROTOCOLS", "leave_out_protocol"]
+
+PROTOCOLS = ("leave-one-generator-out", "leave-one-generator-and-photos-out")
 
 log = logging.getLogger("asr_train")
 
 
-def leave_one_generator_out(
-    config: TrainConfig, runs: Path, at_least: int = 10, progress: bool = True
+def leave_out_protocol(
+    protocol: str, config: TrainConfig, runs: Path, at_least: int = 10, progress: bool = True
 ) -> Mapping[str, Any]:
-    """Train once per generator without it, then tell that generator's validation images from all validation photos.
+    """Train without a source, then judge by that source; once for every generator.
 
-    Neither training nor the choice of the best epoch nor calibration sees the generator that is left out. Results are
-    written to `runs`/leave-one-generator-out.json after every generator; one that stands there already, under the
-    same configuration and data, is not trained again.
+    `leave-one-generator-out`: the validation images of the generator against all validation photos.
+    `leave-one-generator-and-photos-out`: for every pair of a generator and a photo source, a training without both;
+    all validation images of the one against all of the other. A generator's figures pool its pairs.
+
+    Neither training, nor the choice of the best epoch, nor calibration, nor the content-only probe sees what is left
+    out. Results are written to `runs`/PROTOCOL.json after every generator; one that stands there already, under the
+    same configuration and data, is not computed again.
 
     Args:
+        protocol: one of `PROTOCOLS`.
         config: of each training; its `seed` is the same for all.
-        runs: run folders are made here.
+        runs: run folders and extracted features are kept here.
         at_least: generators with fewer validation images are never left out: their figures would say little.
         progress: show progress bars.
 
     Returns:
-        Plain JSON data: `generators` (figures per generator), `mean_auroc`, `mean_accuracy`, `protocol`.
+        Plain JSON data: `generators` (figures per generator), `mean_ca_auroc`, `mean_auroc`, `mean_accuracy`,
+        `mean_ece`, `protocol`.
 
     Raises:
         DatasetError: no generator has enough validation images.
     """
     data = find_data(config.data, config.layout).without(config.leave_out)
+    names = _generators(data, at_least)
+    path = runs / f"{protocol}.json"
+    facts = {
+        "protocol": protocol.replace("-", " "),
+        "equalise": config.equalise,
+        "config": config.published(),
+        "fingerprint": data.summary()["fingerprint"],
+    }
+    facts = json.loads(json.dumps(facts))
+    done = json.loads(path.read_text()) if path.is_file() else {}
+    results: dict[str, Any] = done.get("generators", {}) if done.get("protocol") == facts else {}
+    runs.mkdir(parents=True, exist_ok=True)
+    missing = [name for name in names if name not in results]
+    if missing:
+        judge = _judge(config, data, runs, progress)
+        content = _Content(data, progress)
+        for name in missing:
+            log.info("leaving out %s", name)
+            folds = _folds(data, name, with_photos=protocol == PROTOCOLS[1])
+            results[name] = _figures(folds, judge, content, progress)
+            log.info("%s, never seen: AUROC %.4f", name, results[name]["auroc"])
+            path.write_text(json.dumps(_summary(facts, results), indent=2) + "\n")
+    return _summary(facts, results)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One training: without a generator, perhaps without a photo source too; judged by `samples`."""
+
+    generator: str
+    photos: str | None
+    samples: tuple[Sample, ...]
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        return (self.generator,) if self.photos is None else (self.generator, self.photos)
+
+
+class _Judged(NamedTuple):
+    scored: Scored
+    decision: Decision
+    points: tuple[OperatingPoint, ...]
+    run: str | None = None
+
+
+class _Content:
+    """The content-only probe of each fold, fitted on what the detector of that fold may see."""
+
+    def __init__(self, data: DataFolder, progress: bool) -> None:
+        self.train = list(data.train)
+        self.features = content_features(self.train, progress)
+
+    def __call__(self, fold: _Fold) -> NDArray[np.float64]:
+        kept = [i for i, sample in enumerate(self.train) if sample.source not in fold.without]
+        probe = fit_features(self.features[kept], [self.train[i] for i in kept])
+        return probe.score(fold.samples, progress=False)
+
+
+def _generators(data: DataFolder, at_least: int) -> list[str]:
     counts = Counter(s.source for s in data.split("val") if s.label == 1)
     names = sorted(name for name, count in counts.items() if count >= at_least)
     if len(counts) < 2 or not names:
@@ -55,37 +130,106 @@ def leave_one_generator_out(
             f"{data.root}: leaving one generator out needs two generators or more, one of them with {at_least} "
             f"validation images; found {', '.join(f'{n} ({c})' for n, c in sorted(counts.items())) or 'none'}"
         )
-    path = runs / "leave-one-generator-out.json"
-    protocol = {
-        "protocol": "leave one generator out",
-        "equalise": config.equalise,
-        "config": config.published(),
-        "fingerprint": data.summary()["fingerprint"],
-    }
-    protocol = json.loads(json.dumps(protocol))
-    done = json.loads(path.read_text()) if path.is_file() else {}
-    results: dict[str, Any] = done.get("generators", {}) if done.get("protocol") == protocol else {}
-    runs.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        if name in results:
-            continue
-        log.info("leaving out %s", name)
-        run = train(dataclasses.replace(config, leave_out=(*config.leave_out, name)), runs, progress=progress)
-        unseen = [s for s in data.val if s.label == 0 or s.source == name]
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return names
+
+
+def _folds(data: DataFolder, generator: str, with_photos: bool) -> list[_Fold]:
+    own = [s for s in data.val if s.label == 1 and s.source == generator]
+    sources = sorted({s.source for s in data.val if s.label == 0 and s.source != generator})
+    if not with_photos:
+        return [_Fold(generator, None, tuple(s for s in data.val if s.label == 0 or s in own))]
+    if len({s.source for s in data.train if s.label == 0}) < 2:
+        raise DatasetError(f"{data.root}: leaving photos out as well needs two photo sources or more")
+    return [
+        _Fold(generator, name, (*own, *(s for s in data.val if s.label == 0 and s.source == name))) for name in sources
+    ]
+
+
+def _judge(config: TrainConfig, data: DataFolder, runs: Path, progress: bool) -> Callable[[_Fold], _Judged]:
+    network = create_model(config.model, **config.options)
+    if isinstance(network, ASRNetLite):
+        network.load_pretrained(config.weights)
+        solved = ClosedForm(network, config, data, runs)
+
+        def solve(fold: _Fold) -> _Judged:
+            ignored = () if fold.photos is None else (fold.photos,)
+            fitted = solved.calibration("leave-one-out", (fold.generator,), ignored)
+            scored = solved.score(solved.head(fold.without), fitted, fold.samples)
+            return _Judged(scored, fitted.decision, fitted.operating_points)
+
+        return solve
+
+    def fit(fold: _Fold) -> _Judged:
+        left_out = (*config.leave_out, *fold.without)
+        run = train(dataclasses.replace(config, leave_out=left_out), runs, progress=progress)
+        loaded = load_checkpoint(run.checkpoint)
+        device = torch_device("auto")
         scored = score_checkpoint(
-            load_checkpoint(run.checkpoint), unseen, config.quality, config.batch_size, config.workers, device
+            loaded, fold.samples, config.quality, config.batch_size, config.workers, device=device
         )
-        results[name] = {"run": run.folder.name, **binary_metrics(scored.labels, scored.probability)}
-        log.info("%s, never seen: AUROC %.4f", name, results[name]["auroc"])
-        path.write_text(json.dumps(_summary(protocol, results), indent=2) + "\n")
-    return _summary(protocol, results)
+        points = tuple(OperatingPoint(**point) for point in loaded.operating_points)
+        return _Judged(scored, Decision(**loaded.decision), points, run.folder.name)
+
+    return fit
 
 
-def _summary(protocol: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+def _figures(
+    folds: Sequence[_Fold], judge: Callable[[_Fold], _Judged], content: _Content, progress: bool
+) -> dict[str, Any]:
+    """Judge one generator; with several folds, images are compared within a fold only."""
+    console = Console(stderr=True)
+    shown = track(folds, folds[0].generator, console=console, transient=True, disable=not progress or len(folds) < 2)
+    judged = [(fold, judge(fold), content(fold)) for fold in shown]
+    if len(judged) == 1:
+        fold, (scored, decision, points, run), probed = judged[0]
+        of = dict(zip((s.path for s in fold.samples), probed, strict=True))
+        held = np.array([of[s.path] for s in scored.samples])
+        sources = [s.source for s in scored.samples]
+        figures = binary_metrics(scored.labels, scored.probability, held)
+        verdicts = verdict_metrics(scored.labels, scored.probability, sources, decision, points)
+        content_auroc = float(roc_auc_score(scored.labels, held))
+        return {"run": run, **figures, "content_auroc": content_auroc, "verdicts": verdicts}
+    return _pooled(judged)
+
+
+def _pooled(judged: Sequence[tuple[_Fold, _Judged, NDArray[np.float64]]]) -> dict[str, Any]:
+    labels, margins, strata, folds, false_positives = [], [], [], [], {}
+    for number, (fold, (scored, _, points, _), probed) in enumerate(judged):
+        of = dict(zip((s.path for s in fold.samples), probed, strict=True))
+        held = np.array([of[s.path] for s in scored.samples])
+        labels.append(scored.labels)
+        margins.append(scored.margins)
+        strata.append(content_strata(held) + CONTENT_BINS * number)
+        folds.append(np.full(len(held), number))
+        photos = scored.probability[scored.labels == 0]
+        false_positives[str(fold.photos)] = {
+            "photos": len(photos),
+            "found": float((photos >= points[-1].threshold).mean()),
+        }
+    joined = np.concatenate(labels)
+    scores = np.concatenate(margins)
+    every = sum(source["photos"] for source in false_positives.values())
     return {
-        "protocol": protocol,
-        "mean_auroc": float(np.mean([r["auroc"] for r in results.values()])),
-        "mean_accuracy": float(np.mean([r["accuracy"] for r in results.values()])),
-        "generators": dict(results),
+        "images": len(joined),
+        "ca_auroc": _number(concordance(joined, scores, np.concatenate(strata))[0]),
+        "auroc": float(concordance(joined, scores, np.concatenate(folds))[0]),
+        "false_positive_rate_at_5%": sum(s["photos"] * s["found"] for s in false_positives.values()) / every,
+        "false_positives": false_positives,
     }
+
+
+def _number(value: float) -> float | None:
+    """Return None for the NaN of a comparison without pairs."""
+    return None if np.isnan(value) else float(value)
+
+
+def _summary(facts: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """Put means over generators before the figures of each."""
+
+    def mean(key: str) -> float | None:
+        values = [figures[key] for figures in results.values() if figures.get(key) is not None]
+        return float(np.mean(values)) if values else None
+
+    keys = ("ca_auroc", "auroc", "content_auroc", "accuracy", "ece", "false_positive_rate_at_5%")
+    means = {f"mean_{key}": value for key in keys if (value := mean(key)) is not None}
+    return {"protocol": facts, **means, "generators": dict(results)}

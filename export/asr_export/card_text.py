@@ -1,0 +1,88 @@
+"""The model card for people: Markdown from the card that travels inside the file, nothing that is not in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from asr_runtime.contract import ModelCard
+
+__all__ = ["card_text"]
+
+
+def card_text(card: ModelCard, title: str, size: int) -> str:
+    """Return a page on one model: what it is, what it was trained on, what it scores, where it must not be used.
+
+    Args:
+        card: from the exported file.
+        title: name of the model.
+        size: of the file in bytes.
+    """
+    training = card.training
+    options = ", ".join(f"{k} {v}" for k, v in card.options.items()) or "no options"
+    lines = [
+        f"# {title}",
+        "",
+        f"- Network: {card.name} ({options}), {training.get('parameters', 0):,} parameters, {size / 1e6:.1f} MB.",
+        f"- Input: the centre {card.preprocess.size} x {card.preprocess.size} pixels ({card.preprocess.mode}).",
+        f"- Calibration: {card.calibration.fitted_on}.",
+        f"- Verdict: {card.decision.rule}; real below {card.decision.real_below:.3f}, ai from "
+        f"{card.decision.ai_from:.3f}.",
+        f"- Parity with {card.parity.get('reference', 'PyTorch')}: logits within "
+        f"{card.parity.get('logits_relative', float('nan')):.1e} of the largest.",
+        "",
+        "## Training data",
+        "",
+        *_data(training.get("data", {})),
+        "",
+        "## Results",
+    ]
+    for name, result in card.metrics.items():
+        lines += ["", f"### {name}", "", *_result(result)]
+    return "\n".join([*lines, "", *_LIMITS, ""])
+
+
+_LIMITS = (
+    "## Limits",
+    "",
+    "- A verdict is a hint, never evidence: do not use it alone to accuse, to punish, to publish or to delete.",
+    "- It sees the centre of a picture only. An edit outside it, or a real photo with one generated detail, is missed.",
+    "- Generators whose rows above are near 0.5 are not recognised. A new generator may be as bad as the worst row.",
+    "- Strong re-compression, screenshots and shrinking remove the traces it looks for.",
+    "- Photos that went through a neural enhancer or upscaler (many phones do this) carry such traces too.",
+)
+
+
+def _data(data: Mapping[str, Any]) -> list[str]:
+    lines = ["| split | class | images | sources |", "|---|---|---|---|"]
+    for split, kinds in data.get("images", {}).items():
+        for kind, sources in kinds.items():
+            named = ", ".join(f"{source} {n}" for source, n in sources.items())
+            lines.append(f"| {split} | {kind} | {sum(sources.values())} | {named} |")
+    return lines
+
+
+def _result(result: Mapping[str, Any]) -> list[str]:
+    protocol = result.get("protocol", {})
+    told = [f"{k}: {v}" for k, v in protocol.items() if isinstance(v, str | int) and k != "fingerprint"]
+    rows = dict(result.get("generators", {}))
+    if "overall" in result:
+        by_source = result.get("by_source", {})
+        rows = {"all": result["overall"], **{n: m for n, m in by_source.items() if m.get("against")}}
+    else:
+        means = {k.removeprefix("mean_"): v for k, v in result.items() if k.startswith("mean_")}
+        rows = {"mean": means, **dict(sorted(rows.items(), key=lambda item: item[1].get("ca_auroc") or 0.0))}
+    lines = ["; ".join(told) + "." if told else "", ""]
+    lines += ["| | images | content-adjusted AUROC | AUROC | TPR at 5% FPR | ECE |", "|---|---|---|---|---|---|"]
+    for name, figures in rows.items():
+        cells = [_with_interval(figures, key) for key in ("ca_auroc", "auroc", "tpr_at_fpr_5%", "ece")]
+        lines.append(f"| {name} | {figures.get('ai', figures.get('images', ''))} | {' | '.join(cells)} |")
+    return lines
+
+
+def _with_interval(figures: Mapping[str, Any], key: str) -> str:
+    value = figures.get(key)
+    if value is None:
+        return ""
+    interval = figures.get("interval", {}).get(key)
+    return f"{value:.3f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")

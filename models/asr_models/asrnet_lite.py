@@ -1,0 +1,89 @@
+"""ASRNet-Lite: asymmetric spectral statistics of a pretrained trunk's maps, and one linear score.
+
+What the published ASRNet does with the last maps only (describe each once in space, once in frequency, low and high
+band apart) is done here with the maps after every block of EfficientNet-Lite0: of each map's spectrum the zero
+frequency, and the energy of all other frequencies. By Parseval's theorem these are the map's mean and its standard
+deviation, so no transform is computed. Low-level blocks see traces of upsampling and denoising, which generators
+share; a linear head on frozen maps can be fitted in closed form from a few thousand pictures, where a network trained
+from scratch learns subject matter.
+
+Shape legend: N batch, S input side, C channels of a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr_models.efficientnet_lite import BLOCK_CHANNELS, EfficientNetLite0, fold_to_half, pretrained_state
+from asr_models.errors import OptionError, WeightsError
+
+__all__ = ["ASRNetLite"]
+
+_SMALLEST_VARIANCE = 1e-12  # keeps the square root's derivative finite on a constant map
+
+
+class ASRNetLite(nn.Module):
+    """Spectral statistics of the trunk's maps at one or more magnifications, and a linear head.
+
+    Args:
+        blocks: trunk blocks that are used, 1 to 16.
+        scales: magnifications at which the input is looked at (bilinear): at 2 the trunk's first filters respond to
+            structures of half the size. Each costs its square times the trunk.
+    """
+
+    def __init__(self, blocks: int = 15, scales: Sequence[int] = (1,)) -> None:
+        super().__init__()
+        if not 1 <= blocks <= len(BLOCK_CHANNELS):
+            raise OptionError(f"asrnet-lite: blocks {blocks}: expected 1 to {len(BLOCK_CHANNELS)}")
+        if not scales or any(scale not in (1, 2, 3, 4) for scale in scales):
+            raise OptionError(f"asrnet-lite: scales {list(scales)}: expected one or more of 1, 2, 3, 4")
+        self.trunk = EfficientNetLite0(blocks)
+        self.scales = tuple(scales)
+        self.features_out = 2 * sum(BLOCK_CHANNELS[:blocks]) * len(self.scales)
+        self.head = nn.Linear(self.features_out, 1)
+
+    def load_pretrained(self, weights: str) -> None:
+        """Fill the trunk, its kernels folded and rounded to what 16 bits can hold (`fold_to_half`).
+
+        Args:
+            weights: `imagenet` for the packaged weights, or a state-dict file.
+
+        Raises:
+            WeightsError: they cannot be had, or do not fit.
+        """
+        state = pretrained_state(None if weights == "imagenet" else Path(weights))
+        wanted = self.trunk.state_dict()
+        for key, tensor in wanted.items():
+            if key not in state or state[key].shape != tensor.shape:
+                found = tuple(state[key].shape) if key in state else "nothing"
+                raise WeightsError(f"{weights}: {key}: expected {tuple(tensor.shape)}, found {found}")
+        self.trunk.load_state_dict({key: state[key] for key in wanted})
+        fold_to_half(self.trunk)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return mean and standard deviation of every map.
+
+        Args:
+            x: float32 (N, 3, S, S), normalised as the trunk expects.
+
+        Returns:
+            float32 (N, features_out).
+        """
+        statistics = []
+        for scale in self.scales:
+            seen = x if scale == 1 else F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+            for maps in self.trunk(seen):  # (N, C, h, w)
+                low = maps.mean(dim=(2, 3))  # (N, C)
+                high = (maps - low[:, :, None, None]).square().mean(dim=(2, 3))
+                statistics += [low, (high + _SMALLEST_VARIANCE).sqrt()]
+        return torch.cat(statistics, dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 (N, 3, S, S), normalised -> logits float32 (N, 2), `[real, ai]`, minus and plus half the margin."""
+        half = self.head(self.features(x)) / 2  # (N, 1)
+        return torch.cat([-half, half], dim=1)

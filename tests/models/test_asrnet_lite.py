@@ -1,0 +1,64 @@
+"""ASRNet-Lite: its statistics are the two ends of a spectrum, its trunk is the packaged one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from asr_models import ASRNetLite, OptionError, WeightsError
+from asr_models.efficientnet_lite import EfficientNetLite0, pretrained_state
+
+
+def test_the_statistics_are_zero_frequency_and_energy_of_all_others() -> None:
+    network = ASRNetLite(blocks=2).eval()
+    network.load_pretrained("imagenet")
+    x = torch.rand(2, 3, 40, 40) * 2 - 1
+    with torch.inference_mode():
+        maps = network.trunk(x)[0].double()  # (N, 16, 20, 20)
+        found = network.features(x).double()
+    spectrum = torch.fft.fft2(maps, norm="forward")
+    low = spectrum[:, :, 0, 0].real
+    energy = spectrum.abs().square().sum((2, 3)) - low.square()
+    assert torch.allclose(found[:, :16], low, atol=1e-5)
+    assert torch.allclose(found[:, 16:32], energy.sqrt(), atol=1e-4)
+
+
+def test_folding_keeps_the_trunk_and_leaves_only_halves() -> None:
+    folded = ASRNetLite(blocks=15).eval()
+    folded.load_pretrained("imagenet")
+    packaged = EfficientNetLite0(15).eval()
+    packaged.load_state_dict({k: v for k, v in pretrained_state().items() if k in packaged.state_dict()})
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        for found, expected in zip(folded.trunk(x), packaged(x), strict=True):
+            assert (found - expected).abs().max() < 0.1 * expected.std()
+    kernels = [p for name, p in folded.trunk.named_parameters() if p.ndim == 4]
+    assert len(kernels) == 1 + 2 + 14 * 3
+    assert all(torch.equal(p, p.half().float()) for p in kernels)
+
+
+@pytest.mark.parametrize("side", [33, 48, 57])
+def test_any_side_works_and_padding_is_tensorflows(side: int) -> None:
+    network = EfficientNetLite0(4).eval()
+    with torch.inference_mode():
+        shapes = [tuple(m.shape[2:]) for m in network(torch.zeros(1, 3, side, side))]
+    half = -(-side // 2)
+    quarter, eighth = -(-half // 2), -(-half // 4)
+    assert shapes == [(half, half), (quarter, quarter), (quarter, quarter), (eighth, eighth)]
+
+
+@pytest.mark.parametrize("options", [{"blocks": 0}, {"blocks": 17}, {"scales": []}, {"scales": [5]}])
+def test_options_that_cannot_work_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(OptionError, match=r"asrnet-lite: (blocks|scales)"):
+        ASRNetLite(**options)  # type: ignore[arg-type]
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    network = ASRNetLite(blocks=1)
+    with pytest.raises(WeightsError, match="no such weights file"):
+        network.load_pretrained(str(tmp_path / "none.pth"))
+    torch.save({"_conv_stem.weight": torch.zeros(1)}, tmp_path / "foreign.pth")
+    with pytest.raises(WeightsError, match=r"_conv_stem.weight: expected \(32, 3, 3, 3\), found \(1,\)"):
+        network.load_pretrained(str(tmp_path / "foreign.pth"))

@@ -1,0 +1,105 @@
+"""ASRNet-Lite from a data folder to figures: features kept, sources left out, calibration on unseen sources."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from asr_models import ASRNetLite, load_checkpoint
+from asr_runtime.errors import DatasetError
+from asr_train.cli import train_command
+from asr_train.config import TrainConfig, recipe
+from asr_train.features import feature_table
+from asr_train.fit import train
+from asr_train.layouts import find_data
+from asr_train.protocols import leave_out_protocol
+from asr_train.scoring import score_checkpoint
+
+
+def _tiny(data: Path) -> TrainConfig:
+    given = {"options": {"blocks": 2}, "data": str(data), "views": 2, "batch_size": 4, "workers": 0, "ridge": 1.0}
+    config = recipe("asrnet-lite", **given)
+    return dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
+
+
+def _network() -> ASRNetLite:
+    network = ASRNetLite(blocks=2)
+    network.load_pretrained("imagenet")
+    return network
+
+
+def test_the_checkpoint_scores_what_the_solution_scored(generators: Path, tmp_path: Path) -> None:
+    run = train(_tiny(generators), tmp_path)
+    loaded = load_checkpoint(run.checkpoint)
+    data = find_data(generators)
+    scored = score_checkpoint(loaded, data.val, 90)
+    order = np.argsort(scored.margins)
+    assert (scored.probability[order][:-1] <= scored.probability[order][1:]).all()
+    assert "never saw its source" in loaded.calibration["fitted_on"]
+    table = feature_table(_network(), _tiny(generators), data, tmp_path)  # what the run kept
+    features = table.plain[table.rows(data.val)]
+    network = loaded.network
+    assert isinstance(network, ASRNetLite)
+    margins = features @ network.head.weight.detach().numpy()[0] + float(network.head.bias.detach())
+    assert scored.margins == pytest.approx(margins, abs=1e-4)
+
+
+def test_features_of_a_picture_do_not_depend_on_the_others(generators: Path, tmp_path: Path) -> None:
+    config = _tiny(generators)
+    data = find_data(generators)
+    every = feature_table(_network(), config, data, tmp_path)
+    fewer = feature_table(_network(), config, data.without(["sd3"]), tmp_path)
+    assert len(list(tmp_path.glob("features-*.npz"))) == 2
+    kept = [i for i, s in enumerate(every.samples[: every.views.shape[1]]) if s.source != "sd3"]
+    assert every.views[:, kept] == pytest.approx(fewer.views, abs=1e-4)
+
+
+def test_a_broken_picture_is_left_out_and_named(generators: Path, tmp_path: Path) -> None:
+    broken = next((generators / "photos" / "train" / "nature").iterdir())
+    broken.write_bytes(b"\xff\xd8\xff")
+    run = train(_tiny(generators), tmp_path)
+    assert run.summary["unreadable"] == [broken.name]
+
+
+@pytest.mark.parametrize("protocol", ["leave-one-generator-out", "leave-one-generator-and-photos-out"])
+def test_protocols_need_one_extraction(generators: Path, tmp_path: Path, protocol: str) -> None:
+    for split in ("train", "val"):
+        folder = generators / "more_photos" / split / "nature"
+        shutil.copytree(generators / "photos" / split / "nature", folder)
+    found = leave_out_protocol(protocol, _tiny(generators), tmp_path, at_least=3, progress=False)
+    assert set(found["generators"]) == {"sd3"}
+    assert found["generators"]["sd3"].get("ca_auroc") is None or 0 <= found["mean_ca_auroc"] <= 1  # few pictures
+    assert 0 <= found["mean_auroc"] <= 1
+    assert len(list(tmp_path.glob("features-*.npz"))) == 1
+    stored = json.loads((tmp_path / f"{protocol}.json").read_text())
+    assert stored == json.loads(json.dumps(found))
+
+
+def test_the_command_takes_its_options(generators: Path, tmp_path: Path) -> None:
+    line = (
+        f"--model asrnet-lite --blocks 2 --scales 1 --scales 2 --crop-size 32 --views 1 --workers 0 --runs {tmp_path}"
+    )
+    done = CliRunner().invoke(train_command, [*line.split(), "--data", str(generators)])
+    assert done.exit_code == 0, done.output
+    (checkpoint,) = tmp_path.glob("run-*/checkpoint_asrnet-lite.pth")
+    loaded = load_checkpoint(checkpoint)
+    assert loaded.options == {"blocks": 2, "scales": (1, 2)}
+    assert loaded.training["config"]["augment"]["patch_mask"] == 0.0  # the network's own recipe
+
+
+def test_missing_pairs_are_refused_by_name(generators: Path, tmp_path: Path) -> None:
+    line = f"--model asrnet-lite --blocks 1 --crop-size 32 --workers 0 --runs {tmp_path} --pairs {generators}"
+    done = CliRunner().invoke(train_command, [*line.split(), "--data", str(generators)])
+    assert done.exit_code == 2
+    assert "no pairs of a photo and its twin" in done.output
+
+
+def test_one_photo_source_cannot_be_left_out(generators: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="two photo sources"):
+        leave_out_protocol("leave-one-generator-and-photos-out", _tiny(generators), tmp_path, at_least=3)

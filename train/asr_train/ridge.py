@@ -1,0 +1,137 @@
+"""A linear head in closed form: ridge regression on frozen features, classes and sources balanced.
+
+All that the solution needs are weighted first and second moments per class. Leaving a source out subtracts its moments,
+so every leave-one-source-out model costs one linear solve, and never sees a picture of that source.
+
+Shape legend: V views, n pictures, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+__all__ = ["Head", "RidgeFit"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Head:
+    """margin = features @ weight + bias; above 0 is ai.
+
+    Attributes:
+        weight: float64 (F,).
+        bias: added.
+    """
+
+    weight: Array
+    bias: float
+
+    def __call__(self, features: NDArray[np.floating]) -> Array:
+        """(n, F) -> margins (n,)."""
+        return np.asarray(features.astype(np.float64) @ self.weight + self.bias)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    weight: float
+    first: Array  # (F,)
+    second: Array  # (F, F)
+
+    def __add__(self, other: _Moments) -> _Moments:
+        return _Moments(self.weight + other.weight, self.first + other.first, self.second + other.second)
+
+    def __sub__(self, other: _Moments) -> _Moments:
+        return _Moments(self.weight - other.weight, self.first - other.first, self.second - other.second)
+
+
+class RidgeFit:
+    """Fits heads on all sources or on all but some.
+
+    Args:
+        features: float32 (V, n, F); every view of a picture counts alike.
+        labels: int (n,), 0 or 1.
+        sources: (n,) names. Within a class a source of m pictures weighs sqrt(m); both classes weigh the same.
+        penalty: ridge penalty, relative to each feature's variance.
+        differences: float32 (P, F), half of (twin - photo) of content-matched pairs; None for none. Each asks for a
+            margin of 1 between the two, and says nothing about where they lie.
+        photos: (P,) source of each pair's photo; a source that is left out takes its pairs along.
+        pair_weight: of all pairs together, relative to all pictures together.
+    """
+
+    def __init__(
+        self,
+        features: NDArray[np.float32],
+        labels: NDArray[np.int_],
+        sources: NDArray[np.str_],
+        penalty: float,
+        differences: NDArray[np.float32] | None = None,
+        photos: NDArray[np.str_] | None = None,
+        pair_weight: float = 0.0,
+    ) -> None:
+        self.features, self.labels, self.sources, self.penalty = features, labels, sources, penalty
+        self.differences, self.photos, self.pair_weight = differences, photos, pair_weight
+        # Subtracted everywhere, so that centred moments lose no digits; the solution does not depend on it.
+        self._origin: Array = features[0].mean(axis=0, dtype=np.float64)
+        size = features.shape[2]
+        self._total = {label: _Moments(0.0, np.zeros(size), np.zeros((size, size))) for label in (0, 1)}
+        for label, source in sorted({(int(k), str(s)) for k, s in zip(labels, sources, strict=True)}):
+            self._total[label] += self._moments(label, source)
+        self._pairs = None if differences is None else _pair_moments(differences)
+
+    def head(self, without: Collection[str] = ()) -> Head:
+        """Solve for the head of all sources but those in `without`.
+
+        Raises:
+            ValueError: nothing of one class is left.
+        """
+        left = dict(self._total)
+        for label in (0, 1):
+            for source in sorted(set(without)):
+                if bool(((self.labels == label) & (self.sources == source)).any()):
+                    left[label] -= self._moments(label, source)
+        if min(m.weight for m in left.values()) < 1e-9:
+            raise ValueError("one class has no pictures left")
+        # Class-balanced weighted moments; targets -1 and +1.
+        mean = sum((m.first / m.weight for m in left.values()), np.zeros_like(self._origin)) / 2
+        second = sum((m.second / m.weight for m in left.values()), np.zeros_like(left[0].second)) / 2
+        covariance = second - np.outer(mean, mean)
+        towards_ai = (left[1].first / left[1].weight - left[0].first / left[0].weight) / 2
+        if (pairs := self._pairs_without(without)) is not None:
+            share = self.pair_weight / pairs.weight
+            towards_ai = towards_ai + share * pairs.first
+            covariance += share * pairs.second
+        variance = np.maximum(np.diag(covariance), 1e-12)
+        covariance[np.diag_indices_from(covariance)] += self.penalty * variance + 1e-12
+        weight: Array = linalg.solve(covariance, towards_ai, assume_a="pos", overwrite_a=True)
+        return Head(weight, float(-(mean + self._origin) @ weight))
+
+    def _pairs_without(self, without: Collection[str]) -> _Moments | None:
+        if self._pairs is None or self.differences is None or self.photos is None:
+            return self._pairs
+        gone = np.isin(self.photos, sorted(without))
+        if not gone.any():
+            return self._pairs
+        return None if gone.all() else self._pairs - _pair_moments(self.differences[gone])
+
+    def _moments(self, label: int, source: str) -> _Moments:
+        chosen = (self.labels == label) & (self.sources == source)
+        size = self.features.shape[2]
+        first, second = np.zeros(size), np.zeros((size, size))
+        for view in self.features:
+            x = view[chosen].astype(np.float64) - self._origin
+            first += x.sum(axis=0)
+            second += x.T @ x
+        # sqrt(m) in all: every one of m pictures in V views weighs 1 / (V sqrt(m)).
+        each = 1.0 / (len(self.features) * np.sqrt(chosen.sum()))
+        return _Moments(float(np.sqrt(chosen.sum())), first * each, second * each)
+
+
+def _pair_moments(differences: NDArray[np.float32]) -> _Moments:
+    d = differences.astype(np.float64)
+    return _Moments(float(len(d)), d.sum(axis=0), d.T @ d)
