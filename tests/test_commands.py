@@ -23,11 +23,12 @@ _SURFACE = {
     "asr-parity": "-h --help --images --model --report --spectrum --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
     "asr-screen": "--device --format --fps -h --help --model -o --output --threads --version",
-    "asr-train": "--amp --balance --batch-size --blocks --blur --clip --crop-size --data --dim --epoch-size --epochs --equalise "
-    "--flip --freeze --front-end -h --help --label-smoothing --layout --leave-out --lr --model --monitor --no-flip "
-    "--no-freeze --noise --pair-weight --pairs --patch --patch-mask --patience --preprocess --prototypes --protocol "
-    "--quality --reencode --resize --resume --ridge --rotation --runs --scales --schedule --seed --spectrum --threads "
-    "--version --views --warmup-epochs --weight-decay --weights --workers",
+    "asr-train": "--amp --balance --batch-size --blocks --blur --clip --crop-size --data --dim --epoch-size --epochs "
+    "--equalise --flip --freeze --front-end -h --help --label-smoothing --layout --leave-out --lr --model "
+    "--monitor --no-flip --no-freeze --noise --pair-weight --pairs --patch --patch-mask --patience "
+    "--preprocess --prototypes --protocol --quality --reencode --resize --resume --ridge --rotation "
+    "--runs --scales --schedule --seed --spectrum --threads --version --views --warmup-epochs "
+    "--weight-decay --weights --workers",
 }
 
 

@@ -73,9 +73,12 @@ def _result(result: Mapping[str, Any]) -> list[str]:
         means = {k.removeprefix("mean_"): v for k, v in result.items() if k.startswith("mean_")}
         rows = {"mean": means, **dict(sorted(rows.items(), key=lambda item: item[1].get("ca_auroc") or 0.0))}
     lines = ["; ".join(told) + "." if told else "", ""]
-    lines += ["| | images | content-adjusted AUROC | AUROC | TPR at 5% FPR | ECE |", "|---|---|---|---|---|---|"]
+    lines += [
+        "| | images | content-adjusted AUROC | AUROC | TPR at 5% FPR | balanced ECE |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, figures in rows.items():
-        cells = [_with_interval(figures, key) for key in ("ca_auroc", "auroc", "tpr_at_fpr_5%", "ece")]
+        cells = [_with_interval(figures, key) for key in ("ca_auroc", "auroc", "tpr_at_fpr_5%", "balanced_ece")]
         lines.append(f"| {name} | {figures.get('ai', figures.get('images', ''))} | {' | '.join(cells)} |")
     return lines
 

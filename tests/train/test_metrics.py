@@ -13,6 +13,7 @@ from asr_runtime.errors import DatasetError
 from asr_train.bootstrap import bootstrap_intervals
 from asr_train.calibrate import calibrate
 from asr_train.metrics import (
+    balanced_calibration_error,
     binary_metrics,
     content_adjusted_auroc,
     content_strata,
@@ -249,3 +250,15 @@ def test_margins_that_tell_nothing_give_no_confidence() -> None:
 def test_calibration_needs_both_classes() -> None:
     with pytest.raises(DatasetError, match="both classes"):
         calibrate(np.array([1, 1]), np.array([0.1, 0.2]), "a test")
+
+
+def test_balanced_calibration_error_does_not_depend_on_the_mix() -> None:
+    rng = np.random.default_rng(0)
+    probability = rng.random(200_000)
+    labels = (rng.random(len(probability)) < probability).astype(int)  # calibrated where both are alike
+    rare = (labels == 0) | (rng.random(len(labels)) < 0.05)
+    few, odds = labels[rare], probability[rare]
+    assert balanced_calibration_error(labels, probability) < 0.01
+    assert balanced_calibration_error(few, odds) < 0.02
+    assert binary_metrics(few[:5000], odds[:5000])["ece"] > 0.2
+    assert balanced_calibration_error(few, np.sqrt(odds)) > 0.1

@@ -50,7 +50,9 @@ def _number_or_all(_: click.Context, param: click.Parameter, value: str | None) 
 
 
 @command("asr-train", refusals=(ModelsError,))
-@click.option("--model", default="asrnet", help="asrnet, or fft- and a torchvision backbone: fft-resnet34.")
+@click.option(
+    "--model", default="asrnet", help="asrnet, asrnet-lite, or fft- and a torchvision backbone: fft-resnet34."
+)
 @click.option("--data", type=_FOLDER, default="dataset", help="Data folder.")
 @click.option("--layout", type=click.Choice(["folders", "generators"]), help="Layout of it.  [default: found out]")
 @click.option("--leave-out", multiple=True, metavar="SOURCE", help="Source that no split may hold; repeatable.")
@@ -113,7 +115,8 @@ def _number_or_all(_: click.Context, param: click.Parameter, value: str | None) 
 def train_command(**options: Any) -> None:
     """Train a detector.
 
-    Writes a run folder with checkpoint_MODEL.pth, the best epoch, calibrated on the validation split.
+    Writes a run folder with checkpoint_MODEL.pth: the best epoch, calibrated on the validation split (asrnet-lite: the
+    solved head, calibrated on training images of sources that it had not seen).
     """
     from asr_train.audit import audit_warning
     from asr_train.config import recipe

@@ -58,7 +58,7 @@ def leave_out_protocol(
 
     Returns:
         Plain JSON data: `generators` (figures per generator), `mean_ca_auroc`, `mean_auroc`, `mean_accuracy`,
-        `mean_ece`, `protocol`.
+        `mean_balanced_ece`, `protocol`.
 
     Raises:
         DatasetError: no generator has enough validation images.
@@ -230,6 +230,6 @@ def _summary(facts: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, 
         values = [figures[key] for figures in results.values() if figures.get(key) is not None]
         return float(np.mean(values)) if values else None
 
-    keys = ("ca_auroc", "auroc", "content_auroc", "accuracy", "ece", "false_positive_rate_at_5%")
+    keys = ("ca_auroc", "auroc", "content_auroc", "accuracy", "balanced_ece", "false_positive_rate_at_5%")
     means = {f"mean_{key}": value for key in keys if (value := mean(key)) is not None}
     return {"protocol": facts, **means, "generators": dict(results)}
