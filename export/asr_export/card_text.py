@@ -5,25 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from asr_models import Checkpoint
 from asr_runtime.contract import ModelCard
 
-__all__ = ["card_text"]
+__all__ = ["card_text", "multiply_adds"]
 
 
-def card_text(card: ModelCard, title: str, size: int) -> str:
+def card_text(card: ModelCard, title: str, size: int, macs: float) -> str:
     """Return a page on one model: what it is, what it was trained on, what it scores, where it must not be used.
 
     Args:
         card: from the exported file.
         title: name of the model.
         size: of the file in bytes.
+        macs: multiply-adds of one crop (`multiply_adds`).
     """
     training = card.training
     options = ", ".join(f"{k} {v}" for k, v in card.options.items()) or "no options"
     lines = [
         f"# {title}",
         "",
-        f"- Network: {card.name} ({options}), {training.get('parameters', 0):,} parameters, {size / 1e6:.1f} MB.",
+        f"- Network: {card.name} ({options}), {training.get('parameters', 0):,} parameters, {size / 1e6:.1f} MB, "
+        f"{macs / 1e9:.2f} GMAC per crop.",
         f"- Input: the centre {card.preprocess.size} x {card.preprocess.size} pixels ({card.preprocess.mode}).",
         f"- Calibration: {card.calibration.fitted_on}.",
         f"- Verdict: {card.decision.rule}; real below {card.decision.real_below:.3f}, ai from "
@@ -51,6 +57,14 @@ _LIMITS = (
     "- Strong re-compression, screenshots and shrinking remove the traces it looks for.",
     "- Photos that went through a neural enhancer or upscaler (many phones do this) carry such traces too.",
 )
+
+
+def multiply_adds(checkpoint: Checkpoint) -> float:
+    """Count the multiply-adds of the network on one crop."""
+    side = checkpoint.preprocess["size"]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        checkpoint.network(torch.zeros(1, 3, side, side))
+    return float(counter.get_total_flops()) / 2
 
 
 def _data(data: Mapping[str, Any]) -> list[str]:

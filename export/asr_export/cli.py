@@ -52,7 +52,7 @@ def export_command(
 
     Ends with a parity check against PyTorch; a file that fails it is not written (exit code 1).
     """
-    from asr_export.card_text import card_text
+    from asr_export.card_text import card_text, multiply_adds
     from asr_export.onnx_file import export
     from asr_models import load_checkpoint
 
@@ -64,7 +64,7 @@ def export_command(
         card = export(loaded, output, fft=fft, images=images, metrics=results)
     if page is not None:
         try:
-            page.write_text(card_text(card, output.stem, output.stat().st_size))
+            page.write_text(card_text(card, output.stem, output.stat().st_size, multiply_adds(loaded)))
         except OSError as error:
             raise OutputError(f"{page}: the card cannot be written ({error.strerror})") from None
     click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {card.name}, parity {_figures(card.parity)}")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from asr_export.card_text import card_text
+from asr_export.card_text import card_text, multiply_adds
 from asr_export.cli import export_command, parity_command
 from asr_export.onnx_file import export
 from asr_export.parity import compare, parity_batches
@@ -170,7 +170,10 @@ def test_kernels_that_sixteen_bits_hold_are_stored_in_them_and_nothing_is_lost(t
     assert types[onnx.TensorProto.FLOAT16] >= kernels
     assert types[onnx.TensorProto.FLOAT] < 0.2 * kernels
     assert card.parity["logits_relative"] < 1e-5
-    page = card_text(card, "lite", path.stat().st_size)
+    page = card_text(card, "lite", path.stat().st_size, multiply_adds(checkpoint))
     assert page.startswith("# lite\n")
     assert "### a test" in page
     assert "never evidence" in page
+    stem = 32 * 27 * 32 * 32  # channels x taps x outputs of the first convolution at 64 px
+    assert multiply_adds(checkpoint) > stem
+    assert multiply_adds(checkpoint) < 125_461_952 * (64 / 224) ** 2 * 1.2  # six blocks at 224 px, counted by hand

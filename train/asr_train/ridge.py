@@ -1,7 +1,8 @@
 """A linear head in closed form: ridge regression on frozen features, classes and sources balanced.
 
 All that the solution needs are weighted first and second moments per class. Leaving a source out subtracts its moments,
-so every leave-one-source-out model costs one linear solve, and never sees a picture of that source.
+so every leave-one-source-out model costs one linear solve, and never sees a picture of that source. The moments of
+every source are kept: 8 F^2 bytes each.
 
 Shape legend: V views, n pictures, F features.
 """
@@ -80,8 +81,10 @@ class RidgeFit:
         self._origin: Array = features[0].mean(axis=0, dtype=np.float64)
         size = features.shape[2]
         self._total = {label: _Moments(0.0, np.zeros(size), np.zeros((size, size))) for label in (0, 1)}
+        self._parts: dict[tuple[int, str], _Moments] = {}
         for label, source in sorted({(int(k), str(s)) for k, s in zip(labels, sources, strict=True)}):
-            self._total[label] += self._moments(label, source)
+            self._parts[label, source] = self._moments(label, source)
+            self._total[label] += self._parts[label, source]
         self._pairs = None if differences is None else _pair_moments(differences)
 
     def head(self, without: Collection[str] = ()) -> Head:
@@ -93,14 +96,15 @@ class RidgeFit:
         left = dict(self._total)
         for label in (0, 1):
             for source in sorted(set(without)):
-                if bool(((self.labels == label) & (self.sources == source)).any()):
-                    left[label] -= self._moments(label, source)
+                if (label, source) in self._parts:
+                    left[label] -= self._parts[label, source]
         if min(m.weight for m in left.values()) < 1e-9:
             raise ValueError("one class has no pictures left")
         # Class-balanced weighted moments; targets -1 and +1.
-        mean = sum((m.first / m.weight for m in left.values()), np.zeros_like(self._origin)) / 2
-        second = sum((m.second / m.weight for m in left.values()), np.zeros_like(left[0].second)) / 2
-        covariance = second - np.outer(mean, mean)
+        mean = (left[0].first / left[0].weight + left[1].first / left[1].weight) / 2
+        covariance = left[0].second * (0.5 / left[0].weight)
+        covariance += left[1].second * (0.5 / left[1].weight)
+        covariance -= np.outer(mean, mean)
         towards_ai = (left[1].first / left[1].weight - left[0].first / left[0].weight) / 2
         if (pairs := self._pairs_without(without)) is not None:
             share = self.pair_weight / pairs.weight
@@ -108,7 +112,7 @@ class RidgeFit:
             covariance += share * pairs.second
         variance = np.maximum(np.diag(covariance), 1e-12)
         covariance[np.diag_indices_from(covariance)] += self.penalty * variance + 1e-12
-        weight: Array = linalg.solve(covariance, towards_ai, assume_a="pos", overwrite_a=True)
+        weight: Array = linalg.solve(covariance, towards_ai, assume_a="pos", overwrite_a=True, check_finite=False)
         return Head(weight, float(-(mean + self._origin) @ weight))
 
     def _pairs_without(self, without: Collection[str]) -> _Moments | None:
