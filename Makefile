@@ -33,8 +33,8 @@ builtin-%: .venv/ready
 	rm -rf build/$*
 	.venv/bin/asr-train $(RECIPE_$*) --data $(DATA) --runs build/$*
 	.venv/bin/asr-train $(RECIPE_$*) --data $(DATA) --runs build/$* --protocol leave-one-generator-out
-	.venv/bin/asr-export build/$*/run-*/checkpoint_asrnet-lite.pth -o build/$*/draft.onnx
-	.venv/bin/asr-evaluate --model build/$*/draft.onnx --data $(DATA) --reencoding-shift --robustness 50 \
+	.venv/bin/asr-export build/$*/run-*/checkpoint_asrnet-lite.pth -o build/$*/$*.onnx
+	.venv/bin/asr-evaluate --model build/$*/$*.onnx --data $(DATA) --reencoding-shift --robustness 50 \
 		--report build/$*/evaluation
 	.venv/bin/asr-export build/$*/run-*/checkpoint_asrnet-lite.pth -o runtime/asr_runtime/builtin/$*.onnx \
 		--card models/cards/$*.md \
