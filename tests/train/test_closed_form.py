@@ -93,6 +93,18 @@ def test_the_command_takes_its_options(generators: Path, tmp_path: Path) -> None
     assert loaded.training["config"]["augment"]["patch_mask"] == 0.0  # the network's own recipe
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--model asrnet-lite --epochs 3", "--epochs: asrnet-lite is solved for in closed form"),
+        ("--model asrnet --pair-weight 0.1", "--pair-weight: asrnet is trained by gradient descent"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(generators: Path, line: str, said: str) -> None:
+    done = CliRunner().invoke(train_command, [*line.split(), "--data", str(generators)])
+    assert (done.exit_code, said in done.output) == (2, True), done.output
+
+
 def test_missing_pairs_are_refused_by_name(generators: Path, tmp_path: Path) -> None:
     line = f"--model asrnet-lite --blocks 1 --crop-size 32 --workers 0 --runs {tmp_path} --pairs {generators}"
     done = CliRunner().invoke(train_command, [*line.split(), "--data", str(generators)])

@@ -15,6 +15,23 @@ from asr_train.augment import Augment
 __all__ = ["TrainConfig", "recipe"]
 
 
+_CLOSED_FORM_ONLY = ("views", "ridge", "pairs", "pair_weight")
+_LOOP_ONLY = (
+    "epochs",
+    "epoch_size",
+    "lr",
+    "weight_decay",
+    "label_smoothing",
+    "schedule",
+    "warmup_epochs",
+    "clip",
+    "amp",
+    "monitor",
+    "patience",
+    "balance",
+)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides what a run computes; stored as `config.json` in the run folder.
@@ -117,9 +134,16 @@ def recipe(model: str, **given: Any) -> TrainConfig:
         given: fields of `TrainConfig`; None means not given. `options` and `augment` are dicts that may lack entries.
 
     Raises:
+        ConfigurationError: a value was given that this network's training does not use.
         OptionError: no such network or option.
     """
     option_names(model)
+    for name in _LOOP_ONLY if model == "asrnet-lite" else _CLOSED_FORM_ONLY:
+        if given.get(name) is not None:
+            how = "solved for in closed form" if model == "asrnet-lite" else "trained by gradient descent"
+            raise ConfigurationError(
+                f"--{name.replace('_', '-')}: {model} is {how}, which does not use it; leave it out"
+            )
     options = {**(given.pop("options", None) or {})}
     defaults: dict[str, Any] = {"model": model, "options": options, "preprocess": dict(default_preprocess(model))}
     if model == "asrnet-lite":
