@@ -33,13 +33,15 @@ builtin-%: .venv/ready
 	rm -rf build/$*
 	.venv/bin/asr-train $(RECIPE_$*) --data $(DATA) --runs build/$*
 	.venv/bin/asr-train $(RECIPE_$*) --data $(DATA) --runs build/$* --protocol leave-one-generator-out
+	.venv/bin/asr-train $(RECIPE_$*) --data $(DATA) --runs build/$* --protocol leave-one-generator-and-photos-out
 	.venv/bin/asr-export build/$*/run-*/checkpoint_asrnet-lite.pth -o build/$*/$*.onnx
 	.venv/bin/asr-evaluate --model build/$*/$*.onnx --data $(DATA) --reencoding-shift --robustness 50 \
 		--report build/$*/evaluation
 	.venv/bin/asr-export build/$*/run-*/checkpoint_asrnet-lite.pth -o runtime/asr_runtime/builtin/$*.onnx \
 		--card models/cards/$*.md \
 		--metrics seen-generators=build/$*/evaluation/metrics.json \
-		--metrics leave-one-generator-out=build/$*/leave-one-generator-out.json
+		--metrics leave-one-generator-out=build/$*/leave-one-generator-out.json \
+		--metrics leave-one-generator-and-photos-out=build/$*/leave-one-generator-and-photos-out.json
 	cp build/$*/run-*/summary.json models/cards/$*.json
 
 clean:

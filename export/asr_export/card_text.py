@@ -54,7 +54,7 @@ _LIMITS = (
     "- A verdict is a hint, never evidence: do not use it alone to accuse, to punish, to publish or to delete.",
     "- It sees the centre of a picture only. An edit outside it, or a real photo with one generated detail, is missed.",
     "- Generators whose rows above are near 0.5 are not recognised. A new generator may be as bad as the worst row.",
-    "- Strong re-compression, screenshots and shrinking remove the traces it looks for.",
+    "- Large screenshots, strong video compression and shrinking by half take much of the traces it looks for away.",
     "- Photos that went through a neural enhancer or upscaler (many phones do this) carry such traces too.",
 )
 

@@ -61,7 +61,7 @@ class Parity:
 
 
 def tolerance(name: str) -> float:
-    """Allowed relative difference of the logits: 1e-5 for ASRNet, 5e-5 for the spectra of whole images."""
+    """Allowed relative difference of the logits: 1e-5 for the published ASRNet, 5e-5 for deeper networks."""
     return 1e-5 if name == "asrnet" else 5e-5
 
 

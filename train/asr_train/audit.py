@@ -273,10 +273,6 @@ def _counts(samples: Sequence[Sample]) -> dict[str, int]:
     return {"real": counts[0], "ai": counts[1]}
 
 
-def _blank(files: _Files) -> list[Sample]:
-    return [sample for sample, fact in zip(files.samples, files.facts, strict=True) if fact.blank]
-
-
 def _groups(files: _Files) -> list[dict[str, Any]]:
     found = []
     sources = np.array([s.source for s in files.samples])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from asr_runtime.errors import ConfigurationError
 
-__all__ = ["Augment", "equalise", "mirrored_window"]
+__all__ = ["Augment", "equalise", "mirrored_window", "reencode"]
 
 Image = NDArray[np.uint8]
 
@@ -71,7 +71,7 @@ class Augment:
             image = _uint8(np.clip(np.rint(noisy), 0, 255))
         if rng.random() < self.reencode:
             suffix = ".jpg" if rng.random() < 0.75 else ".webp"
-            image = _reencode(image, suffix, int(rng.integers(self.quality[0], self.quality[1] + 1)))
+            image = reencode(image, suffix, int(rng.integers(self.quality[0], self.quality[1] + 1)))
         return image
 
     def scale(self, rng: np.random.Generator) -> float:
@@ -104,7 +104,7 @@ class Augment:
 
 def equalise(image: Image, quality: int) -> Image:
     """Give an image the compression history that all others get: one JPEG encoding of `quality` (1 to 100)."""
-    return _reencode(image, ".jpg", quality)
+    return reencode(image, ".jpg", quality)
 
 
 def mirrored_window(image: Image, top: int, left: int, height: int, width: int) -> Image:
@@ -119,7 +119,8 @@ def _mirrored(position: NDArray[np.int_], length: int) -> NDArray[np.int_]:
     return np.minimum(position, 2 * length - 1 - position)
 
 
-def _reencode(image: Image, suffix: str, quality: int) -> Image:
+def reencode(image: Image, suffix: str, quality: int) -> Image:
+    """Encode and decode an image; suffix `.jpg` or `.webp`, quality 1 to 100."""
     flag = cv2.IMWRITE_JPEG_QUALITY if suffix == ".jpg" else cv2.IMWRITE_WEBP_QUALITY
     _, data = cv2.imencode(suffix, image, [flag, quality])
     return _uint8(cv2.imdecode(data, cv2.IMREAD_COLOR))

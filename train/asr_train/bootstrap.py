@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RESAMPLES", "bootstrap_intervals", "concordance"]
+__all__ = ["RESAMPLES", "bootstrap_intervals", "concordance", "resampled"]
 
 RESAMPLES = 1000
 _COVERAGE = 0.95
@@ -93,6 +93,25 @@ def concordance(
         return right / pairs
 
 
+def resampled(groups: NDArray[np.int_], rows: int, rng: np.random.Generator) -> Floats:
+    """Draw with replacement within each group: how often each of N things is drawn in each of `rows` resamples.
+
+    Args:
+        groups: (N,); every group keeps its size.
+        rows: R.
+        rng: draws.
+
+    Returns:
+        (R, N).
+    """
+    counts = np.zeros((rows, len(groups)))
+    for group in np.unique(groups):
+        own = np.flatnonzero(groups == group)
+        drawn = rng.integers(0, len(own), (rows, len(own))) + np.arange(rows)[:, None] * len(own)
+        counts[:, own] = np.bincount(drawn.ravel(), minlength=rows * len(own)).reshape(rows, len(own))
+    return counts
+
+
 def _figures(
     labels: NDArray[np.int_],
     probability: Floats,
@@ -150,10 +169,4 @@ def _resamples(labels: NDArray[np.int_], seed: int) -> Iterator[Floats]:
     block = max(1, _LARGEST_BLOCK // n)
     for start in range(0, RESAMPLES, block):
         rows = min(block, RESAMPLES - start)
-        counts = np.zeros((rows, n))
-        for label in (0, 1):
-            own = np.flatnonzero(labels == label)
-            if len(own):
-                drawn = rng.integers(0, len(own), (rows, len(own))) + np.arange(rows)[:, None] * len(own)
-                counts[:, own] = np.bincount(drawn.ravel(), minlength=rows * len(own)).reshape(rows, len(own))
-        yield counts
+        yield resampled(labels, rows, rng)

@@ -19,7 +19,7 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from asr_runtime.errors import ConfigurationError, InputError
-from asr_train.augment import mirrored_window
+from asr_train.augment import mirrored_window, reencode
 
 __all__ = ["FAMILIES", "Degradation", "Family", "degradations"]
 
@@ -83,16 +83,11 @@ def degradations(families: Iterable[str] | None = None) -> tuple[Degradation, ..
 
 
 def _jpeg(image: Image, quality: float) -> Image:
-    return _encoded(image, ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
+    return reencode(image, ".jpg", int(quality))
 
 
 def _webp(image: Image, quality: float) -> Image:
-    return _encoded(image, ".webp", cv2.IMWRITE_WEBP_QUALITY, quality)
-
-
-def _encoded(image: Image, suffix: str, flag: int, quality: float) -> Image:
-    _, data = cv2.imencode(suffix, image, [flag, int(quality)])
-    return _uint8(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return reencode(image, ".webp", int(quality))
 
 
 def _resize(image: Image, scale: float) -> Image:

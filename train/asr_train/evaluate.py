@@ -23,7 +23,7 @@ from asr_train.robustness import Score
 from asr_train.robustness import robustness as measure_robustness
 from asr_train.scoring import Scored, score_checkpoint, score_exported, torch_device
 
-__all__ = ["Evaluation", "Scored", "evaluate", "evaluate_model", "score_checkpoint", "score_exported"]
+__all__ = ["Evaluation", "evaluate", "evaluate_model"]
 
 _SHIFT_QUALITY = 96  # a re-encoding that nobody sees
 

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from asr_train.config import TrainConfig
 from asr_train.data import Batch, EvaluationImages, Item, TrainingImages, collate
 from asr_train.layouts import DataFolder, Sample
 from asr_train.pairs import content_matched_pairs
+from asr_train.scoring import torch_device
 
 __all__ = ["FeatureTable", "feature_table", "pair_differences"]
 
@@ -73,9 +75,8 @@ def feature_table(network: ASRNetLite, config: TrainConfig, data: DataFolder, fo
     preprocess = Preprocess(**config.preprocess)
     trained = TrainingImages(data.train, preprocess, config.augment)
     seen = EvaluationImages((*data.train, *data.val), preprocess, config.quality)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     # (N, 3, S, S) channels last: the faster layout on CPUs too.
-    frozen = network.eval().to(device).to(memory_format=torch.channels_last)
+    frozen = network.eval().to(torch_device("auto")).to(memory_format=torch.channels_last)
     plain, problems = _extract(frozen, preprocess, seen, config, "features")
     bad = {index for index, _ in problems}
     good_train = [i for i in range(len(data.train)) if i not in bad]
@@ -88,10 +89,7 @@ def feature_table(network: ASRNetLite, config: TrainConfig, data: DataFolder, fo
     samples = tuple(seen.samples[i] for i in good)
     unreadable = {str(seen.samples[i].path): why for i, why in problems}
     table = FeatureTable(samples, plain, np.stack(views), unreadable)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
-    np.savez(part, plain=table.plain, views=table.views, good=np.array(good), unreadable=json.dumps(unreadable))
-    part.replace(path)
+    _keep(path, plain=table.plain, views=table.views, good=np.array(good), unreadable=np.array(json.dumps(unreadable)))
     return table
 
 
@@ -124,17 +122,14 @@ def pair_differences(
     preprocess = Preprocess(**config.preprocess)
     images = TrainingImages([s for pair in pairs for s in pair], preprocess, config.augment)
     draws = [(i, _draw(config.seed, 0, pairs[i // 2][1].path.name)) for i in range(2 * len(pairs))]
-    frozen = network.eval().to(memory_format=torch.channels_last)
+    frozen = network.eval().to(torch_device("auto")).to(memory_format=torch.channels_last)
     features, problems = _extract(frozen, preprocess, _Keyed(images, draws), config, "pairs")
     if problems:
         index, why = problems[0]
         raise DatasetError(f"{images.samples[index].path}: a picture of a pair cannot be read ({why})")
     differences: NDArray[np.float32] = (features[1::2] - features[::2]) / np.float32(2)
     photos = np.array([photo.path.stem.rpartition("_")[0] for photo, _ in pairs])
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
-    np.savez(part, differences=differences, photos=photos)
-    part.replace(path)
+    _keep(path, differences=differences, photos=photos)
     return differences, photos
 
 
@@ -199,6 +194,14 @@ def _key(network: ASRNetLite, config: TrainConfig, data: DataFolder) -> str:
     facts["fingerprint"] = data.summary()["fingerprint"]
     digest.update(json.dumps(facts, sort_keys=True).encode())
     return digest.hexdigest()[:12]
+
+
+def _keep(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write a file that appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **arrays)  # type: ignore[arg-type]
+    part.replace(path)
 
 
 def _read(path: Path, data: DataFolder) -> FeatureTable:

@@ -24,7 +24,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score as binary_auroc
+from sklearn.metrics import roc_auc_score
 
 from asr_models import ASRNetLite, Checkpoint, FFTResNet, Preprocess, create_model, load_checkpoint, save_checkpoint
 from asr_runtime.decode import read_image
@@ -32,9 +32,9 @@ from asr_runtime.errors import ConfigurationError, DatasetError, InputError
 from asr_train.calibrate import FittedCalibration, calibrate
 from asr_train.closed_form import ClosedForm
 from asr_train.config import TrainConfig
-from asr_train.evaluate import score_checkpoint
 from asr_train.layouts import DataFolder, find_data
 from asr_train.loop import RESUME, BestEpoch, DetectorModule, run_loop
+from asr_train.scoring import score_checkpoint, torch_device
 
 __all__ = ["Run", "resume", "train"]
 
@@ -135,7 +135,7 @@ def _solve(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: P
     fitted = solved.calibration(fitted_on)
     head = solved.head()
     scored = solved.score(head, fitted, data.val)
-    facts = {"best_epoch": 0, "epochs": 0, "val_auroc": float(binary_auroc(scored.labels, scored.margins))}
+    facts = {"best_epoch": 0, "epochs": 0, "val_auroc": float(roc_auc_score(scored.labels, scored.margins))}
     path = folder / f"checkpoint_{config.model}.pth"
     checkpoint = Checkpoint(config.model, config.options, config.preprocess, solved.install(network, head))
     summary = _save(path, checkpoint, fitted, config, data, facts, time.monotonic() - started, solved.table.unreadable)
@@ -148,7 +148,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Calibrate the best epoch on the validation split and write it again with all its facts."""
     checkpoint = load_checkpoint(best.path)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device("auto")
     scored = score_checkpoint(checkpoint, data.val, config.quality, config.batch_size, config.workers, device)
     equalised = f", every image re-encoded at JPEG {config.quality}" if config.quality else ""
     fitted_on = f"the validation split of {data.root.name} ({len(scored.labels)} images{equalised})"

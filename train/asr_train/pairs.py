@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_train.bootstrap import RESAMPLES, concordance
+from asr_train.bootstrap import RESAMPLES, concordance, resampled
 from asr_train.layouts import Sample
 
 __all__ = ["PAIRED_SOURCE", "content_matched_pairs", "pair_figures"]
@@ -79,7 +79,7 @@ def _figures(
     right = (scores[twin] > scores[photo]) + 0.5 * (scores[twin] == scores[photo])
     labels = np.repeat([0, 1], len(photo))
     both, strata = np.concatenate([scores[photo], scores[twin]]), np.tile(source, 2)
-    drawn = _drawn(source, seed)
+    drawn = resampled(source, RESAMPLES, np.random.default_rng(seed))
     aurocs = concordance(labels, both, strata, np.tile(drawn, 2))
     interval = {
         "auroc": np.quantile(aurocs, [_TAIL, 1 - _TAIL]).tolist(),
@@ -87,14 +87,3 @@ def _figures(
     }
     auroc = float(concordance(labels, both, strata)[0])
     return {"pairs": len(right), "auroc": auroc, "ranked_right": float(right.mean()), "interval": interval}
-
-
-def _drawn(source: NDArray[np.int_], seed: int) -> NDArray[np.float64]:
-    """How often each pair is drawn in each resample (R, P); every source keeps its number of pairs."""
-    rng = np.random.default_rng(seed)
-    counts = np.zeros((RESAMPLES, len(source)))
-    for name in np.unique(source):
-        own = np.flatnonzero(source == name)
-        picks = rng.integers(0, len(own), (RESAMPLES, len(own))) + np.arange(RESAMPLES)[:, None] * len(own)
-        counts[:, own] = np.bincount(picks.ravel(), minlength=RESAMPLES * len(own)).reshape(RESAMPLES, len(own))
-    return counts

@@ -45,9 +45,12 @@ def leave_out_protocol(
     `leave-one-generator-and-photos-out`: for every pair of a generator and a photo source, a training without both;
     all validation images of the one against all of the other. A generator's figures pool its pairs.
 
-    Neither training, nor the choice of the best epoch, nor calibration, nor the content-only probe sees what is left
-    out. Results are written to `runs`/PROTOCOL.json after every generator; one that stands there already, under the
-    same configuration and data, is not computed again.
+    Neither training, nor the choice of the best epoch, nor the content-only probe sees what is left out, and its own
+    margins are no part of calibration. (ASRNet-Lite with photos left out as well: the margins of the other sources come
+    from heads without the generator and that source, but with those photos.)
+
+    Results are written to `runs`/PROTOCOL.json after every generator; one that stands there already, under the same
+    configuration and data, is not computed again.
 
     Args:
         protocol: one of `PROTOCOLS`.
@@ -148,7 +151,8 @@ def _folds(data: DataFolder, generator: str, with_photos: bool) -> list[_Fold]:
 def _judge(config: TrainConfig, data: DataFolder, runs: Path, progress: bool) -> Callable[[_Fold], _Judged]:
     network = create_model(config.model, **config.options)
     if isinstance(network, ASRNetLite):
-        network.load_pretrained(config.weights)
+        if config.weights != "none":
+            network.load_pretrained(config.weights)
         solved = ClosedForm(network, config, data, runs)
 
         def solve(fold: _Fold) -> _Judged:

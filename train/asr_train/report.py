@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from asr_runtime.errors import OutputError
-from asr_train.evaluate import Evaluation, Scored
+from asr_train.evaluate import Evaluation
 from asr_train.html_report import html_report
+from asr_train.scoring import Scored
 
 __all__ = ["report_text", "write_report"]
 
