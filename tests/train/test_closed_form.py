@@ -7,13 +7,16 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from asr_models import ASRNetLite, load_checkpoint
-from asr_runtime.errors import DatasetError
+from asr_runtime.decode import read_image
+from asr_runtime.errors import AsrError, DatasetError
 from asr_train.cli import train_command
+from asr_train.closed_form import ClosedForm
 from asr_train.config import TrainConfig, recipe
 from asr_train.features import feature_table
 from asr_train.fit import train
@@ -79,6 +82,70 @@ def test_protocols_need_one_extraction(generators: Path, tmp_path: Path, protoco
     assert len(list(tmp_path.glob("features-*.npz"))) == 1
     stored = json.loads((tmp_path / f"{protocol}.json").read_text())
     assert stored == json.loads(json.dumps(found))
+
+
+@pytest.fixture
+def pairs(generators: Path, tmp_path: Path) -> Path:
+    """Photos and what two "networks" make of them: one leaves a strong trace, the other nearly none."""
+    out = tmp_path / "pairs"
+    for name, strength in (("resynthesised_strong", 25.0), ("resynthesised_weak", 1.0)):
+        for split in ("train", "val"):
+            for number, path in enumerate(sorted((generators / "photos" / split / "nature").iterdir())):
+                photo = read_image(path)[:64, :64]
+                stripes = np.where(np.arange(photo.shape[1]) % 2, strength, -strength)[None, :, None]
+                twin = np.clip(photo + stripes, 0, 255).astype(np.uint8)
+                for folder, image in (("nature", photo), ("ai", twin)):
+                    file = out / name / split / folder / f"photos_{number:04}.png"
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    cv2.imwrite(str(file), image)
+    return out
+
+
+def test_a_resynthesiser_is_judged_seen_and_never_seen(generators: Path, pairs: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(_tiny(generators), pairs=str(pairs), pair_weight=10.0, equalise="off")
+    found = leave_out_protocol("leave-one-resynthesiser-out", config, tmp_path / "runs", progress=False)
+    strong, weak = found["generators"]["resynthesised_strong"], found["generators"]["resynthesised_weak"]
+    assert strong["seen_auroc"] > 0.9
+    assert strong["seen_ranked_right"] == 1.0
+    assert strong["pairs"] == weak["pairs"] == len(list((generators / "photos" / "val" / "nature").iterdir()))
+    assert found["mean_auroc"] == pytest.approx((strong["auroc"] + weak["auroc"]) / 2)
+    shutil.rmtree(pairs / "resynthesised_strong" / "train")  # never seen: as if it were not there
+    rest = ClosedForm(_network(), config, find_data(generators), tmp_path / "rest")
+    unseen = rest.pair_figures(rest.head())["resynthesised_strong"]
+    assert (strong["auroc"], strong["ranked_right"]) == (unseen["auroc"], unseen["ranked_right"])
+
+
+def test_a_run_tells_how_it_does_on_pairs(generators: Path, pairs: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(_tiny(generators), pairs=str(pairs), pair_weight=10.0, equalise="off")
+    run = train(config, tmp_path / "runs")
+    assert run.summary["val_pairs"]["resynthesised_strong"]["ranked_right"] == 1.0
+    assert len(list((tmp_path / "runs").glob("pairs-*.npz"))) == 1
+
+
+def test_pairs_of_a_photo_source_that_is_left_out_go_with_it(generators: Path, pairs: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(_tiny(generators), pairs=str(pairs))
+    solved = ClosedForm(_network(), config, find_data(generators), tmp_path / "runs")
+    alone = ClosedForm(_network(), _tiny(generators), find_data(generators), tmp_path / "runs")
+    assert np.abs(solved.head().weight - alone.head().weight).max() > 1e-6
+    without = {"resynthesised_strong", "resynthesised_weak"}
+    assert solved.head(without).weight == pytest.approx(alone.head().weight, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({}, "needs --pairs"), ({"pairs": "one"}, "two or more"), ({"model": "asrnet", "pairs": "both"}, "not trained")],
+)
+def test_a_resynthesiser_protocol_without_its_pairs_is_refused(
+    generators: Path, pairs: Path, tmp_path: Path, given: dict[str, str], said: str
+) -> None:
+    if given.get("pairs") == "one":
+        shutil.rmtree(pairs / "resynthesised_weak")
+    given = {**given, **({"pairs": str(pairs)} if "pairs" in given else {})}
+    config = dataclasses.replace(_tiny(generators), **given)
+    if given.get("model"):
+        config = dataclasses.replace(config, options={})
+    with pytest.raises(AsrError, match=said):
+        leave_out_protocol("leave-one-resynthesiser-out", config, tmp_path / "runs", progress=False)
 
 
 def test_the_command_takes_its_options(generators: Path, tmp_path: Path) -> None:

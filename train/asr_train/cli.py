@@ -23,6 +23,7 @@ require_extra(
 )
 
 from asr_models import ModelsError  # noqa: E402 - needs the extra
+from asr_train.config import PROTOCOLS, recipe  # noqa: E402
 from asr_train.resynthesis import RESYNTHESISERS  # noqa: E402
 
 __all__ = ["audit_command", "evaluate_command", "resynthesise_command", "train_command"]
@@ -58,7 +59,7 @@ def _number_or_all(_: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--leave-out", multiple=True, metavar="SOURCE", help="Source that no split may hold; repeatable.")
 @click.option(
     "--protocol",
-    type=click.Choice(["seen", "leave-one-generator-out", "leave-one-generator-and-photos-out"]),
+    type=click.Choice(["seen", *PROTOCOLS]),
     default="seen",
     help="What a figure is measured on; the others train once per source left out.",
 )
@@ -119,7 +120,6 @@ def train_command(**options: Any) -> None:
     solved head, calibrated on training images of sources that it had not seen).
     """
     from asr_train.audit import audit_warning
-    from asr_train.config import recipe
     from asr_train.fit import resume, train
     from asr_train.layouts import find_data
     from asr_train.protocols import leave_out_protocol

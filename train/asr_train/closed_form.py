@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from asr_models import ASRNetLite
 from asr_runtime.errors import DatasetError
 from asr_train.calibrate import FittedCalibration, calibrate
 from asr_train.config import TrainConfig
-from asr_train.features import FeatureTable, feature_table, pair_differences
+from asr_train.features import FeatureTable, PairTable, feature_table, pair_table
 from asr_train.layouts import DataFolder, Sample, find_data
+from asr_train.pairs import pair_figures
 from asr_train.ridge import Head, RidgeFit
 from asr_train.scoring import Scored
 
@@ -42,11 +44,12 @@ class ClosedForm:
     def __init__(self, network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path) -> None:
         self.config, self.data = config, data
         self.table: FeatureTable = feature_table(network, config, data, folder)
-        differences = photos = None
+        self.pairs: PairTable | None = None
+        differences = pair_sources = None
         if config.pairs is not None:
-            differences, photos = pair_differences(network, config, find_data(config.pairs, "generators"), folder)
-            kept = ~np.isin(photos, config.leave_out)
-            differences, photos = differences[kept], photos[kept]
+            self.pairs = pair_table(network, config, find_data(config.pairs, "generators"), folder)
+            kept = ~np.isin(self.pairs.sources, config.leave_out).any(axis=1)
+            differences, pair_sources = self.pairs.differences[kept], self.pairs.sources[kept]
         train = self.table.rows(data.train)
         if not len(train):
             raise DatasetError(f"{data.root}: no training image could be read")
@@ -55,7 +58,7 @@ class ClosedForm:
         self._sources = np.array([s.source for s in self._train])
         self._heads: dict[frozenset[str], Head] = {}
         self.fit = RidgeFit(
-            self.table.views, self._labels, self._sources, config.ridge, differences, photos, config.pair_weight
+            self.table.views, self._labels, self._sources, config.ridge, differences, pair_sources, config.pair_weight
         )
 
     def head(self, without: Collection[str] = ()) -> Head:
@@ -95,6 +98,12 @@ class ClosedForm:
         labels = np.array([s.label for s in kept], dtype=np.int64)
         probability: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-scaled))
         return Scored(kept, labels, probability, margins, self.table.unreadable)
+
+    def pair_figures(self, head: Head) -> dict[str, dict[str, Any]]:
+        """Return `asr_train.pairs.pair_figures` of the validation pairs; empty without any."""
+        if self.pairs is None or not self.pairs.samples:
+            return {}
+        return pair_figures(self.pairs.samples, head(self.pairs.plain))
 
     @staticmethod
     def install(network: ASRNetLite, head: Head) -> ASRNetLite:

@@ -12,8 +12,10 @@ from asr_models import Preprocess, default_preprocess, option_names
 from asr_runtime.errors import ConfigurationError
 from asr_train.augment import Augment
 
-__all__ = ["TrainConfig", "recipe"]
+__all__ = ["PROTOCOLS", "TrainConfig", "recipe"]
 
+PROTOCOLS = ("leave-one-generator-out", "leave-one-generator-and-photos-out", "leave-one-resynthesiser-out")
+"""What `asr_train.protocols` leaves out of training and judges by."""
 
 _CLOSED_FORM_ONLY = ("views", "ridge", "pairs", "pair_weight")
 _LOOP_ONLY = (

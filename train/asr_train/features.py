@@ -31,7 +31,7 @@ from asr_train.layouts import DataFolder, Sample
 from asr_train.pairs import content_matched_pairs
 from asr_train.scoring import torch_device
 
-__all__ = ["FeatureTable", "feature_table", "pair_differences"]
+__all__ = ["FeatureTable", "PairTable", "feature_table", "pair_table"]
 
 log = logging.getLogger("asr_train")
 _WORTH_COMPILING = 1000  # images
@@ -93,44 +93,68 @@ def feature_table(network: ASRNetLite, config: TrainConfig, data: DataFolder, fo
     return table
 
 
-def pair_differences(
-    network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path
-) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    """Extract what a neural network left in its twin of a photo: half the difference of their features.
+@dataclass(frozen=True)
+class PairTable:
+    """Features of content-matched pairs.
 
-    Both get the same crop and the same degradations, so subject matter cancels out.
+    Attributes:
+        differences: float32 (P, F), half of (twin - photo), of the training split. Both got the same crop and the same
+            degradations, so subject matter cancels out and what a neural network left in its twin stays.
+        sources: str (P, 2), the source of the pair's photo, and the one of the pair (`resynthesised_...`).
+        samples: the m pictures of the validation split's pairs.
+        plain: float32 (m, F), as evaluation sees them.
+    """
+
+    differences: NDArray[np.float32]
+    sources: NDArray[np.str_]
+    samples: tuple[Sample, ...]
+    plain: NDArray[np.float32]
+
+
+def pair_table(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path) -> PairTable:
+    """Extract the features of a folder that asr-resynthesise made, or read what was extracted before.
 
     Args:
         network: as for `feature_table`.
-        config: as for `feature_table`.
-        data: a folder that asr-resynthesise made; the pairs of its training split are used.
+        config: as for `feature_table`; one view is used.
+        data: the pairs.
         folder: `pairs-<key>.npz` is kept here.
 
-    Returns:
-        float32 (P, F); names (P,) of the photos' sources, which asr-resynthesise puts before the file's hash.
-
     Raises:
-        DatasetError: no pair in the folder.
+        DatasetError: no pair in the training split, or a picture that cannot be read.
     """
     pairs = content_matched_pairs(data.train)
     if not pairs:
         raise DatasetError(f"{data.root}: no pairs of a photo and its twin; expected a folder of asr-resynthesise")
+    judged = tuple(sample for pair in content_matched_pairs(data.val) for sample in pair)
+    sources = np.array([(_photo_source(photo), photo.source) for photo, _ in pairs])
     path = folder / f"pairs-{_key(network, config, data)}.npz"
     if path.is_file():
         content = np.load(path)
-        return np.asarray(content["differences"]), np.asarray(content["photos"])
+        return PairTable(content["differences"], sources, judged, content["plain"])
     preprocess = Preprocess(**config.preprocess)
-    images = TrainingImages([s for pair in pairs for s in pair], preprocess, config.augment)
+    images = TrainingImages([sample for pair in pairs for sample in pair], preprocess, config.augment)
     draws = [(i, _draw(config.seed, 0, pairs[i // 2][1].path.name)) for i in range(2 * len(pairs))]
+    seen = EvaluationImages(judged, preprocess, config.quality)
     frozen = network.eval().to(torch_device("auto")).to(memory_format=torch.channels_last)
-    features, problems = _extract(frozen, preprocess, _Keyed(images, draws), config, "pairs")
-    if problems:
-        index, why = problems[0]
-        raise DatasetError(f"{images.samples[index].path}: a picture of a pair cannot be read ({why})")
-    differences: NDArray[np.float32] = (features[1::2] - features[::2]) / np.float32(2)
-    photos = np.array([photo.path.stem.rpartition("_")[0] for photo, _ in pairs])
-    _keep(path, differences=differences, photos=photos)
-    return differences, photos
+    found = []
+    for part, samples, title in (
+        (_Keyed(images, draws), images.samples, "pairs"),
+        (seen, judged, "validation pairs"),
+    ):
+        features, problems = _extract(frozen, preprocess, part, config, title)
+        if problems:
+            index, why = problems[0]
+            raise DatasetError(f"{samples[index].path}: a picture of a pair cannot be read ({why})")
+        found.append(features)
+    table = PairTable((found[0][1::2] - found[0][::2]) / np.float32(2), sources, judged, found[1])
+    _keep(path, differences=table.differences, plain=table.plain)
+    return table
+
+
+def _photo_source(sample: Sample) -> str:
+    """Return the source that asr-resynthesise puts before the file's hash."""
+    return sample.path.stem.rpartition("_")[0]
 
 
 class _Keyed(Dataset[Item]):

@@ -135,7 +135,13 @@ def _solve(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: P
     fitted = solved.calibration(fitted_on)
     head = solved.head()
     scored = solved.score(head, fitted, data.val)
-    facts = {"best_epoch": 0, "epochs": 0, "val_auroc": float(roc_auc_score(scored.labels, scored.margins))}
+    facts: dict[str, Any] = {
+        "best_epoch": 0,
+        "epochs": 0,
+        "val_auroc": float(roc_auc_score(scored.labels, scored.margins)),
+    }
+    if pairs := solved.pair_figures(head):
+        facts["val_pairs"] = pairs
     path = folder / f"checkpoint_{config.model}.pth"
     checkpoint = Checkpoint(config.model, config.options, config.preprocess, solved.install(network, head))
     summary = _save(path, checkpoint, fitted, config, data, facts, time.monotonic() - started, solved.table.unreadable)

@@ -19,19 +19,26 @@ from sklearn.metrics import roc_auc_score
 
 from asr_models import ASRNetLite, create_model, load_checkpoint
 from asr_runtime.contract import Decision, OperatingPoint
-from asr_runtime.errors import DatasetError
+from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_train.bootstrap import concordance
 from asr_train.closed_form import ClosedForm
-from asr_train.config import TrainConfig
+from asr_train.config import PROTOCOLS, TrainConfig
 from asr_train.content import content_features, fit_features
 from asr_train.fit import train
 from asr_train.layouts import DataFolder, Sample, find_data
-from asr_train.metrics import CONTENT_BINS, binary_metrics, content_strata, verdict_metrics
+from asr_train.metrics import (
+    CONTENT_BINS,
+    balanced_calibration_error,
+    binary_metrics,
+    content_strata,
+    verdict_metrics,
+)
+from asr_train.pairs import content_matched_pairs
 from asr_train.scoring import Scored, score_checkpoint, torch_device
 
-__all__ = ["PROTOCOLS", "leave_out_protocol"]
+__all__ = ["leave_out_protocol"]
 
-PROTOCOLS = ("leave-one-generator-out", "leave-one-generator-and-photos-out")
+_, _PHOTOS, _RESYNTHESISER = PROTOCOLS
 
 log = logging.getLogger("asr_train")
 
@@ -44,6 +51,7 @@ def leave_out_protocol(
     `leave-one-generator-out`: the validation images of the generator against all validation photos.
     `leave-one-generator-and-photos-out`: for every pair of a generator and a photo source, a training without both;
     all validation images of the one against all of the other. A generator's figures pool its pairs.
+    `leave-one-resynthesiser-out`: the validation pairs of a network that drew photos anew (asrnet-lite with pairs).
 
     Neither training, nor the choice of the best epoch, nor the content-only probe sees what is left out, and its own
     margins are no part of calibration. (ASRNet-Lite with photos left out as well: the margins of the other sources come
@@ -60,14 +68,17 @@ def leave_out_protocol(
         progress: show progress bars.
 
     Returns:
-        Plain JSON data: `generators` (figures per generator), `mean_ca_auroc`, `mean_auroc`, `mean_accuracy`,
-        `mean_balanced_ece`, `protocol`.
+        Plain JSON data: `generators` (figures per generator), the means `mean_ca_auroc`, `mean_auroc`, `mean_accuracy`,
+        `mean_balanced_ece`, ... of what all of them have, and `protocol`.
 
     Raises:
-        DatasetError: no generator has enough validation images.
+        DatasetError: no generator has enough validation images, or there are no validation pairs.
+        ConfigurationError: the protocol needs pairs that are not configured.
     """
     data = find_data(config.data, config.layout).without(config.leave_out)
-    names = _generators(data, at_least)
+    if protocol == _RESYNTHESISER and config.pairs is None:
+        raise ConfigurationError(f"{protocol} needs --pairs, a folder that asr-resynthesise made")
+    names = _resynthesisers(config) if protocol == _RESYNTHESISER else _generators(data, at_least)
     path = runs / f"{protocol}.json"
     facts = {
         "protocol": protocol.replace("-", " "),
@@ -75,18 +86,18 @@ def leave_out_protocol(
         "config": config.published(),
         "fingerprint": data.summary()["fingerprint"],
     }
+    if config.pairs is not None:
+        facts["pairs_fingerprint"] = find_data(config.pairs, "generators").summary()["fingerprint"]
     facts = json.loads(json.dumps(facts))
     done = json.loads(path.read_text()) if path.is_file() else {}
     results: dict[str, Any] = done.get("generators", {}) if done.get("protocol") == facts else {}
     runs.mkdir(parents=True, exist_ok=True)
     missing = [name for name in names if name not in results]
     if missing:
-        judge = _judge(config, data, runs, progress)
-        content = _Content(data, progress)
+        judge = (_by_pairs if protocol == _RESYNTHESISER else _by_folds)(protocol, config, data, runs, progress)
         for name in missing:
             log.info("leaving out %s", name)
-            folds = _folds(data, name, with_photos=protocol == PROTOCOLS[1])
-            results[name] = _figures(folds, judge, content, progress)
+            results[name] = judge(name)
             log.info("%s, never seen: AUROC %.4f", name, results[name]["auroc"])
             path.write_text(json.dumps(_summary(facts, results), indent=2) + "\n")
     return _summary(facts, results)
@@ -148,12 +159,53 @@ def _folds(data: DataFolder, generator: str, with_photos: bool) -> list[_Fold]:
     ]
 
 
+def _resynthesisers(config: TrainConfig) -> list[str]:
+    pairs = find_data(str(config.pairs), "generators")
+    names = sorted({twin.source for _, twin in content_matched_pairs(pairs.val)})
+    if len(names) < 2:
+        raise DatasetError(f"{pairs.root}: leaving one resynthesiser out needs validation pairs of two or more")
+    return names
+
+
+def _by_pairs(
+    protocol: str, config: TrainConfig, data: DataFolder, runs: Path, progress: bool
+) -> Callable[[str], dict[str, Any]]:
+    """Judge a resynthesiser by its pairs: never seen, and beside it (`seen_...`) trained with."""
+    network = create_model(config.model, **config.options)
+    if not isinstance(network, ASRNetLite):
+        raise ConfigurationError(f"{protocol}: {config.model} is not trained with pairs")
+    solved = _solved(network, config, data, runs)
+    everything = solved.pair_figures(solved.head())
+
+    def judge(name: str) -> dict[str, Any]:
+        seen = everything[name]
+        unseen = solved.pair_figures(solved.head({name}))[name]
+        return {**unseen, "seen_auroc": seen["auroc"], "seen_ranked_right": seen["ranked_right"]}
+
+    return judge
+
+
+def _by_folds(
+    protocol: str, config: TrainConfig, data: DataFolder, runs: Path, progress: bool
+) -> Callable[[str], dict[str, Any]]:
+    judge, content = _judge(config, data, runs, progress), _Content(data, progress)
+
+    def figures(name: str) -> dict[str, Any]:
+        return _figures(_folds(data, name, with_photos=protocol == _PHOTOS), judge, content, progress)
+
+    return figures
+
+
+def _solved(network: ASRNetLite, config: TrainConfig, data: DataFolder, runs: Path) -> ClosedForm:
+    if config.weights != "none":
+        network.load_pretrained(config.weights)
+    return ClosedForm(network, config, data, runs)
+
+
 def _judge(config: TrainConfig, data: DataFolder, runs: Path, progress: bool) -> Callable[[_Fold], _Judged]:
     network = create_model(config.model, **config.options)
     if isinstance(network, ASRNetLite):
-        if config.weights != "none":
-            network.load_pretrained(config.weights)
-        solved = ClosedForm(network, config, data, runs)
+        solved = _solved(network, config, data, runs)
 
         def solve(fold: _Fold) -> _Judged:
             ignored = () if fold.photos is None else (fold.photos,)
@@ -197,12 +249,13 @@ def _figures(
 
 
 def _pooled(judged: Sequence[tuple[_Fold, _Judged, NDArray[np.float64]]]) -> dict[str, Any]:
-    labels, margins, strata, folds, false_positives = [], [], [], [], {}
+    labels, margins, probability, strata, folds, false_positives = [], [], [], [], [], {}
     for number, (fold, (scored, _, points, _), probed) in enumerate(judged):
         of = dict(zip((s.path for s in fold.samples), probed, strict=True))
         held = np.array([of[s.path] for s in scored.samples])
         labels.append(scored.labels)
         margins.append(scored.margins)
+        probability.append(scored.probability)
         strata.append(content_strata(held) + CONTENT_BINS * number)
         folds.append(np.full(len(held), number))
         photos = scored.probability[scored.labels == 0]
@@ -217,6 +270,7 @@ def _pooled(judged: Sequence[tuple[_Fold, _Judged, NDArray[np.float64]]]) -> dic
         "images": len(joined),
         "ca_auroc": _number(concordance(joined, scores, np.concatenate(strata))[0]),
         "auroc": float(concordance(joined, scores, np.concatenate(folds))[0]),
+        "balanced_ece": balanced_calibration_error(joined, np.concatenate(probability)),
         "false_positive_rate_at_5%": sum(s["photos"] * s["found"] for s in false_positives.values()) / every,
         "false_positives": false_positives,
     }
@@ -234,6 +288,16 @@ def _summary(facts: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, 
         values = [figures[key] for figures in results.values() if figures.get(key) is not None]
         return float(np.mean(values)) if values else None
 
-    keys = ("ca_auroc", "auroc", "content_auroc", "accuracy", "balanced_ece", "false_positive_rate_at_5%")
+    keys = (
+        "ca_auroc",
+        "auroc",
+        "content_auroc",
+        "accuracy",
+        "balanced_ece",
+        "false_positive_rate_at_5%",
+        "ranked_right",
+        "seen_auroc",
+        "seen_ranked_right",
+    )
     means = {f"mean_{key}": value for key in keys if (value := mean(key)) is not None}
     return {"protocol": facts, **means, "generators": dict(results)}

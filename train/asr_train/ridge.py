@@ -61,7 +61,7 @@ class RidgeFit:
         penalty: ridge penalty, relative to each feature's variance.
         differences: float32 (P, F), half of (twin - photo) of content-matched pairs; None for none. Each asks for a
             margin of 1 between the two, and says nothing about where they lie.
-        photos: (P,) source of each pair's photo; a source that is left out takes its pairs along.
+        pair_sources: str (P, k), sources that each pair belongs to; leaving out any of them takes the pair along.
         pair_weight: of all pairs together, relative to all pictures together.
     """
 
@@ -72,11 +72,11 @@ class RidgeFit:
         sources: NDArray[np.str_],
         penalty: float,
         differences: NDArray[np.float32] | None = None,
-        photos: NDArray[np.str_] | None = None,
+        pair_sources: NDArray[np.str_] | None = None,
         pair_weight: float = 0.0,
     ) -> None:
         self.features, self.labels, self.sources, self.penalty = features, labels, sources, penalty
-        self.differences, self.photos, self.pair_weight = differences, photos, pair_weight
+        self.differences, self.pair_sources, self.pair_weight = differences, pair_sources, pair_weight
         # Subtracted everywhere, so that centred moments lose no digits; the solution does not depend on it.
         self._origin: Array = features[0].mean(axis=0, dtype=np.float64)
         size = features.shape[2]
@@ -116,9 +116,9 @@ class RidgeFit:
         return Head(weight, float(-(mean + self._origin) @ weight))
 
     def _pairs_without(self, without: Collection[str]) -> _Moments | None:
-        if self._pairs is None or self.differences is None or self.photos is None:
+        if self._pairs is None or self.differences is None or self.pair_sources is None:
             return self._pairs
-        gone = np.isin(self.photos, sorted(without))
+        gone = np.isin(self.pair_sources, sorted(without)).any(axis=1)
         if not gone.any():
             return self._pairs
         return None if gone.all() else self._pairs - _pair_moments(self.differences[gone])
