@@ -21,6 +21,7 @@ from asr_train.config import TrainConfig, recipe
 from asr_train.features import feature_table
 from asr_train.fit import train
 from asr_train.layouts import find_data
+from asr_train.learning_curves import learning_curves
 from asr_train.protocols import leave_out_protocol
 from asr_train.scoring import score_checkpoint
 
@@ -146,6 +147,29 @@ def test_a_resynthesiser_protocol_without_its_pairs_is_refused(
         config = dataclasses.replace(config, options={})
     with pytest.raises(AsrError, match=said):
         leave_out_protocol("leave-one-resynthesiser-out", config, tmp_path / "runs", progress=False)
+
+
+def test_learning_curves_end_where_leaving_one_out_stands(generators: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(generators / "photos" / split / "nature", generators / "more_photos" / split / "nature")
+    found = learning_curves(_tiny(generators), tmp_path, at_least=3, progress=False)
+    curves = found["curves"]
+    assert [p["count"] for p in curves["photo sources"]] == [1, 2]
+    assert [p["count"] for p in curves["generators"]] == [1]  # of two, one is judged
+    counts = [p["count"] for p in curves["images"]]
+    assert counts == sorted(counts)
+    assert counts[-1] == len(find_data(generators).train)
+    whole = leave_out_protocol("leave-one-generator-out", _tiny(generators), tmp_path, at_least=3, progress=False)
+    for curve in curves.values():
+        assert curve[-1]["auroc"] == pytest.approx(whole["mean_auroc"])
+    assert json.loads((tmp_path / "learning-curves.json").read_text()) == json.loads(json.dumps(found))
+    assert (tmp_path / "learning-curves.svg").read_text().startswith("<svg ")
+
+
+def test_learning_curves_of_a_network_trained_by_gradients_are_refused(generators: Path, tmp_path: Path) -> None:
+    line = f"--protocol learning-curves --model asrnet --runs {tmp_path} --data {generators}"
+    done = CliRunner().invoke(train_command, line.split())
+    assert (done.exit_code, "use asrnet-lite" in done.output) == (2, True), done.output
 
 
 def test_the_command_takes_its_options(generators: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def _number_or_all(_: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--leave-out", multiple=True, metavar="SOURCE", help="Source that no split may hold; repeatable.")
 @click.option(
     "--protocol",
-    type=click.Choice(["seen", *PROTOCOLS]),
+    type=click.Choice(["seen", *PROTOCOLS, "learning-curves"]),
     default="seen",
     help="What a figure is measured on; the others train once per source left out.",
 )
@@ -122,6 +122,7 @@ def train_command(**options: Any) -> None:
     from asr_train.audit import audit_warning
     from asr_train.fit import resume, train
     from asr_train.layouts import find_data
+    from asr_train.learning_curves import learning_curves
     from asr_train.protocols import leave_out_protocol
 
     progress = _log_to_stderr().is_terminal
@@ -134,6 +135,9 @@ def train_command(**options: Any) -> None:
     config = recipe(**_config_fields(options))
     if warning := audit_warning(find_data(config.data, config.layout), progress):
         logging.getLogger("asr_train").warning(warning)
+    if protocol == "learning-curves":
+        click.echo(json.dumps(learning_curves(config, runs, progress=progress), indent=2))
+        return
     if protocol != "seen":
         click.echo(json.dumps(leave_out_protocol(protocol, config, runs, progress=progress), indent=2))
         return

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Row", "plot_bars", "plot_histogram", "plot_reliability", "plot_robustness", "plot_roc", "share_interval"]
+__all__ = [
+    "Row",
+    "plot_bars",
+    "plot_histogram",
+    "plot_learning_curves",
+    "plot_reliability",
+    "plot_robustness",
+    "plot_roc",
+    "share_interval",
+]
 
 Labels = NDArray[np.int_]
 Floats = NDArray[np.floating[Any]]
@@ -187,6 +196,30 @@ def plot_robustness(family: Mapping[str, Any], key: str, undegraded: float, limi
     axes.set(ylim=limits, xlabel=family["axis"], title=family["title"])
     axes.margins(x=0.12)
     return _svg(figure, f"{family['title']}: figure by strength", family["title"])
+
+
+@_styled
+def plot_learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Draw the content-adjusted AUROC over how much of something is kept, one panel each.
+
+    Args:
+        curves: as `learning_curves` returns them.
+    """
+    figure, panels = plt.subplots(1, len(curves), figsize=(2.7 * len(curves), 2.4), sharey=True, layout="constrained")
+    for axes, (name, points) in zip(np.atleast_1d(panels), curves.items(), strict=True):
+        counts = [point["count"] for point in points]
+        key = "ca_auroc"
+        axes.plot(counts, np.array([point[key] for point in points], float), color=_AI, marker="o", markersize=3.5)
+        for point in points:
+            draws = np.array([draw[key] for draw in point["draws"]], float)
+            axes.plot([point["count"]] * len(draws), draws, ".", color=_AI, alpha=0.4, markersize=4)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(counts, [str(c) for c in counts])
+        axes.minorticks_off()
+        axes.set_xlabel(f"{name} in training")
+        axes.grid(axis="y", color=_CHANCE, alpha=0.25, linewidth=0.6)
+    np.atleast_1d(panels)[0].set_ylabel("content-adjusted AUROC,\ngenerators never seen")
+    return _svg(figure, "content-adjusted AUROC on generators never seen, by amount of training data", "learning")
 
 
 def share_interval(hits: int, total: int) -> tuple[float, float]:

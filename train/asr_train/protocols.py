@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +21,9 @@ from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_train.bootstrap import concordance
 from asr_train.closed_form import ClosedForm
 from asr_train.config import PROTOCOLS, TrainConfig
-from asr_train.content import content_features, fit_features
 from asr_train.fit import train
-from asr_train.layouts import DataFolder, Sample, find_data
+from asr_train.folds import Fold, FoldContent, folds_of, judged_generators
+from asr_train.layouts import DataFolder, find_data
 from asr_train.metrics import (
     CONTENT_BINS,
     balanced_calibration_error,
@@ -78,7 +76,7 @@ def leave_out_protocol(
     data = find_data(config.data, config.layout).without(config.leave_out)
     if protocol == _RESYNTHESISER and config.pairs is None:
         raise ConfigurationError(f"{protocol} needs --pairs, a folder that asr-resynthesise made")
-    names = _resynthesisers(config) if protocol == _RESYNTHESISER else _generators(data, at_least)
+    names = _resynthesisers(config) if protocol == _RESYNTHESISER else judged_generators(data, at_least)
     path = runs / f"{protocol}.json"
     facts = {
         "protocol": protocol.replace("-", " "),
@@ -103,60 +101,11 @@ def leave_out_protocol(
     return _summary(facts, results)
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """One training: without a generator, perhaps without a photo source too; judged by `samples`."""
-
-    generator: str
-    photos: str | None
-    samples: tuple[Sample, ...]
-
-    @property
-    def without(self) -> tuple[str, ...]:
-        return (self.generator,) if self.photos is None else (self.generator, self.photos)
-
-
 class _Judged(NamedTuple):
     scored: Scored
     decision: Decision
     points: tuple[OperatingPoint, ...]
     run: str | None = None
-
-
-class _Content:
-    """The content-only probe of each fold, fitted on what the detector of that fold may see."""
-
-    def __init__(self, data: DataFolder, progress: bool) -> None:
-        self.train = list(data.train)
-        self.features = content_features(self.train, progress)
-
-    def __call__(self, fold: _Fold) -> NDArray[np.float64]:
-        kept = [i for i, sample in enumerate(self.train) if sample.source not in fold.without]
-        probe = fit_features(self.features[kept], [self.train[i] for i in kept])
-        return probe.score(fold.samples, progress=False)
-
-
-def _generators(data: DataFolder, at_least: int) -> list[str]:
-    counts = Counter(s.source for s in data.split("val") if s.label == 1)
-    names = sorted(name for name, count in counts.items() if count >= at_least)
-    if len(counts) < 2 or not names:
-        raise DatasetError(
-            f"{data.root}: leaving one generator out needs two generators or more, one of them with {at_least} "
-            f"validation images; found {', '.join(f'{n} ({c})' for n, c in sorted(counts.items())) or 'none'}"
-        )
-    return names
-
-
-def _folds(data: DataFolder, generator: str, with_photos: bool) -> list[_Fold]:
-    own = [s for s in data.val if s.label == 1 and s.source == generator]
-    sources = sorted({s.source for s in data.val if s.label == 0 and s.source != generator})
-    if not with_photos:
-        return [_Fold(generator, None, tuple(s for s in data.val if s.label == 0 or s in own))]
-    if len({s.source for s in data.train if s.label == 0}) < 2:
-        raise DatasetError(f"{data.root}: leaving photos out as well needs two photo sources or more")
-    return [
-        _Fold(generator, name, (*own, *(s for s in data.val if s.label == 0 and s.source == name))) for name in sources
-    ]
 
 
 def _resynthesisers(config: TrainConfig) -> list[str]:
@@ -188,10 +137,10 @@ def _by_pairs(
 def _by_folds(
     protocol: str, config: TrainConfig, data: DataFolder, runs: Path, progress: bool
 ) -> Callable[[str], dict[str, Any]]:
-    judge, content = _judge(config, data, runs, progress), _Content(data, progress)
+    judge, content = _judge(config, data, runs, progress), FoldContent(data, progress)
 
     def figures(name: str) -> dict[str, Any]:
-        return _figures(_folds(data, name, with_photos=protocol == _PHOTOS), judge, content, progress)
+        return _figures(folds_of(data, name, with_photos=protocol == _PHOTOS), judge, content, progress)
 
     return figures
 
@@ -202,12 +151,12 @@ def _solved(network: ASRNetLite, config: TrainConfig, data: DataFolder, runs: Pa
     return ClosedForm(network, config, data, runs)
 
 
-def _judge(config: TrainConfig, data: DataFolder, runs: Path, progress: bool) -> Callable[[_Fold], _Judged]:
+def _judge(config: TrainConfig, data: DataFolder, runs: Path, progress: bool) -> Callable[[Fold], _Judged]:
     network = create_model(config.model, **config.options)
     if isinstance(network, ASRNetLite):
         solved = _solved(network, config, data, runs)
 
-        def solve(fold: _Fold) -> _Judged:
+        def solve(fold: Fold) -> _Judged:
             ignored = () if fold.photos is None else (fold.photos,)
             fitted = solved.calibration("leave-one-out", (fold.generator,), ignored)
             scored = solved.score(solved.head(fold.without), fitted, fold.samples)
@@ -215,7 +164,7 @@ def _judge(config: TrainConfig, data: DataFolder, runs: Path, progress: bool) ->
 
         return solve
 
-    def fit(fold: _Fold) -> _Judged:
+    def fit(fold: Fold) -> _Judged:
         left_out = (*config.leave_out, *fold.without)
         run = train(dataclasses.replace(config, leave_out=left_out), runs, progress=progress)
         loaded = load_checkpoint(run.checkpoint)
@@ -230,7 +179,7 @@ def _judge(config: TrainConfig, data: DataFolder, runs: Path, progress: bool) ->
 
 
 def _figures(
-    folds: Sequence[_Fold], judge: Callable[[_Fold], _Judged], content: _Content, progress: bool
+    folds: Sequence[Fold], judge: Callable[[Fold], _Judged], content: FoldContent, progress: bool
 ) -> dict[str, Any]:
     """Judge one generator; with several folds, images are compared within a fold only."""
     console = Console(stderr=True)
@@ -248,7 +197,7 @@ def _figures(
     return _pooled(judged)
 
 
-def _pooled(judged: Sequence[tuple[_Fold, _Judged, NDArray[np.float64]]]) -> dict[str, Any]:
+def _pooled(judged: Sequence[tuple[Fold, _Judged, NDArray[np.float64]]]) -> dict[str, Any]:
     labels, margins, probability, strata, folds, false_positives = [], [], [], [], [], {}
     for number, (fold, (scored, _, points, _), probed) in enumerate(judged):
         of = dict(zip((s.path for s in fold.samples), probed, strict=True))

@@ -115,6 +115,10 @@ class RidgeFit:
         weight: Array = linalg.solve(covariance, towards_ai, assume_a="pos", overwrite_a=True, check_finite=False)
         return Head(weight, float(-(mean + self._origin) @ weight))
 
+    def subset(self, rows: NDArray[np.int_]) -> RidgeFit:
+        """Return the fit of some of the pictures, without pairs."""
+        return RidgeFit(self.features[:, rows], self.labels[rows], self.sources[rows], self.penalty)
+
     def _pairs_without(self, without: Collection[str]) -> _Moments | None:
         if self._pairs is None or self.differences is None or self.pair_sources is None:
             return self._pairs
