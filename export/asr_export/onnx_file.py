@@ -16,6 +16,7 @@ import torch
 
 from asr_export.lowering import lower
 from asr_export.parity import Parity, compare, packaged_images, parity_batches, tolerance
+from asr_export.stages import STAGE, Staged, hide_stages
 from asr_models import Checkpoint, Deployed
 from asr_runtime import Detector
 from asr_runtime.contract import CARD_KEY, Calibration, Decision, ModelCard, OperatingPoint, Preprocess
@@ -65,14 +66,15 @@ def export(
 def _to_onnx(deployed: Deployed) -> onnx.ModelProto:
     # Two frames of unequal sides: a batch of one, or equal sides, would be taken for constants.
     example = torch.zeros(2, 96, 128, 3, dtype=torch.uint8)
+    staged = Staged(deployed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's notes on its own deprecations
         program = torch.onnx.export(
-            deployed,
+            staged,
             (example,),
             dynamo=True,
             input_names=["frames"],
-            output_names=["probability", "logits"],
+            output_names=["probability", "logits", *(STAGE + name for name in staged.names)],
             dynamic_shapes=({0: "N", 1: "H", 2: "W"},),
             opset_version=_OPSET,
             external_data=False,
@@ -80,6 +82,7 @@ def _to_onnx(deployed: Deployed) -> onnx.ModelProto:
         )
     assert program is not None
     model: onnx.ModelProto = program.model_proto
+    hide_stages(model)
     del model.graph.value_info[:]  # shapes of inner tensors, under names that only the exporter knows
     for node in model.graph.node:
         del node.metadata_props[:]  # stack traces of this machine

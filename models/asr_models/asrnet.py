@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr_models.errors import OptionError
-from asr_models.spectrum import HalfMagnitude
+from asr_models.spectrum import HalfMagnitude, at_least_float32
 
 __all__ = ["ASRNet", "ConstrainedConv2d", "PrototypeHead", "SpectralBottleneck"]
 
@@ -69,6 +69,10 @@ class ASRNet(nn.Module):
         low, high = self.spec_stat(maps)  # (N, 4), (N, 4D)
         logits: Tensor = self.classifier(torch.cat([spatial, low, high], dim=1))
         return logits
+
+    def stages(self) -> tuple[str, ...]:
+        """Submodules whose outputs show how far two implementations agree, first to last."""
+        return ("res_extractor", "stage1", "stage2", "stage3", "spec_stat.magnitude")
 
 
 class ConstrainedConv2d(nn.Module):
@@ -142,7 +146,7 @@ class SpectralBottleneck(nn.Module):
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """float32 (N, C, h, w) -> low (N, 4), mean over channels of 4 bins; high (N, C), mean over all bins."""
-        magnitude = self.magnitude(self.bn(maps).float())  # (N, C, h, w//2 + 1)
+        magnitude = self.magnitude(at_least_float32(self.bn(maps)))  # (N, C, h, w//2 + 1)
         rows, columns = magnitude.shape[2:]
         low = magnitude[:, :, :_LOW, :_LOW].mean(dim=1)  # (N, 2, 2), less where the maps are smaller
         low = F.pad(low, (0, _LOW - low.shape[2], 0, _LOW - low.shape[1]))

@@ -43,7 +43,7 @@ class ASRNetLite(nn.Module):
         if not scales or any(scale not in (1, 2, 3, 4) for scale in scales):
             raise OptionError(f"asrnet-lite: scales {list(scales)}: expected one or more of 1, 2, 3, 4")
         self.trunk = EfficientNetLite0(blocks)
-        self.scales = tuple(scales)
+        self.blocks, self.scales = blocks, tuple(scales)
         self.features_out = 2 * sum(BLOCK_CHANNELS[:blocks]) * len(self.scales)
         self.head = nn.Linear(self.features_out, 1)
 
@@ -87,3 +87,7 @@ class ASRNetLite(nn.Module):
         """float32 (N, 3, S, S), normalised -> logits float32 (N, 2), `[real, ai]`, minus and plus half the margin."""
         half = self.head(self.features(x)) / 2  # (N, 1)
         return torch.cat([-half, half], dim=1)
+
+    def stages(self) -> tuple[str, ...]:
+        """Submodules whose outputs show how far two implementations agree, first to last."""
+        return (*(f"trunk._blocks.{i}" for i in range(self.blocks)), "head")

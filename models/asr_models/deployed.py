@@ -15,7 +15,7 @@ class Deployed(nn.Module):
 
     Args:
         preprocess: from frames to the network's input.
-        network: normalised RGB (N, 3, S, S) -> logits (N, 2), `[real, ai]`.
+        network: normalised RGB (N, 3, S, S) -> logits (N, 2), `[real, ai]`; one of `create_model`.
         temperature: divides the margin logit_ai - logit_real; above 0.
         shift: added after it.
     """
@@ -40,6 +40,11 @@ class Deployed(nn.Module):
         """
         logits = self.network(self.preprocess(frames))
         return self.probability(logits), logits
+
+    def stages(self) -> tuple[str, ...]:
+        """Names of the submodules whose outputs, in this order, lie between frames and logits."""
+        inside: tuple[str, ...] = self.network.stages()  # type: ignore[operator]
+        return ("preprocess", *(f"network.{name}" for name in inside))
 
     def probability(self, logits: Tensor) -> Tensor:
         """(N, 2) -> (N,): sigmoid(margin / temperature + shift)."""

@@ -59,6 +59,13 @@ class FFTResNet(nn.Module):
             layer.eval()
         return self
 
+    def stages(self) -> tuple[str, ...]:
+        """Submodules whose outputs show how far two implementations agree, first to last."""
+        blocks = ["layer1", "layer2", "layer3", "layer4"] if hasattr(self.backbone, "layer4") else []
+        if isinstance(features := getattr(self.backbone, "features", None), nn.Sequential):
+            blocks = [f"features.{name}" for name, _ in features.named_children()]
+        return ("spectrum", *(f"backbone.{block}" for block in blocks))
+
     def load_pretrained(self, weights: str | Path) -> None:
         """Fill the backbone, all but its last layer, with ImageNet weights.
 

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from asr_models.errors import OptionError
 
-__all__ = ["FullMagnitude", "HalfMagnitude", "PatchLogSpectrum", "ShiftedLogSpectrum"]
+__all__ = ["FullMagnitude", "HalfMagnitude", "PatchLogSpectrum", "ShiftedLogSpectrum", "at_least_float32"]
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return 16-bit values as float32, others as they are: a Fourier transform needs the digits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class HalfMagnitude(nn.Module):
@@ -49,7 +54,7 @@ class ShiftedLogSpectrum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, C, H, W) -> float32 (N, C, H, W): log(1 + |fft2|) per channel."""
-        return torch.log1p(self.magnitude(x.float()))
+        return torch.log1p(self.magnitude(at_least_float32(x)))
 
 
 class PatchLogSpectrum(nn.Module):
@@ -76,6 +81,6 @@ class PatchLogSpectrum(nn.Module):
         p = self.patch
         if h % p or w % p:
             raise OptionError(f"image of {h} x {w} pixels: the patch spectrum needs multiples of {p}")
-        patches = x.float().reshape(n, c, h // p, p, w // p, p).transpose(3, 4)  # (N, C, H/p, W/p, p, p)
+        patches = at_least_float32(x).reshape(n, c, h // p, p, w // p, p).transpose(3, 4)  # (N, C, H/p, W/p, p, p)
         spectra = torch.log1p(self.magnitude(patches))
         return spectra.transpose(3, 4).reshape(n, c, h, w)
