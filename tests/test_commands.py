@@ -20,7 +20,7 @@ _SURFACE = {
     "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise -h --help --layout "
     "--leave-out --model --reencoding-shift --report --robustness --spectrum --split --version --workers",
     "asr-export": "--card --fft -h --help --images --metrics --model -o --output --spectrum --version",
-    "asr-parity": "-h --help --images --model --report --spectrum --version",
+    "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
     "asr-screen": "--device --format --fps -h --help --model -o --output --threads --version",
     "asr-train": "--amp --balance --batch-size --blocks --blur --clip --crop-size --data --dim --epoch-size --epochs "

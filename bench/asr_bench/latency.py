@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from asr_export.parity import compare, packaged_images, tolerance
+from asr_export.parity import compare, tolerance
+from asr_export.parity_inputs import Frames, packaged_images
 from asr_models import Checkpoint
 from asr_runtime import Detector, read_image
 from asr_runtime.errors import GateError, OutputError
@@ -79,7 +80,7 @@ def measure_latency(
     torch.set_num_threads(threads)
     if checkpoint is not None:
         deployed = checkpoint.deployed()
-        parity = compare(deployed, detector, [frame], tolerance(checkpoint.name))
+        parity = compare(deployed, detector, [Frames("frame", frame)], tolerance(deployed.network))
         if not parity.passed:
             raise GateError(f"{exported}: not timed, it does not compute what the checkpoint computes: {parity}")
         engines["PyTorch eager"] = torch.inference_mode()(lambda f: deployed(torch.from_numpy(f)))

@@ -15,7 +15,8 @@ import onnx
 import torch
 
 from asr_export.lowering import lower
-from asr_export.parity import Parity, compare, packaged_images, parity_batches, tolerance
+from asr_export.parity import Parity, compare, tolerance
+from asr_export.parity_inputs import adversarial_frames, packaged_images, real_frames
 from asr_export.stages import STAGE, Staged, hide_stages
 from asr_models import Checkpoint, Deployed
 from asr_runtime import Detector
@@ -55,7 +56,7 @@ def export(
     deployed = checkpoint.deployed()
     model = _to_onnx(lower(deployed) if fft == "matmul" else deployed)
     card = _card(checkpoint, fft, metrics or {})
-    parity = _check(deployed, _with_card(model, card), checkpoint.name, images or packaged_images())
+    parity = _check(deployed, _with_card(model, card), images or packaged_images())
     if not parity.passed:
         raise GateError(f"{path}: not written: the exported graph is not what PyTorch computes: {parity}")
     card = replace(card, parity=parity.to_dict())
@@ -138,9 +139,9 @@ def _card(checkpoint: Checkpoint, fft: Literal["matmul", "dft"], metrics: Mappin
     )
 
 
-def _check(deployed: Deployed, data: bytes, name: str, images: Path) -> Parity:
-    detector = Detector(data, device="cpu")
-    return compare(deployed, detector, list(parity_batches(images)), tolerance(name))
+def _check(deployed: Deployed, data: bytes, images: Path) -> Parity:
+    batches = [*real_frames(images), *adversarial_frames(deployed.preprocess.size)]
+    return compare(deployed, Detector(data, device="cpu"), batches, tolerance(deployed.network))
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -6,13 +6,18 @@ compared stage by stage, and the first one at which they part can be named.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asr_models import Deployed
+from asr_runtime.engine import open_session
 
-__all__ = ["STAGE", "Staged", "hide_stages", "stages_in", "with_stages"]
+__all__ = ["STAGE", "StageError", "Staged", "hide_stages", "stage_errors", "stages_in"]
 
 STAGE = "stage/"
 """How the names of stage outputs begin in an exported file."""
@@ -67,7 +72,53 @@ def stages_in(model: onnx.ModelProto) -> list[str]:
     return [name.removeprefix(STAGE) for node in model.graph.node for name in node.output if name.startswith(STAGE)]
 
 
-def with_stages(model: onnx.ModelProto) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class StageError:
+    """How far the exported file is from PyTorch after one stage.
+
+    Attributes:
+        name: of the submodule; the last one is `logits`.
+        relative: norm of the difference, divided by the norm of PyTorch's output (by 1 if that is 0).
+        budget: what may be.
+    """
+
+    name: str
+    relative: float
+    budget: float
+
+    @property
+    def within(self) -> bool:
+        """Whether the error is within its budget; NaN is not."""
+        return self.relative <= self.budget
+
+
+def stage_errors(deployed: Deployed, model: bytes, frames: NDArray[np.uint8], budget: float) -> list[StageError]:
+    """Compare an exported file in onnxruntime with eager float32 PyTorch, stage by stage.
+
+    The first stage that is not within its budget is where the two part: every later one only carries the error on.
+
+    Args:
+        deployed: the PyTorch twin.
+        model: the file, of any precision. Stages that it does not name (an earlier version wrote it) are left out.
+        frames: uint8 (N, H, W, 3).
+        budget: of every stage.
+    """
+    graph = _with_stages(onnx.load_from_string(model))
+    names = [output.name for output in graph.graph.output if output.name not in ("probability", "logits")]
+    session = open_session(graph.SerializeToString(), "cpu")
+    found = dict(zip(["logits", *names], session.run(["logits", *names], {"frames": frames}), strict=True))
+    expected = Staged(deployed).stages(torch.from_numpy(frames))
+    errors = []
+    for name, reference in expected.items():
+        output = found.get("logits" if name == "logits" else STAGE + name)
+        if output is not None:
+            exact = reference.double().numpy()
+            norm = float(np.linalg.norm(exact)) or 1.0
+            errors.append(StageError(name, float(np.linalg.norm(output.astype(np.float64) - exact)) / norm, budget))
+    return errors
+
+
+def _with_stages(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy whose stages are outputs again."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

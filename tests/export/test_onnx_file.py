@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,10 +13,10 @@ import torch
 from click.testing import CliRunner
 
 from asr_export.card_text import card_text, multiply_adds
-from asr_export.cli import export_command, parity_command
+from asr_export.cli import export_command
 from asr_export.onnx_file import export
-from asr_export.parity import compare, parity_batches
-from asr_models import ASRNetLite, Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
+from asr_export.stages import stages_in
+from asr_models import ASRNetLite, Checkpoint, create_model, default_preprocess, load_checkpoint
 from asr_runtime import Detector
 from asr_runtime.contract import CARD_KEY, ModelCard
 from asr_runtime.errors import GateError
@@ -60,6 +58,12 @@ def test_the_card_travels_with_its_parity(exported: Path, checkpoint: Path) -> N
     assert card.parity["logits_relative"] <= 1e-5
 
 
+def test_the_stages_keep_their_names_and_are_no_outputs(exported: Path, checkpoint: Path) -> None:
+    model = onnx.load(exported)
+    assert stages_in(model) == list(load_checkpoint(checkpoint).deployed().stages())
+    assert [output.name for output in model.graph.output] == ["probability", "logits"]
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 300), (1, 191, 193), (5, 192, 192), (1, 720, 1280)])
 def test_any_batch_and_size_gives_pytorchs_numbers(
     exported: Path, checkpoint: Path, shape: tuple[int, int, int]
@@ -70,19 +74,6 @@ def test_any_batch_and_size_gives_pytorchs_numbers(
         probability, logits = load_checkpoint(checkpoint).deployed()(torch.from_numpy(frames))
     np.testing.assert_allclose(scores.logits, logits.numpy(), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(scores.probability, probability.numpy(), atol=1e-5)
-
-
-def test_openvino_computes_the_same(exported: Path, examples: Path) -> None:
-    import openvino
-
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(exported), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    detector = Detector(exported)
-    for path in sorted((examples / "real").iterdir()):
-        frames = cv2.imread(str(path))[None]
-        found = compiled(frames)
-        np.testing.assert_allclose(found["logits"], detector(frames).logits, rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(found["probability"], detector(frames).probability, atol=1e-5)
 
 
 @pytest.mark.heavy
@@ -99,24 +90,8 @@ def test_large_networks_export_within_their_tolerance(tmp_path: Path, name: str,
     torch.manual_seed(0)
     network = create_model(name, **options).eval()
     card = export(Checkpoint(name, options, default_preprocess(name), network), tmp_path / "x.onnx")
-    assert card.parity["logits_relative"] <= 5e-5
+    assert card.parity["logits_relative"] <= 5e-5  # promised; the gate allows what rounding can explain
     assert card.parity["verdict_flips"] == 0
-
-
-def test_parity_fails_for_another_checkpoint_and_finds_no_fault_in_its_own(
-    exported: Path, checkpoint: Path, tmp_path: Path
-) -> None:
-    runner = CliRunner()
-    same = runner.invoke(parity_command, [str(checkpoint), str(exported), "--report", str(tmp_path / "p.json")])
-    assert same.exit_code == 0, same.output
-    assert json.loads((tmp_path / "p.json").read_text())["passed"] is True
-    torch.manual_seed(5)
-    loaded = load_checkpoint(checkpoint)
-    other = Checkpoint("asrnet", loaded.options, loaded.preprocess, create_model("asrnet", dim=8).eval())
-    save_checkpoint(tmp_path / "other.pth", other)
-    failed = runner.invoke(parity_command, [str(tmp_path / "other.pth"), str(exported)])
-    assert failed.exit_code == 1
-    assert failed.output.startswith("FAILED")
 
 
 def test_an_export_that_fails_parity_leaves_no_file(
@@ -128,14 +103,6 @@ def test_an_export_that_fails_parity_leaves_no_file(
     with pytest.raises(GateError, match="not written"):
         export(loaded, tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_parity_sees_a_single_wrong_weight(exported: Path, checkpoint: Path, examples: Path) -> None:
-    loaded = load_checkpoint(checkpoint)
-    with torch.no_grad():
-        loaded.network.get_parameter("stage3.3.weight")[0, 0, 0, 0] += 0.05
-    batches = list(parity_batches(examples))[:6]
-    assert not compare(loaded.deployed(), Detector(exported), batches, 1e-5).passed
 
 
 def test_the_command_reports_and_refuses(checkpoint: Path, tmp_path: Path) -> None:

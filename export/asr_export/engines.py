@@ -1,0 +1,76 @@
+"""Engines that compute an exported file: each answers for the same frames, to be held against PyTorch."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from asr_export.parity import Engine, onnxruntime
+from asr_runtime import Detector
+from asr_runtime.errors import ConfigurationError, DependencyError
+
+__all__ = ["ENGINES", "engine", "installed_engines"]
+
+ENGINES = ("onnxruntime", "openvino", "onnx-reference")
+"""`onnx-reference` is the evaluator inside the onnx package: plain numpy, the definition of the operators, slow."""
+
+
+def installed_engines() -> list[str]:
+    """Return the engines that are installed here, but not the reference evaluator, which takes seconds a frame."""
+    return ["onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
+
+
+def engine(name: str, model: bytes) -> Engine:
+    """Load an exported file into an engine, on the CPU, in the precision that the file has.
+
+    Args:
+        name: one of `ENGINES`.
+        model: the file.
+
+    Raises:
+        ConfigurationError: no such engine.
+        DependencyError: it is not installed.
+        ModelError: onnxruntime refuses the file.
+    """
+    if name == "onnxruntime":
+        return onnxruntime(Detector(model, device="cpu"))
+    if name == "openvino":
+        return _openvino(model)
+    if name == "onnx-reference":
+        return _reference(model)
+    raise ConfigurationError(f"engine {name}: expected one of {', '.join(ENGINES)}")
+
+
+def _openvino(model: bytes) -> Engine:
+    try:
+        import openvino
+    except ImportError:
+        raise DependencyError("OpenVINO is not installed; pip install openvino") from None
+    core = openvino.Core()
+    # Unless told so, it silently computes in bf16 where the processor can.
+    compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(frames: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        found = compiled(frames)
+        return _doubles(found["probability"], found["logits"])
+
+    return run
+
+
+def _reference(model: bytes) -> Engine:
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(onnx.load_from_string(model))
+
+    def run(frames: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return _doubles(*evaluator.run(["probability", "logits"], {"frames": frames}))
+
+    return run
+
+
+def _doubles(probability: Any, logits: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.array(probability, np.float64), np.array(logits, np.float64)

@@ -1,0 +1,189 @@
+"""Parity: the same numbers from every engine, and the place where they part when they do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner
+
+from asr_export.cli import parity_command
+from asr_export.engines import ENGINES, engine, installed_engines
+from asr_export.onnx_file import export
+from asr_export.parity import Answers, answers, difference, judge, onnxruntime, pytorch, tolerance
+from asr_export.parity_inputs import Frames, adversarial_frames, packaged_images, real_frames
+from asr_export.stages import stage_errors
+from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
+from asr_runtime import Detector
+from asr_runtime.contract import Calibration, Decision, ModelCard, OperatingPoint, Preprocess
+
+
+def _parity(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(parity_command, [str(a) for a in arguments])
+    return done.exit_code, done.output
+
+
+def test_the_inputs_are_real_and_awkward(examples: Path) -> None:
+    real, awkward = list(real_frames(examples)), list(adversarial_frames(64))
+    assert len({batch.name for batch in (*real, *awkward)}) == len(real) + len(awkward)
+    assert {len(batch.frames) for batch in real} == {1, 2, 5}
+    assert any("pan.mp4, frame" in batch.name for batch in real)
+    assert {batch.frames.shape[1:3] for batch in awkward} >= {(1, 1), (64, 64)}
+    assert all(batch.frames.dtype == np.uint8 and batch.frames.ndim == 4 for batch in (*real, *awkward))
+    ranges = {batch.name: int(np.ptp(batch.frames)) for batch in awkward}
+    assert (ranges["black"], ranges["white"], ranges["grey but for one level"], ranges["noise"]) == (0, 0, 1, 255)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_engine_computes_what_pytorch_computes(exported: Path, checkpoint: Path, name: str) -> None:
+    loaded, detector = load_checkpoint(checkpoint), Detector(exported)
+    batches = [*real_frames(packaged_images()), *adversarial_frames(192)][:: 4 if name == "onnx-reference" else 1]
+    found = answers(engine(name, exported.read_bytes()), batches)
+    expected = answers(pytorch(loaded.deployed()), batches)
+    parity = judge(found, expected, detector.card, tolerance(loaded.network))
+    assert parity.passed, parity
+    assert parity.logits_relative < 1e-5
+
+
+def test_a_wrong_weight_is_found_in_its_stage(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+    loaded = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        loaded.network.get_parameter("stage2.3.weight")[0, 0, 0, 0] += 0.05
+    save_checkpoint(tmp_path / "other.pth", loaded)
+    code, said = _parity(tmp_path / "other.pth", exported, "--engine", "onnxruntime", "--report", tmp_path / "p.json")
+    assert code == 1
+    assert said.startswith("FAILED: onnxruntime")
+    assert "first stage beyond its budget" in said
+    assert "network.stage2," in said
+    report = json.loads((tmp_path / "p.json").read_text())
+    assert report["first_stage_beyond_budget"] == "network.stage2"
+    within = [stage["name"] for stage in report["stages"] if stage["relative"] <= stage["budget"]]
+    assert within == ["preprocess", "network.res_extractor", "network.stage1"]
+
+
+def test_a_fault_in_the_spectral_block_is_told_from_one_before_it(exported: Path, checkpoint: Path) -> None:
+    model = onnx.load(exported)
+    (root,) = [node for node in model.graph.node if node.op_type == "Sqrt"]
+    root.op_type = "Abs"  # forgets the square root of the power
+    frames = next(iter(real_frames(packaged_images()))).frames
+    loaded = load_checkpoint(checkpoint)
+    errors = stage_errors(loaded.deployed(), model.SerializeToString(), frames, tolerance(loaded.network))
+    assert [error.name for error in errors if not error.within] == ["network.spec_stat.magnitude", "logits"]
+
+
+def test_the_command_tells_all_there_is_and_draws_it(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+    code, said = _parity(checkpoint, exported, "--report", tmp_path / "new" / "p.json")
+    assert code == 0, said
+    assert [line.split(":")[0] for line in said.splitlines()] == ["passed"] * len(installed_engines())
+    report = json.loads((tmp_path / "new" / "p.json").read_text())
+    assert set(report["engines"]) == set(installed_engines())
+    pairs = {(d["engine"], d["reference"]) for d in report["differences"]}
+    assert pairs >= {("onnxruntime", "PyTorch float32"), ("PyTorch float32", "PyTorch float64")}
+    for d in report["differences"]:
+        assert 0 <= d["logits"]["mean"] <= d["logits"]["p99.9"] <= d["logits"]["max"] < 1e-4
+        assert len(d["worst"]) == 5
+        assert d["worst"][0][1] == d["logits"]["max"]
+        assert set(d["flips"]) == {"real below", "ai from", "5% false positives", "verdict"}
+    text = (tmp_path / "new" / "p.md").read_text()
+    assert "Worst frames of onnxruntime" in text
+    assert str(tmp_path) not in text
+    assert (tmp_path / "new" / "p.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_another_checkpoint_fails_at_its_first_weights(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    loaded = load_checkpoint(checkpoint)
+    other = Checkpoint("asrnet", loaded.options, loaded.preprocess, create_model("asrnet", dim=8).eval())
+    save_checkpoint(tmp_path / "other.pth", other)
+    code, said = _parity(tmp_path / "other.pth", exported, "--engine", "onnxruntime")
+    assert (code, "network.res_extractor" in said) == (1, True), said
+
+
+@pytest.mark.parametrize("given", ["nothing.onnx", "no images", "not installed"])
+def test_what_cannot_be_compared_is_refused_in_one_line(
+    exported: Path, checkpoint: Path, tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: list[object] = [checkpoint, exported]
+    if given == "nothing.onnx":
+        arguments[1] = tmp_path / given
+    elif given == "no images":
+        (tmp_path / given).mkdir()
+        arguments += ["--images", tmp_path / given]
+    else:
+        monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+        arguments += ["--engine", "openvino"]
+    code, said = _parity(*arguments)
+    assert code == 2
+    assert len(said.strip().splitlines()) == 1
+    assert {"nothing.onnx": "nothing.onnx", "no images": "no image", "not installed": "OpenVINO"}[given] in said
+
+
+def _card(precision: str = "fp32") -> ModelCard:
+    return ModelCard(
+        name="asrnet",
+        options={},
+        preprocess=Preprocess("crop", 192),
+        calibration=Calibration(1.0, 0.0, "nothing"),
+        decision=Decision(0.4, 0.6, "a test's"),
+        operating_points=(OperatingPoint(0.05, 0.7, 0.5),),
+        training={},
+        metrics={},
+        checkpoint_sha256="",
+        tool_versions={},
+        fft="matmul",
+        precision=precision,
+    )
+
+
+def _answers(probability: list[float], real: list[bool] | None = None) -> Answers:
+    p = np.array(probability)
+    logits = np.stack([np.zeros_like(p), np.log(p / (1 - p))], axis=1)
+    names = tuple(f"frame {i}" for i in range(len(p)))
+    return Answers(names, np.array(real or [True] * len(p)), p, logits)
+
+
+def test_flips_are_counted_at_every_threshold_and_on_real_frames_only() -> None:
+    reference = _answers([0.39, 0.59, 0.69, 0.2, 0.59], [True, True, True, True, False])
+    found = _answers([0.41, 0.61, 0.71, 0.2, 0.61], [True, True, True, True, False])
+    flips = difference(found, reference, _card()).flips
+    assert flips == {"real below": 1, "ai from": 1, "5% false positives": 1, "verdict": 2}
+
+
+def test_below_float32_half_a_percent_of_verdicts_may_differ() -> None:
+    reference, found = _answers([0.59] * 1000), _answers([0.61] * 5 + [0.59] * 995)
+    assert not judge(found, reference, _card("fp32"), 1.0).passed
+    assert judge(found, reference, _card("int8"), 1.0).passed
+    assert not judge(_answers([0.61] * 6 + [0.59] * 994), reference, _card("int8"), 1.0).passed
+
+
+def test_nan_never_passes() -> None:
+    reference = _answers([0.3, 0.7])
+    broken = Answers(reference.names, reference.real, np.array([0.3, np.nan]), reference.logits * np.nan)
+    assert not judge(broken, reference, _card(), 1.0).passed
+
+
+def test_the_tolerance_follows_from_the_lengths_of_the_sums() -> None:
+    sums = 3 * 25 + 9 * (32 + 8 + 8 + 16 + 16 + 32)  # of the convolutions of an ASRNet of 8 channels
+    head, transform = 8 * 8 + 4, 2 * 224
+    expected = 4 * 2.0**-24 * (sums + 2 * head + transform) ** 0.5
+    assert tolerance(create_model("asrnet", dim=8)) == pytest.approx(expected, rel=0.02)
+    assert tolerance(create_model("asrnet", dim=8), "fp16") > 100 * expected
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["fft-resnet34", "asrnet-lite"])
+def test_the_promised_parity_of_full_size_networks(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    network = create_model(name).eval()
+    checkpoint = Checkpoint(name, {}, default_preprocess(name), network)
+    export(checkpoint, tmp_path / "x.onnx")
+    batches = [Frames(b.name, b.frames, b.real) for b in real_frames(packaged_images())][:6]
+    found = answers(onnxruntime(Detector(tmp_path / "x.onnx")), batches)
+    exact = answers(pytorch(checkpoint.deployed(), torch.float64), batches)
+    rounding = np.abs(answers(pytorch(checkpoint.deployed()), batches).logits - exact.logits).max()
+    # No further from the truth than PyTorch itself is, give or take.
+    assert np.abs(found.logits - exact.logits).max() < 5 * rounding + 1e-6
