@@ -119,11 +119,10 @@ class ParityReport:
         rows = range(len(self.stages))
         colours = [_GOOD if stage.within else _BAD for stage in self.stages]
         right.barh(rows, [max(stage.relative, 1e-9) for stage in self.stages], color=colours, left=1e-9)
-        right.plot([stage.budget for stage in self.stages], rows, "|", color=_INK, markersize=9, label="budget")
+        right.plot([stage.budget for stage in self.stages], rows, "|", color=_INK, markersize=9)
         right.set_yticks(rows, [stage.name.removeprefix("network.") for stage in self.stages], fontsize=8)
         right.invert_yaxis()
-        right.set(xscale="log", xlabel="relative error after the stage")
-        right.legend(frameon=False, fontsize=8)
+        right.set(xscale="log", xlabel="relative error after the stage (line: its budget)")
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
         buffer = io.StringIO()
