@@ -29,6 +29,13 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.argument("checkpoint", type=_FILE, metavar="X.pth")
 @click.option("-o", "--output", type=_FILE, required=True, help="The ONNX file to write.")
 @click.option("--fft", type=click.Choice(["matmul", "dft"]), default="matmul", help="How transforms are written.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    help="Of the convolutions; fp16 is for CUDA. Not written where it costs too much.",
+)
+@click.option("--calibration-images", type=_FOLDER, help="Labelled images (folders nature and ai) for fp16 and int8.")
 @click.option("--images", type=_FOLDER, help="Images of the parity check.  [default: those in the package]")
 @click.option(
     "--metrics",
@@ -43,6 +50,8 @@ def export_command(
     checkpoint: Path,
     output: Path,
     fft: Literal["matmul", "dft"],
+    precision: Literal["fp32", "fp16", "int8"],
+    calibration_images: Path | None,
     images: Path | None,
     metrics: tuple[str, ...],
     page: Path | None,
@@ -61,8 +70,16 @@ def export_command(
     loaded = load_checkpoint(checkpoint, model, {"spectrum": spectrum} if spectrum else None)
     results = dict(_named_results(given) for given in metrics)
     console = Console(stderr=True)
-    with console.status("exporting") if console.is_terminal else contextlib.nullcontext():
-        card = export(loaded, output, fft=fft, images=images, metrics=results)
+    with console.status("exporting") if console.is_terminal and precision == "fp32" else contextlib.nullcontext():
+        card = export(
+            loaded,
+            output,
+            fft=fft,
+            precision=precision,
+            calibration=calibration_images,
+            images=images,
+            metrics=results,
+        )
     if page is not None:
         try:
             page.write_text(card_text(card, output.stem, output.stat().st_size, multiply_adds(loaded)))

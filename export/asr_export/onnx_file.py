@@ -14,16 +14,21 @@ import numpy as np
 import onnx
 import torch
 
+from asr_export.half import halve
 from asr_export.lowering import lower
 from asr_export.parity import Parity, compare, tolerance
 from asr_export.parity_inputs import adversarial_frames, packaged_images, real_frames
+from asr_export.precision_gate import Images, calibration_images, gate, scores
+from asr_export.quantise import quantise
 from asr_export.stages import STAGE, Staged, hide_stages
 from asr_models import Checkpoint, Deployed
 from asr_runtime import Detector
 from asr_runtime.contract import CARD_KEY, Calibration, Decision, ModelCard, OperatingPoint, Preprocess
-from asr_runtime.errors import GateError, OutputError
+from asr_runtime.errors import ConfigurationError, GateError, OutputError
 
 __all__ = ["export"]
+
+Precision = Literal["fp32", "fp16", "int8"]
 
 _OPSET = 20
 _WORTH_HALVING = 64  # values
@@ -34,6 +39,8 @@ def export(
     path: Path,
     *,
     fft: Literal["matmul", "dft"] = "matmul",
+    precision: Precision = "fp32",
+    calibration: Path | None = None,
     images: Path | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> ModelCard:
@@ -42,6 +49,8 @@ def export(
     Args:
         checkpoint: network, preprocessing, calibration.
         path: the file; it appears only if it computes what PyTorch computes.
+        precision: of the convolutions; `int8` and `fp16` files pass a gate on labelled images.
+        calibration: folder of those images (`calibration_images`).
         fft: `matmul` writes Fourier transforms as matrix products; `dft` keeps the native operator, to compare with.
         images: folder of images for the parity check; None takes those inside this package.
         metrics: results for the card, each under a key that names its test set and protocol.
@@ -50,18 +59,44 @@ def export(
         The card that is in the file, parity figures included.
 
     Raises:
-        GateError: the file does not compute what PyTorch computes; no file is left.
+        GateError: the file does not compute what PyTorch computes, or lower precision costs too much; no file is left.
+        ConfigurationError: no, or too few, calibration images for a lower precision.
         OutputError: the file cannot be written.
     """
     deployed = checkpoint.deployed()
     model = _to_onnx(lower(deployed) if fft == "matmul" else deployed)
-    card = _card(checkpoint, fft, metrics or {})
-    parity = _check(deployed, _with_card(model, card), images or packaged_images())
-    if not parity.passed:
+    card = _card(checkpoint, fft, precision, metrics or {})
+    if precision != "fp32":
+        if calibration is None:
+            raise ConfigurationError(f"precision {precision}: expected a folder of labelled images to judge it by")
+        model, card = _reduced(model, card, *calibration_images(calibration))
+    _store_halves(model)
+    onnx.checker.check_model(model, full_check=True)
+    parity = _check(deployed, _with_card(model, card), images or packaged_images(), precision)
+    if precision == "fp32" and not parity.passed:
         raise GateError(f"{path}: not written: the exported graph is not what PyTorch computes: {parity}")
     card = replace(card, parity=parity.to_dict())
     _write(path, _with_card(model, card))
     return card
+
+
+def _reduced(
+    model: onnx.ModelProto, card: ModelCard, calibration: Images, holdout: Images
+) -> tuple[onnx.ModelProto, ModelCard]:
+    """Lower the precision of the convolutions; the gate's figures go into the card."""
+    if card.precision == "int8":
+        found = quantise(model, card, calibration, holdout)
+        reduced, passed, corrected = found.model, found.gate, found.calibration
+        figures = {**passed.to_dict(), "sensitivity": found.sensitivity}
+    else:
+        reduced, corrected = halve(model), card.calibration
+        _, exact = scores(model, holdout.paths, "float32")
+        passed = gate(reduced, exact, holdout, card, "convolutions in 16 bits")
+        figures = passed.to_dict()
+    if not passed.passed:
+        raise GateError(f"{card.precision}: not written: {passed}")
+    metrics = {**card.metrics, f"{card.precision} against fp32": figures}
+    return reduced, replace(card, calibration=corrected, metrics=metrics)
 
 
 def _to_onnx(deployed: Deployed) -> onnx.ModelProto:
@@ -92,8 +127,6 @@ def _to_onnx(deployed: Deployed) -> onnx.ModelProto:
     model.graph.name = "asrnet-edge"
     model.doc_string = "frames (uint8 BGR, N x H x W x 3) -> probability of being AI-generated, logits [real, ai]"
     model.producer_name, model.producer_version = "asrnet-edge", metadata.version("asrnet-edge")
-    _store_halves(model)
-    onnx.checker.check_model(model, full_check=True)
     return model
 
 
@@ -121,7 +154,9 @@ def _with_card(model: onnx.ModelProto, card: ModelCard) -> bytes:
     return data
 
 
-def _card(checkpoint: Checkpoint, fft: Literal["matmul", "dft"], metrics: Mapping[str, Any]) -> ModelCard:
+def _card(
+    checkpoint: Checkpoint, fft: Literal["matmul", "dft"], precision: Precision, metrics: Mapping[str, Any]
+) -> ModelCard:
     packages = ("asrnet-edge", "torch", "torchvision", "onnx", "onnxscript")
     return ModelCard(
         name=checkpoint.name,
@@ -135,13 +170,13 @@ def _card(checkpoint: Checkpoint, fft: Literal["matmul", "dft"], metrics: Mappin
         checkpoint_sha256=checkpoint.sha256,
         tool_versions={name: metadata.version(name) for name in packages},
         fft=fft,
-        precision="fp32",
+        precision=precision,
     )
 
 
-def _check(deployed: Deployed, data: bytes, images: Path) -> Parity:
+def _check(deployed: Deployed, data: bytes, images: Path, precision: str) -> Parity:
     batches = [*real_frames(images), *adversarial_frames(deployed.preprocess.size)]
-    return compare(deployed, Detector(data, device="cpu"), batches, tolerance(deployed.network))
+    return compare(deployed, Detector(data, device="cpu"), batches, tolerance(deployed.network, precision))
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -69,7 +69,8 @@ def hide_stages(model: onnx.ModelProto) -> None:
 
 def stages_in(model: onnx.ModelProto) -> list[str]:
     """Return the stages that the graph still holds, first to last, without the prefix."""
-    return [name.removeprefix(STAGE) for node in model.graph.node for name in node.output if name.startswith(STAGE)]
+    nodes = [node for node in model.graph.node if node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Cast")]
+    return [name.removeprefix(STAGE) for node in nodes for name in node.output if name.startswith(STAGE)]
 
 
 @dataclass(frozen=True)
@@ -123,5 +124,5 @@ def _with_stages(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for name in stages_in(model):
-        copy.graph.output.append(onnx.helper.make_tensor_value_info(STAGE + name, onnx.TensorProto.FLOAT, None))
+        copy.graph.output.append(onnx.ValueInfoProto(name=STAGE + name))  # of whatever type it is
     return copy

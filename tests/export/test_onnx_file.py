@@ -99,7 +99,7 @@ def test_an_export_that_fails_parity_leaves_no_file(
 ) -> None:
     loaded = load_checkpoint(checkpoint)
     # A tolerance that float32 cannot reach stands for a graph that is wrong.
-    monkeypatch.setattr("asr_export.onnx_file.tolerance", lambda _: 0.0)
+    monkeypatch.setattr("asr_export.onnx_file.tolerance", lambda *_: 0.0)
     with pytest.raises(GateError, match="not written"):
         export(loaded, tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,175 @@
+"""Eight-bit files: convolutions in integers, everything that measures in float32.
+
+Static quantisation as pairs of QuantizeLinear and DequantizeLinear around convolutions (QDQ), weights per channel,
+activations per tensor over the range seen on real images. Preprocessing, Fourier transforms, statistics and head stay
+in float32. Which convolutions do so as well is not chosen by hand: each is quantised alone, how far that moves the
+margins is measured, and those that move them most are given back to float32 until the gate is passed. What is left of
+the error in scale and offset of the margin is corrected in the calibration behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from rich.console import Console
+from rich.progress import track
+
+from asr_export.precision_gate import Images, PrecisionGate, gate, scores
+from asr_runtime.contract import Calibration, ModelCard
+from asr_runtime.decode import read_image
+from asr_runtime.errors import GateError
+
+__all__ = ["Quantised", "quantise"]
+
+log = logging.getLogger("asr_export")
+_RANGED = 100  # images that ranges are measured on
+_SWEPT = 24  # images that the sensitivity of a layer is measured on
+_STEPS = 12  # graphs that are tried, from all convolutions quantised to half of them
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """An 8-bit graph.
+
+    Attributes:
+        model: from frames to probability.
+        calibration: corrected for the scale and offset of its margins.
+        gate: what it costs.
+        sensitivity: convolution -> root mean square of how far it alone moves the margins, in float32's deviations.
+    """
+
+    model: onnx.ModelProto
+    calibration: Calibration
+    gate: PrecisionGate
+    sensitivity: dict[str, float]
+
+
+def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdout: Images) -> Quantised:
+    """Quantise as many convolutions as the gate allows.
+
+    Args:
+        model: the float32 graph.
+        card: of the 8-bit file to be; its thresholds are where verdicts flip.
+        calibration: images that ranges, sensitivities and corrections are measured on.
+        holdout: images that the gate is judged by.
+
+    Raises:
+        GateError: even with half of the convolutions in float32 the gate is not passed.
+    """
+    named = _named(model)
+    ranges = _ranges(named, calibration.paths[:: max(1, len(calibration.paths) // _RANGED)])
+    convolutions = [node.name for node in named.graph.node if node.op_type == "Conv"]
+    exact, _ = scores(named, calibration.paths, "float32")
+    swept = slice(None, None, max(1, len(calibration.paths) // _SWEPT))
+    sensitivity = {}
+    for node in _shown(convolutions, "sensitivity of every layer"):
+        margins, _ = scores(_quantised(named, ranges, [node]), calibration.paths[swept], node)
+        sensitivity[node] = float(np.sqrt(np.mean((margins - exact[swept]) ** 2)) / exact.std())
+    _, reference = scores(named, holdout.paths, "float32")
+    order = sorted(convolutions, key=lambda node: sensitivity[node])
+    found = None
+    for count in np.unique(np.linspace(len(order), len(order) / 2, _STEPS).round().astype(int))[::-1]:
+        graph = _quantised(named, ranges, order[:count])
+        margins, _ = scores(graph, calibration.paths, "correction")
+        corrected = _correct(graph, card.calibration, margins, exact)
+        how = f"{count} of {len(order)} convolutions in 8 bits"
+        found = gate(graph, reference, holdout, card, how)
+        log.info("int8, %s", found)
+        if found.passed:
+            return Quantised(graph, corrected, found, sensitivity)
+    raise GateError(f"int8: not written: {found}")
+
+
+def _named(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy whose nodes all have names, which is how the quantiser is told of them."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for number, node in enumerate(copy.graph.node):
+        node.name = f"{node.op_type}_{number}"
+    return onnx.shape_inference.infer_shapes(copy)
+
+
+def _ranges(model: onnx.ModelProto, paths: Sequence[Path]) -> Any:
+    """Measure the range of what goes into and comes out of every convolution."""
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(_shown(paths, "ranges"))
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            path = next(self.left, None)
+            return None if path is None else {"frames": read_image(path)[None]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, augmented = Path(folder, "plain.onnx"), Path(folder, "augmented.onnx")
+        onnx.save(model, plain)
+        calibrator = create_calibrator(plain, ["Conv"], str(augmented), CalibrationMethod.MinMax)
+        calibrator.collect_data(Reader())
+        return calibrator.compute_data()
+
+
+def _quantised(model: onnx.ModelProto, ranges: Any, nodes: Collection[str]) -> onnx.ModelProto:
+    from onnxruntime.quantization import QDQQuantizer, QuantType
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    extra = {"ActivationSymmetric": False, "WeightSymmetric": True}
+    quantiser = QDQQuantizer(
+        copy, True, False, QuantType.QInt8, QuantType.QUInt8, ranges, list(nodes), [], ["Conv"], extra
+    )
+    with _silent():
+        quantiser.quantize_model()
+    quantiser.model.topological_sort()
+    graph: onnx.ModelProto = quantiser.model.model
+    return graph
+
+
+def _correct(
+    graph: onnx.ModelProto, calibration: Calibration, margins: NDArray[np.float64], exact: NDArray[np.float64]
+) -> Calibration:
+    """Fit exact = scale * margins + offset, and put it before the sigmoid of the graph.
+
+    With z = margin / temperature + shift, the corrected margin gives scale * z + (1 - scale) * shift +
+    offset / temperature.
+    """
+    scale, offset = np.polyfit(margins, exact, 1).tolist()
+    if not 0.5 < scale < 2:  # margins that have lost their order: nothing that a line could mend
+        scale, offset = 1.0, float((exact - margins).mean())
+    change = offset / calibration.temperature
+    (sigmoid,) = [node for node in graph.graph.node if "probability" in node.output]
+    for name, value in (("scale", scale), ("offset", (1 - scale) * calibration.shift + change)):
+        graph.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), f"correction.{name}"))
+    place = list(graph.graph.node).index(sigmoid)
+    multiply = helper.make_node("Mul", [sigmoid.input[0], "correction.scale"], ["correction.scaled"])
+    add = helper.make_node("Add", ["correction.scaled", "correction.offset"], ["correction.z"])
+    sigmoid.input[0] = "correction.z"
+    graph.graph.node.insert(place, add)
+    graph.graph.node.insert(place, multiply)
+    return replace(calibration, temperature=calibration.temperature / scale, shift=calibration.shift + change)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep the quantiser from logging every channel whose scale it adapts to its bias."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _shown(steps: Sequence[Any], title: str) -> Any:
+    console = Console(stderr=True)
+    return track(steps, title, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,138 @@
+"""Files of lower precision: what may change does, what may not does not, and what costs too much is not written."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from asr_export.cli import export_command, parity_command
+from asr_export.precision_gate import PrecisionGate, calibration_images
+from asr_export.stages import stages_in
+from asr_models import load_checkpoint
+from asr_runtime import Detector, read_image
+from asr_runtime.contract import CARD_KEY
+from asr_runtime.errors import ConfigurationError
+
+
+@pytest.fixture(scope="session")
+def calibration(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+    """Windows of photos, and the same under strong noise, which stands for what tells generated pictures."""
+    folder = tmp_path_factory.mktemp("calibration")
+    rng = np.random.default_rng(0)
+    photos = [read_image(path) for path in sorted((examples / "real").iterdir())]
+    for number in range(48):
+        photo = photos[number % len(photos)]
+        top, left = (int(rng.integers(0, max(1, side - 200))) for side in photo.shape[:2])
+        window = photo[top : top + 200, left : left + 200]
+        noisy = np.clip(window + rng.normal(0, 60, window.shape), 0, 255).astype(np.uint8)
+        for name, image in (("nature", window), ("ai", noisy)):
+            (folder / name).mkdir(exist_ok=True)
+            cv2.imwrite(str(folder / name / f"{number}.png"), image)
+    return folder
+
+
+def _export(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(export_command, [str(a) for a in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_file_of_lower_precision_keeps_its_verdicts(
+    checkpoint: Path, exported: Path, calibration: Path, tmp_path: Path, precision: str
+) -> None:
+    path = tmp_path / "x.onnx"
+    code, said = _export(checkpoint, "-o", path, "--precision", precision, "--calibration-images", calibration)
+    assert code == 0, said
+    card = Detector(path).card
+    figures = card.metrics[f"{precision} against fp32"]
+    assert card.precision == precision
+    assert figures["passed"] is True
+    assert figures["auroc"] == pytest.approx(figures["auroc_float32"], abs=0.003)
+    assert figures["flips"] <= 0.005
+    frames = read_image(next((calibration / "nature").iterdir()))[None]
+    low, full = Detector(path)(frames).logits, Detector(exported)(frames).logits
+    assert 0 < np.abs(low - full).max() < 0.1 * np.abs(full).max()
+
+
+def test_only_convolutions_are_quantised_and_the_stages_stay(
+    checkpoint: Path, calibration: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.onnx"
+    assert _export(checkpoint, "-o", path, "--precision", "int8", "--calibration-images", calibration)[0] == 0
+    model = onnx.load(path)
+    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
+    inputs = Counter(
+        (node.op_type, made_by.get(name)) for node in model.graph.node for name in node.input if name in made_by
+    )
+    assert inputs["Conv", "DequantizeLinear"] > 0
+    assert not [
+        kind for kind, source in inputs if source == "DequantizeLinear" and kind in ("MatMul", "Sqrt", "ReduceL2")
+    ]
+    assert stages_in(model) == list(load_checkpoint(checkpoint).deployed().stages())
+    weights = [t for t in model.graph.initializer if t.name.endswith("_quantized") and len(t.dims) == 4]
+    scales = {t.name: t for t in model.graph.initializer}
+    for weight in weights:
+        scale = scales[weight.name.removesuffix("_quantized") + "_scale"]
+        assert list(scale.dims) == [weight.dims[0]]  # per channel
+    # Sensitivities are measured for every convolution, and are in the card.
+    (card,) = [json.loads(p.value) for p in model.metadata_props if p.key == CARD_KEY]
+    assert len(card["metrics"]["int8 against fp32"]["sensitivity"]) == 7
+
+
+def test_parity_tells_where_a_quantised_file_leaves_pytorch(
+    checkpoint: Path, calibration: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.onnx"
+    assert _export(checkpoint, "-o", path, "--precision", "int8", "--calibration-images", calibration)[0] == 0
+    report = tmp_path / "p.json"
+    CliRunner().invoke(parity_command, [str(checkpoint), str(path), "--engine", "onnxruntime", "--report", str(report)])
+    stages = {stage["name"]: stage["relative"] for stage in json.loads(report.read_text())["stages"]}
+    assert stages["preprocess"] < 1e-6
+    assert stages["network.res_extractor"] > 1e-4 or stages["network.stage3"] > 1e-4
+
+
+def test_what_costs_too_much_is_not_written(
+    checkpoint: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr_export.precision_gate._FLIPS", -1.0)  # no file can reach it
+    path = tmp_path / "x.onnx"
+    for precision in ("int8", "fp16"):
+        code, said = _export(checkpoint, "-o", path, "--precision", precision, "--calibration-images", calibration)
+        assert code == 1
+        assert f"{precision}: not written" in said
+        assert not path.exists()
+
+
+@pytest.mark.parametrize("given", ["none", "unlabelled"])
+def test_labelled_images_are_asked_for(checkpoint: Path, examples: Path, tmp_path: Path, given: str) -> None:
+    more = [] if given == "none" else ["--calibration-images", examples / "video"]
+    code, said = _export(checkpoint, "-o", tmp_path / "x.onnx", "--precision", "int8", *more)
+    assert code == 2
+    assert len(said.strip().splitlines()) == 1
+    assert ("labelled images" if given == "none" else "expected at least 40 of each class") in said
+
+
+def test_the_halves_share_no_image_and_hold_both_classes(calibration: Path, examples: Path) -> None:
+    first, second = calibration_images(calibration)
+    assert not set(first.paths) & set(second.paths)
+    assert len(first.paths) + len(second.paths) == 96
+    for half in (first, second):
+        assert set(half.labels.tolist()) == {0, 1}
+        assert all(
+            (label == 1) == (path.parent.name == "ai") for path, label in zip(half.paths, half.labels, strict=True)
+        )
+    with pytest.raises(ConfigurationError, match="expected at least 40"):
+        calibration_images(examples)
+
+
+@pytest.mark.parametrize(("auroc", "flips", "passed"), [(0.9, 0.0, True), (0.8969, 0.0, False), (0.9, 0.006, False)])
+def test_the_gate(auroc: float, flips: float, passed: bool) -> None:
+    assert PrecisionGate("int8", 100, auroc, 0.9, flips, 0.0, "all").passed is passed
