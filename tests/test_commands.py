@@ -15,12 +15,12 @@ from asr_runtime.command import command
 
 _SURFACE = {
     "asr-audit": "--data -h --help --json --layout --version",
-    "asr-bench": "--checkpoint -h --help -o --output --rounds --threads --version",
+    "asr-bench": "--against --batch --checkpoint --engine -h --help -o --output --rounds --threads --version",
     "asr-doctor": "--format -h --help --model --version",
     "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise -h --help --layout "
     "--leave-out --model --reencoding-shift --report --robustness --spectrum --split --version --workers",
-    "asr-export": "--calibration-images --card --fft -h --help --images --metrics --model -o --output --precision --spectrum "
-    "--version",
+    "asr-export": "--calibration-images --card --fft -h --help --images --metrics --model -o --output --precision "
+    "--spectrum --version",
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
     "asr-screen": "--device --format --fps -h --help --model -o --output --threads --version",

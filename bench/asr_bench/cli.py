@@ -8,26 +8,53 @@ import click
 
 from asr_runtime.command import command, require_extra
 
-require_extra("bench", "torch", "torchvision", "onnx", "onnxscript")
+require_extra("bench", "torch", "torchvision", "onnx", "onnxscript", "matplotlib", "PIL")
 
-from asr_models import ModelsError  # noqa: E402 - needs the extra
+from asr_bench.engines import ENGINES  # noqa: E402 - needs the extra
+from asr_models import ModelsError  # noqa: E402
 
 __all__ = ["bench_command"]
 
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
 
 @command("asr-bench", refusals=(ModelsError,))
-@click.argument("exported", type=click.Path(dir_okay=False, path_type=Path), metavar="X.onnx")
-@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="Compare with eager PyTorch.")
+@click.argument("exported", type=_FILE, metavar="X.onnx")
+@click.option("--checkpoint", type=_FILE, help="What the file was made from: adds PyTorch and what users write first.")
+@click.option(
+    "--engine", "engines", type=click.Choice(ENGINES), multiple=True, help="Repeatable.  [default: all there are]"
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads of every engine.")
 @click.option("--rounds", type=click.IntRange(min=2), default=50, help="Samples per engine.")
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON and Markdown.")
-def bench_command(exported: Path, checkpoint: Path | None, threads: int, rounds: int, output: Path | None) -> None:
-    """Time an exported file at batch 1, next to the PyTorch it was made from."""
-    from asr_bench.latency import measure_latency, write_latency
+@click.option("--batch", "batches", type=click.IntRange(min=2), multiple=True, help="Batch size to time; repeatable.")
+@click.option("--against", type=_FILE, metavar="FILE.json", help="Say what changed since an earlier benchmark.json.")
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON, table, picture."
+)
+def bench_command(
+    exported: Path,
+    checkpoint: Path | None,
+    engines: tuple[str, ...],
+    threads: int,
+    rounds: int,
+    batches: tuple[int, ...],
+    against: Path | None,
+    output: Path | None,
+) -> None:
+    """Time an exported file beside what it replaces: every engine in its own process, in turns.
+
+    Engines that do not give the same probability are not timed (exit code 1).
+    """
+    from asr_bench.benchmark import benchmark
+    from asr_bench.engines import available
+    from asr_bench.report import changes, markdown, write_benchmark
     from asr_models import load_checkpoint
 
     loaded = load_checkpoint(checkpoint) if checkpoint else None
-    latency = measure_latency(exported, loaded, threads=threads, rounds=rounds)
+    chosen = engines or tuple(available(loaded is not None))
+    found = benchmark(exported, checkpoint, loaded, chosen, threads, rounds, batches)
     if output is not None:
-        write_latency(latency, output)
-    click.echo(latency.to_markdown(), nl=False)
+        write_benchmark(found, output)
+    click.echo(markdown(found), nl=False)
+    if against is not None:
+        click.echo("\n" + changes(found, against), nl=False)

@@ -1,0 +1,231 @@
+"""Engines side by side: each in its own process, in turns, every sample kept, outputs compared before times count."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from asr_bench.engines import Task
+from asr_bench.naive import export_naive
+from asr_bench.process import EngineProcess, cold_start
+from asr_export.card_text import multiply_adds
+from asr_export.parity_inputs import packaged_images
+from asr_models import Checkpoint
+from asr_runtime import Detector, read_image
+from asr_runtime.errors import GateError
+
+__all__ = ["Benchmark", "benchmark", "figures"]
+
+_WARM_UP = 5  # calls
+_COLD_STARTS = 3
+_AGREE = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.05}  # of probabilities, before anything is timed
+_LOOSE = 0.05  # engines that compute in 16 bits by themselves
+_PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured.
+
+    Attributes:
+        samples: engine -> seconds of every call at batch 1, in the order of the rounds.
+        batches: engine -> batch size -> seconds of every call.
+        load_s: engine -> seconds from imports to the engine being there.
+        cold_s: engine -> seconds from process start to the first score, each time.
+        peak_bytes: engine -> largest resident memory of its process.
+        file_bytes: engine -> size of what it loads.
+        gflop: of one frame; None without a checkpoint.
+        matmul_gflops: matrix product peak of this machine at these threads, in GFLOP/s.
+        conditions: model, frame, threads, processor, versions, load of the machine.
+    """
+
+    samples: Mapping[str, tuple[float, ...]]
+    batches: Mapping[str, Mapping[int, tuple[float, ...]]]
+    load_s: Mapping[str, float]
+    cold_s: Mapping[str, tuple[float, ...]]
+    peak_bytes: Mapping[str, int]
+    file_bytes: Mapping[str, int]
+    gflop: float | None
+    matmul_gflops: float
+    conditions: Mapping[str, Any]
+
+
+def benchmark(
+    model: Path,
+    checkpoint_path: Path | None,
+    checkpoint: Checkpoint | None,
+    engines: Sequence[str],
+    threads: int = 1,
+    rounds: int = 50,
+    batch_sizes: Sequence[int] = (),
+) -> Benchmark:
+    """Time the engines in turn, one frame each per round.
+
+    Args:
+        model: the exported file.
+        checkpoint_path: file of the checkpoint; None without one.
+        checkpoint: the same, loaded.
+        engines: of `asr_bench.engines.ENGINES`.
+        threads: of every engine.
+        rounds: samples per engine.
+        batch_sizes: for throughput.
+
+    Raises:
+        ConfigurationError: an engine that cannot be loaded.
+        GateError: engines that do not agree, so their times mean nothing.
+    """
+    frames = read_image(sorted(packaged_images().iterdir())[0])[None]
+    card = Detector(model, device="cpu", threads=threads).card
+    with ExitStack() as stack:
+        naive = None
+        if checkpoint is not None and "naive onnxruntime" in engines:
+            naive = Path(stack.enter_context(tempfile.TemporaryDirectory()), "naive.onnx")
+            export_naive(checkpoint, naive)
+        tasks = {name: Task(name, model, checkpoint_path, naive, threads) for name in engines}
+        running = {name: stack.enter_context(EngineProcess(task)) for name, task in tasks.items()}
+        _agree(running, frames, card.precision, card.preprocess.mode)
+        samples = _in_turns(running, frames, rounds, "latency")
+        batches: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in engines}
+        for size in batch_sizes:
+            several = np.repeat(frames, size, axis=0)
+            for name, seconds in _in_turns(running, several, max(3, rounds // size), f"batches of {size}").items():
+                batches[name][size] = seconds
+        peaks = {name: engine.peak_bytes() for name, engine in running.items()}
+        loads = {name: engine.load_s for name, engine in running.items()}
+        sizes = {name: _file(task).stat().st_size for name, task in tasks.items()}
+        for engine in running.values():
+            engine.close()
+        image = str(sorted(packaged_images().iterdir())[0])
+        steps = _shown([name for _ in range(_COLD_STARTS) for name in engines], "cold starts")
+        cold: dict[str, tuple[float, ...]] = dict.fromkeys(engines, ())
+        for name in steps:
+            cold[name] += (cold_start(tasks[name], image),)
+    return Benchmark(
+        samples=samples,
+        batches=batches,
+        load_s=loads,
+        cold_s=cold,
+        peak_bytes=peaks,
+        file_bytes=sizes,
+        gflop=None if checkpoint is None else 2 * multiply_adds(checkpoint) / 1e9,
+        matmul_gflops=_matmul_peak(threads),
+        conditions={
+            "model": f"{card.name} {card.precision}",
+            "frame": f"{frames.shape[2]} x {frames.shape[1]}",
+            "threads": threads,
+            "rounds": rounds,
+            "processor": _processor(),
+            "load": round(os.getloadavg()[0], 1),
+            **{name: _version(name) for name in ("torch", "onnxruntime", "openvino")},
+        },
+    )
+
+
+def figures(found: Benchmark) -> dict[str, dict[str, float | None]]:
+    """Return what a reader wants to know of each engine.
+
+    Returns:
+        engine -> `p50_ms`, `p95_ms`, `p99_ms`, `speedup` (of the median, over the first engine), `gflops`,
+        `of_peak`, `load_s`, `cold_s` (median), `peak_mb`, `file_mb`.
+    """
+    first = float(np.median(next(iter(found.samples.values()))))
+    table = {}
+    for name, seconds in found.samples.items():
+        median = float(np.median(seconds))
+        rate = None if found.gflop is None else found.gflop / median
+        table[name] = {
+            **{f"p{p}_ms": float(np.percentile(seconds, p)) * 1e3 for p in _PERCENTILES},
+            "speedup": first / median,
+            "gflops": rate,
+            "of_peak": None if rate is None else rate / found.matmul_gflops,
+            "load_s": found.load_s[name],
+            "cold_s": float(np.median(found.cold_s[name])),
+            "peak_mb": found.peak_bytes[name] / 1e6,
+            "file_mb": found.file_bytes[name] / 1e6,
+        }
+    return table
+
+
+def _agree(running: Mapping[str, EngineProcess], frames: NDArray[np.uint8], precision: str, mode: str) -> None:
+    """Compare all engines with the first before anything is timed; this is their first call, too."""
+    answers = {name: float(engine.score(frames)[0]) for name, engine in running.items()}
+    reference, expected = next(iter(answers.items()))
+    for name, probability in answers.items():
+        # PIL resizes to whole levels, the graph does not.
+        loose = name.endswith("bf16") or (name.startswith("naive") and mode != "crop")
+        allowed = max(_AGREE[precision], _LOOSE if loose else 0.0)
+        if not abs(probability - expected) <= allowed:
+            raise GateError(
+                f"not timed: {name} gives probability {probability:.5f} where {reference} gives {expected:.5f}; the "
+                "file is not what the checkpoint computes (asr-parity tells where they part)"
+            )
+
+
+def _in_turns(
+    running: Mapping[str, EngineProcess], frames: NDArray[np.uint8], rounds: int, title: str
+) -> dict[str, tuple[float, ...]]:
+    """One call of every engine per round, so that what disturbs the machine disturbs all of them alike."""
+    for engine in running.values():
+        engine.time(frames, _WARM_UP)
+    samples: dict[str, tuple[float, ...]] = dict.fromkeys(running, ())
+    for _ in _shown(range(rounds), title):
+        for name, engine in running.items():
+            samples[name] += engine.time(frames, 1)
+    return samples
+
+
+def _file(task: Task) -> Path:
+    """Return what an engine loads."""
+    path = {"torch eager": task.checkpoint, "torch compiled": task.checkpoint, "naive onnxruntime": task.naive}
+    return path.get(task.engine) or task.model
+
+
+def _matmul_peak(threads: int, side: int = 1024, seconds: float = 0.5) -> float:
+    """Measure the fastest float32 product of two square matrices, in GFLOP/s."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    a, b = torch.rand(side, side), torch.rand(side, side)
+    best, end = np.inf, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - started)
+    torch.set_num_threads(before)
+    return 2 * side**3 / best / 1e9
+
+
+def _shown(steps: Sequence[Any], title: str) -> Any:
+    console = Console(stderr=True)
+    return track(steps, title, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def _processor() -> str:
+    """Name the processor; /proc says more than the platform module where it exists."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()

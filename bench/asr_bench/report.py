@@ -1,0 +1,121 @@
+"""A benchmark as JSON with every sample, as a Markdown table and as a picture; two of them compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from asr_bench.benchmark import Benchmark, figures
+from asr_runtime.errors import ConfigurationError, OutputError
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+__all__ = ["changes", "markdown", "svg", "write_benchmark"]
+
+_RESAMPLES = 2000
+
+
+def markdown(found: Benchmark) -> str:
+    """Return the figures as Markdown tables, the conditions below them."""
+    lines = [
+        "| engine | p50 ms | p95 ms | p99 ms | speed-up | GFLOP/s (of peak) | load s | cold s | peak MB | file MB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, f in figures(found).items():
+        rate = "" if f["gflops"] is None else f"{f['gflops']:.0f} ({f['of_peak']:.0%})"
+        lines.append(
+            f"| {name} | {f['p50_ms']:.2f} | {f['p95_ms']:.2f} | {f['p99_ms']:.2f} | {f['speedup']:.2f}x | {rate} | "
+            f"{f['load_s']:.2f} | {f['cold_s']:.2f} | {f['peak_mb']:.0f} | {f['file_mb']:.1f} |"
+        )
+    sizes = sorted({size for batches in found.batches.values() for size in batches})
+    if sizes:
+        lines += [
+            "",
+            f"| frames a second | {' | '.join(f'batch {size}' for size in sizes)} |",
+            "|---" * (len(sizes) + 1) + "|",
+        ]
+        for name, batches in found.batches.items():
+            rates = " | ".join(f"{size / np.median(batches[size]):.1f}" for size in sizes)
+            lines.append(f"| {name} | {rates} |")
+    told = {**found.conditions, "matrix product peak": f"{found.matmul_gflops:.0f} GFLOP/s"}
+    lines += ["", ", ".join(f"{key} {value}" for key, value in told.items())]
+    return "\n".join(lines) + "\n"
+
+
+def svg(found: Benchmark) -> str:
+    """Draw the distribution of the latencies of every engine."""
+    names = list(found.samples)
+    figure, axes = plt.subplots(figsize=(7, 0.55 * len(names) + 1.1), layout="constrained")
+    data = [np.array(found.samples[name]) * 1e3 for name in names]
+    axes.boxplot(data, orientation="horizontal", widths=0.5, showfliers=False, medianprops={"color": "#d1603d"})
+    for row, values in enumerate(data, 1):
+        spread = np.random.default_rng(0).uniform(-0.18, 0.18, len(values))
+        axes.plot(values, row + spread, ".", color="#5b7db1", alpha=0.5, markersize=4)
+        axes.text(np.median(values), row - 0.3, f"{np.median(values):.1f}", va="bottom", ha="center", fontsize=8)
+    axes.set_yticks(range(1, len(names) + 1), names)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("ms from frame to probability, one call a point")
+    axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def changes(found: Benchmark, earlier: Path) -> str:
+    """Say how the median of every engine has changed since an earlier run, beyond noise or within it.
+
+    The noise is the 95% interval of the ratio of medians over resampled rounds.
+
+    Raises:
+        ConfigurationError: not a file of asr-bench.
+    """
+    try:
+        before: Mapping[str, Any] = json.loads(earlier.read_text())["samples"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigurationError(f"{earlier}: expected the benchmark.json of an earlier run") from None
+    rng = np.random.default_rng(0)
+    lines = []
+    for name, seconds in found.samples.items():
+        if name not in before:
+            lines.append(f"{name}: not in the earlier run")
+            continue
+        old, new = np.array(before[name]), np.array(seconds)
+        ratio = float(np.median(new) / np.median(old))
+        drawn = np.median(rng.choice(new, (_RESAMPLES, len(new))), axis=1) / np.median(
+            rng.choice(old, (_RESAMPLES, len(old))), axis=1
+        )
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        said = "no change beyond noise" if low <= 1 <= high else ("slower" if ratio > 1 else "faster")
+        lines.append(f"{name}: {ratio:.2f} times the earlier median ({low:.2f} to {high:.2f}), {said}")
+    return "\n".join(lines) + "\n"
+
+
+def write_benchmark(found: Benchmark, folder: Path) -> list[Path]:
+    """Write benchmark.json (every sample), benchmark.md and benchmark.svg.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    content = {**dataclasses.asdict(found), "figures": figures(found)}
+    texts = {
+        "benchmark.json": json.dumps(content, indent=2) + "\n",
+        "benchmark.md": markdown(found),
+        "benchmark.svg": svg(found),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
+    return [folder / name for name in texts]
