@@ -15,7 +15,8 @@ from asr_runtime.command import command
 
 _SURFACE = {
     "asr-audit": "--data -h --help --json --layout --version",
-    "asr-bench": "--against --batch --checkpoint --engine -h --help -o --output --rounds --threads --version",
+    "asr-bench": "--against --batch --checkpoint --end-to-end --engine -h --help -o --output --rounds --threads "
+    "--version",
     "asr-doctor": "--format -h --help --model --version",
     "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise -h --help --layout "
     "--leave-out --model --reencoding-shift --report --robustness --spectrum --split --version --workers",

@@ -27,6 +27,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads of every engine.")
 @click.option("--rounds", type=click.IntRange(min=2), default=50, help="Samples per engine.")
 @click.option("--batch", "batches", type=click.IntRange(min=2), multiple=True, help="Batch size to time; repeatable.")
+@click.option(
+    "--end-to-end",
+    "source",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="SOURCE",
+    help="Time decoding, inference and both on these files, too.",
+)
 @click.option("--against", type=_FILE, metavar="FILE.json", help="Say what changed since an earlier benchmark.json.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON, table, picture."
@@ -38,6 +45,7 @@ def bench_command(
     threads: int,
     rounds: int,
     batches: tuple[int, ...],
+    source: Path | None,
     against: Path | None,
     output: Path | None,
 ) -> None:
@@ -46,6 +54,7 @@ def bench_command(
     Engines that do not give the same probability are not timed (exit code 1).
     """
     from asr_bench.benchmark import benchmark
+    from asr_bench.end_to_end import end_to_end
     from asr_bench.engines import available
     from asr_bench.report import changes, markdown, write_benchmark
     from asr_models import load_checkpoint
@@ -53,8 +62,9 @@ def bench_command(
     loaded = load_checkpoint(checkpoint) if checkpoint else None
     chosen = engines or tuple(available(loaded is not None))
     found = benchmark(exported, checkpoint, loaded, chosen, threads, rounds, batches)
+    whole = end_to_end(exported, source, threads) if source else None
     if output is not None:
-        write_benchmark(found, output)
-    click.echo(markdown(found), nl=False)
+        write_benchmark(found, output, whole)
+    click.echo(markdown(found, whole), nl=False)
     if against is not None:
         click.echo("\n" + changes(found, against), nl=False)

@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 
 from asr_bench.benchmark import Benchmark, figures
+from asr_bench.end_to_end import EndToEnd
 from asr_runtime.errors import ConfigurationError, OutputError
 
 matplotlib.use("Agg")
@@ -23,7 +24,7 @@ __all__ = ["changes", "markdown", "svg", "write_benchmark"]
 _RESAMPLES = 2000
 
 
-def markdown(found: Benchmark) -> str:
+def markdown(found: Benchmark, whole: EndToEnd | None = None) -> str:
     """Return the figures as Markdown tables, the conditions below them."""
     lines = [
         "| engine | p50 ms | p95 ms | p99 ms | speed-up | GFLOP/s (of peak) | load s | cold s | peak MB | file MB |",
@@ -45,6 +46,8 @@ def markdown(found: Benchmark) -> str:
         for name, batches in found.batches.items():
             rates = " | ".join(f"{size / np.median(batches[size]):.1f}" for size in sizes)
             lines.append(f"| {name} | {rates} |")
+    if whole is not None:
+        lines += ["", *whole.to_markdown().splitlines()]
     told = {**found.conditions, "matrix product peak": f"{found.matmul_gflops:.0f} GFLOP/s"}
     lines += ["", ", ".join(f"{key} {value}" for key, value in told.items())]
     return "\n".join(lines) + "\n"
@@ -100,16 +103,18 @@ def changes(found: Benchmark, earlier: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_benchmark(found: Benchmark, folder: Path) -> list[Path]:
+def write_benchmark(found: Benchmark, folder: Path, whole: EndToEnd | None = None) -> list[Path]:
     """Write benchmark.json (every sample), benchmark.md and benchmark.svg.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     content = {**dataclasses.asdict(found), "figures": figures(found)}
+    if whole is not None:
+        content["end_to_end"] = {**dataclasses.asdict(whole), "efficiency": whole.efficiency}
     texts = {
         "benchmark.json": json.dumps(content, indent=2) + "\n",
-        "benchmark.md": markdown(found),
+        "benchmark.md": markdown(found, whole),
         "benchmark.svg": svg(found),
     }
     try:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from asr_bench.benchmark import Benchmark, figures
 from asr_bench.cli import bench_command
+from asr_bench.end_to_end import end_to_end
 from asr_bench.engines import Task, available
 from asr_bench.process import EngineProcess, cold_start
 from asr_bench.report import changes, markdown, svg
@@ -95,6 +96,20 @@ def test_what_cannot_be_loaded_is_named(files: Path, tmp_path: Path) -> None:
     assert (code, "needs --checkpoint" in said) == (2, True), said
     code, said = _bench(files / "a.onnx", "--engine", "asrnet-edge", "--rounds", 2, "--against", broken)
     assert (code, "broken.onnx" in said) == (2, True), said
+
+
+def test_the_steps_alone_and_together(files: Path, examples: Path) -> None:
+    video = examples / "video" / "pan.mp4"
+    found = end_to_end(files / "a.onnx", video)
+    assert found.frames == 120
+    assert {len(rates) for rates in (found.decode, found.inference, found.pipeline)} == {3}
+    slower = min(np.median(found.decode), np.median(found.inference))
+    assert found.efficiency == pytest.approx(np.median(found.pipeline) / slower)
+    assert 0.1 < found.efficiency < 1.5
+    assert "| pan.mp4 | 120 |" in found.to_markdown()
+    assert end_to_end(files / "a.onnx", examples / "real").frames == 7
+    with pytest.raises(ConfigurationError, match="no frame to time"):
+        end_to_end(files / "a.onnx", files)
 
 
 def _found(scale: float = 1.0) -> Benchmark:
