@@ -78,7 +78,7 @@ def end_to_end(model: Path, source: Path, threads: int = 1) -> EndToEnd:
     rates: dict[str, list[float]] = {"decode": [], "inference": [], "pipeline": []}
     console = Console(stderr=True)
     total = 0
-    for _repeat in track(range(_REPEATS), "end to end", console=console, transient=True, disable=not console.is_terminal):
+    for _ in track(range(_REPEATS), "end to end", console=console, transient=True, disable=not console.is_terminal):
         started = time.perf_counter()
         total = sum(1 for _ in _frames(source))
         rates["decode"].append(total / (time.perf_counter() - started))

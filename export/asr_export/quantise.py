@@ -34,6 +34,7 @@ __all__ = ["Quantised", "quantise"]
 log = logging.getLogger("asr_export")
 _RANGED = 100  # images that ranges are measured on
 _SWEPT = 24  # images that the sensitivity of a layer is measured on
+_ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
 _STEPS = 12  # graphs that are tried, from all convolutions quantised to half of them
 
 
@@ -114,7 +115,7 @@ def _ranges(model: onnx.ModelProto, paths: Sequence[Path]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         plain, augmented = Path(folder, "plain.onnx"), Path(folder, "augmented.onnx")
         onnx.save(model, plain)
-        calibrator = create_calibrator(plain, ["Conv"], str(augmented), CalibrationMethod.MinMax)
+        calibrator = create_calibrator(plain, ["Conv", *_ACTIVATIONS], str(augmented), CalibrationMethod.MinMax)
         calibrator.collect_data(Reader())
         return calibrator.compute_data()
 
@@ -124,9 +125,21 @@ def _quantised(model: onnx.ModelProto, ranges: Any, nodes: Collection[str]) -> o
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    # An activation goes with its convolution: 8 bits are for what it lets through, not for what it cuts off.
+    made = {output: node.name for node in model.graph.node if node.name in nodes for output in node.output}
+    activations = [n.name for n in model.graph.node if n.op_type in _ACTIVATIONS and n.input[0] in made]
     extra = {"ActivationSymmetric": False, "WeightSymmetric": True}
     quantiser = QDQQuantizer(
-        copy, True, False, QuantType.QInt8, QuantType.QUInt8, ranges, list(nodes), [], ["Conv"], extra
+        copy,
+        True,
+        False,
+        QuantType.QInt8,
+        QuantType.QUInt8,
+        ranges,
+        [*nodes, *activations],
+        [],
+        ["Conv", *_ACTIVATIONS],
+        extra,
     )
     with _silent():
         quantiser.quantize_model()
