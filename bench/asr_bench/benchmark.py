@@ -92,8 +92,8 @@ def benchmark(
     with ExitStack() as stack:
         naive = None
         if checkpoint is not None and "naive onnxruntime" in engines:
-            naive = Path(stack.enter_context(tempfile.TemporaryDirectory()), "naive.onnx")
-            export_naive(checkpoint, naive)
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            naive = export_naive(checkpoint, Path(folder, "naive.onnx"))
         tasks = {name: Task(name, model, checkpoint_path, naive, threads) for name in engines}
         running = {name: stack.enter_context(EngineProcess(task)) for name, task in tasks.items()}
         _agree(running, frames, card.precision, card.preprocess.mode)
@@ -189,8 +189,9 @@ def _in_turns(
 
 def _file(task: Task) -> Path:
     """Return what an engine loads."""
-    path = {"torch eager": task.checkpoint, "torch compiled": task.checkpoint, "naive onnxruntime": task.naive}
-    return path.get(task.engine) or task.model
+    if task.engine == "naive onnxruntime" and task.naive is not None:
+        return task.naive.path
+    return task.checkpoint if task.engine.startswith("torch") and task.checkpoint is not None else task.model
 
 
 def _matmul_peak(threads: int, side: int = 1024, seconds: float = 0.5) -> float:

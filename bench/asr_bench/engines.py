@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.errors import ConfigurationError
 
-__all__ = ["ENGINES", "Engine", "Task", "available", "load"]
+__all__ = ["ENGINES", "Engine", "Naive", "Task", "available", "load"]
 
 Engine = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 """uint8 (N, H, W, 3), BGR -> probability float64 (N,)."""
@@ -31,6 +32,23 @@ _NEED_CHECKPOINT = ("torch eager", "torch compiled", "naive onnxruntime")
 
 
 @dataclass(frozen=True)
+class Naive:
+    """A network exported alone.
+
+    Attributes:
+        path: the file.
+        preprocess: arguments of `asr_models.Preprocess`, done with PIL and numpy.
+        temperature: of the calibration.
+        shift: of the calibration.
+    """
+
+    path: Path
+    preprocess: Mapping[str, Any]
+    temperature: float
+    shift: float
+
+
+@dataclass(frozen=True)
 class Task:
     """What an engine loads; travels to its process.
 
@@ -38,14 +56,14 @@ class Task:
         engine: one of `ENGINES`.
         model: the exported file.
         checkpoint: what it was made from; None without one.
-        naive: the network alone, exported as its first user would (`asr_bench.naive`).
+        naive: the network alone, exported as its first user would, and how to feed it (`asr_bench.naive`).
         threads: of the engine.
     """
 
     engine: str
     model: Path
     checkpoint: Path | None
-    naive: Path | None
+    naive: Naive | None
     threads: int
 
 
@@ -105,18 +123,15 @@ def _naive(task: Task) -> Engine:
     import onnxruntime
     from PIL import Image
 
-    from asr_models import load_checkpoint
-
-    assert task.checkpoint is not None
-    loaded = load_checkpoint(task.checkpoint)
-    given = loaded.preprocess
+    assert task.naive is not None
+    given = task.naive.preprocess
     mean = np.array(given.get("mean", (0, 0, 0)), np.float32)
     std = np.array(given.get("std", (1, 1, 1)), np.float32)
     size = given["size"]
-    calibration = loaded.deployed()
+    temperature, shift = task.naive.temperature, task.naive.shift
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = task.threads  # all else is the default
-    session = onnxruntime.InferenceSession(str(task.naive), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(task.naive.path), options, providers=["CPUExecutionProvider"])
 
     def score(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         probabilities = []
@@ -133,7 +148,7 @@ def _naive(task: Task) -> Engine:
             x = (np.asarray(image, np.float32) / 255 - mean) / std
             (logits,) = session.run(None, {"input": x.transpose(2, 0, 1)[None].astype(np.float32)})
             margin = float(logits[0, 1] - logits[0, 0])
-            probabilities.append(1 / (1 + np.exp(-(margin / calibration.temperature + calibration.shift))))
+            probabilities.append(1 / (1 + np.exp(-(margin / temperature + shift))))
         return np.array(probabilities)
 
     return score

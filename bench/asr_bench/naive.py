@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
+from asr_bench.engines import Naive
 from asr_models import Checkpoint
 
 __all__ = ["export_naive"]
 
 
-def export_naive(checkpoint: Checkpoint, path: Path) -> None:
-    """Write `input` float32 (N, 3, S, S) -> logits (N, 2) to a file."""
+def export_naive(checkpoint: Checkpoint, path: Path) -> Naive:
+    """Write `input` float32 (N, 3, S, S) -> logits (N, 2) to a file; say how it is fed."""
     side = checkpoint.preprocess["size"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's notes on its own deprecations
@@ -27,3 +28,5 @@ def export_naive(checkpoint: Checkpoint, path: Path) -> None:
             external_data=False,
             verbose=False,
         )
+    deployed = checkpoint.deployed()
+    return Naive(path, dict(checkpoint.preprocess), deployed.temperature, deployed.shift)
