@@ -41,7 +41,7 @@ class ParityReport:
     Attributes:
         verdicts: engine -> whether it computes what eager float32 PyTorch computes.
         differences: (engine, reference) -> figures; references are PyTorch in float32 and in float64.
-        stages: the file in onnxruntime against PyTorch, on the frame that differs most.
+        stages: the file in onnxruntime against PyTorch, on the real frame that differs most.
         stage_frame: its name.
         answers: engine -> its answers.
         facts: of the model, the file and the machine's software.
@@ -96,7 +96,7 @@ class ParityReport:
             if reference == _FLOAT32:
                 worst = "; ".join(f"{frame} ({error:.1e})" for frame, error in d.worst)
                 lines += ["", f"Worst frames of {name}: {worst}."]
-        lines += ["", f"Stages, on the frame that differs most ({self.stage_frame}):", ""]
+        lines += ["", f"Stages, on the real frame that differs most ({self.stage_frame}):", ""]
         lines += ["| stage | relative error | budget |", "|---|---|---|"]
         lines += [
             f"| {s.name} | {s.relative:.1e}{'' if s.within else ' **beyond**'} | {s.budget:.1e} |" for s in self.stages
@@ -163,7 +163,8 @@ def parity_report(checkpoint: Checkpoint, exported: Path, images: Path, engines:
     differences |= {
         (name, _FLOAT64): difference(given[name].among(exact.names), exact, card) for name in (_FLOAT32, *candidates)
     }
-    worst = difference(given[engines[0]], given[_FLOAT32], card).worst[0][0]
+    real = {name for name, is_real in zip(given[_FLOAT32].names, given[_FLOAT32].real, strict=True) if is_real}
+    worst = difference(given[engines[0]].among(real), given[_FLOAT32].among(real), card).worst[0][0]
     frames = next(b.frames for b in batches if b.name == worst.partition(", number ")[0])
     facts = {
         "file": exported.name,

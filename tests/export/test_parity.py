@@ -52,7 +52,7 @@ def test_every_engine_computes_what_pytorch_computes(exported: Path, checkpoint:
 def test_a_wrong_weight_is_found_in_its_stage(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
     loaded = load_checkpoint(checkpoint)
     with torch.no_grad():
-        loaded.network.get_parameter("stage2.3.weight")[0, 0, 0, 0] += 0.05
+        loaded.network.get_parameter("stage2.3.weight")[0, 0, 0, 0] += 0.5
     save_checkpoint(tmp_path / "other.pth", loaded)
     code, said = _parity(tmp_path / "other.pth", exported, "--engine", "onnxruntime", "--report", tmp_path / "p.json")
     assert code == 1
@@ -158,6 +158,17 @@ def test_below_float32_half_a_percent_of_verdicts_may_differ() -> None:
     assert not judge(found, reference, _card("fp32"), 1.0).passed
     assert judge(found, reference, _card("int8"), 1.0).passed
     assert not judge(_answers([0.61] * 6 + [0.59] * 994), reference, _card("int8"), 1.0).passed
+
+
+def test_awkward_frames_are_told_apart_and_must_be_numbers() -> None:
+    real = [True, True, False]
+    reference, found = _answers([0.3, 0.7, 0.2], real), _answers([0.3, 0.7, 0.9], real)
+    parity = judge(found, reference, _card(), 1e-5)
+    assert parity.passed
+    assert parity.logits_relative == 0.0
+    assert parity.awkward_relative > 1
+    broken = Answers(found.names, found.real, found.probability, found.logits + np.array([[0, 0], [0, 0], [0, np.nan]]))
+    assert not judge(broken, reference, _card(), 1e-5).passed
 
 
 def test_nan_never_passes() -> None:
