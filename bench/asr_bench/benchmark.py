@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from asr_bench.engines import Task
 from asr_bench.naive import export_naive
@@ -26,6 +24,7 @@ from asr_export.parity_inputs import packaged_images
 from asr_models import Checkpoint
 from asr_runtime import Detector, read_image
 from asr_runtime.errors import GateError
+from asr_runtime.progress import shown
 
 __all__ = ["Benchmark", "benchmark", "figures"]
 
@@ -109,7 +108,7 @@ def benchmark(
         for engine in running.values():
             engine.close()
         image = str(sorted(packaged_images().iterdir())[0])
-        steps = _shown([name for _ in range(_COLD_STARTS) for name in engines], "cold starts")
+        steps = shown([name for _ in range(_COLD_STARTS) for name in engines], "cold starts")
         cold: dict[str, tuple[float, ...]] = dict.fromkeys(engines, ())
         for name in steps:
             cold[name] += (cold_start(tasks[name], image),)
@@ -181,7 +180,7 @@ def _in_turns(
     for engine in running.values():
         engine.time(frames, _WARM_UP)
     samples: dict[str, tuple[float, ...]] = dict.fromkeys(running, ())
-    for _ in _shown(range(rounds), title):
+    for _ in shown(range(rounds), title):
         for name, engine in running.items():
             samples[name] += engine.time(frames, 1)
     return samples
@@ -208,11 +207,6 @@ def _matmul_peak(threads: int, side: int = 1024, seconds: float = 0.5) -> float:
         best = min(best, time.perf_counter() - started)
     torch.set_num_threads(before)
     return 2 * side**3 / best / 1e9
-
-
-def _shown(steps: Sequence[Any], title: str) -> Any:
-    console = Console(stderr=True)
-    return track(steps, title, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _version(package: str) -> str:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from asr_runtime import Detector, read_image
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.progress import shown
 from asr_runtime.screening import screen
 from asr_runtime.sources import Unreadable, expand
 from asr_runtime.video import VideoFile
@@ -76,9 +75,8 @@ def end_to_end(model: Path, source: Path, threads: int = 1) -> EndToEnd:
     for frame in held:
         detector(frame)
     rates: dict[str, list[float]] = {"decode": [], "inference": [], "pipeline": []}
-    console = Console(stderr=True)
     total = 0
-    for _ in track(range(_REPEATS), "end to end", console=console, transient=True, disable=not console.is_terminal):
+    for _ in shown(range(_REPEATS), "end to end"):
         started = time.perf_counter()
         total = sum(1 for _ in _frames(source))
         rates["decode"].append(total / (time.perf_counter() - started))

@@ -13,8 +13,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from asr_export.engines import engine
 from asr_export.parity import Answers, Difference, Parity, answers, difference, judge, pytorch, tolerance
@@ -23,6 +21,7 @@ from asr_export.stages import StageError, stage_errors
 from asr_models import Checkpoint
 from asr_runtime import Detector
 from asr_runtime.errors import ModelError, OutputError
+from asr_runtime.progress import shown
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -153,10 +152,10 @@ def parity_report(checkpoint: Checkpoint, exported: Path, images: Path, engines:
     candidates = {name: engine(name, model) for name in engines}
     batches = [*real_frames(images), *adversarial_frames(deployed.preprocess.size)]
     given = {
-        name: answers(run, _shown(batches, name)) for name, run in {_FLOAT32: pytorch(deployed), **candidates}.items()
+        name: answers(run, shown(batches, name)) for name, run in {_FLOAT32: pytorch(deployed), **candidates}.items()
     }
     few = _spread_out([batch for batch in batches if len(batch.frames) == 1])
-    exact = given[_FLOAT64] = answers(pytorch(deployed, torch.float64), _shown(few, _FLOAT64))
+    exact = given[_FLOAT64] = answers(pytorch(deployed, torch.float64), shown(few, _FLOAT64))
     allowed = tolerance(deployed.network, card.precision)
     verdicts = {name: judge(given[name], given[_FLOAT32], card, allowed) for name in candidates}
     differences = {(name, _FLOAT32): difference(given[name], given[_FLOAT32], card) for name in candidates}
@@ -202,11 +201,6 @@ def write_parity(report: ParityReport, path: Path) -> list[Path]:
 def _spread_out(batches: Sequence[Frames]) -> list[Frames]:
     """Choose some frames, evenly: float64 is not what networks are fast in."""
     return [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, _FLOAT64_FRAMES).round().astype(int))]
-
-
-def _shown(batches: Sequence[Frames], name: str) -> Any:
-    console = Console(stderr=True)
-    return track(batches, name, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _number(value: float | None) -> str:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from asr_runtime.contract import ModelCard
 from asr_runtime.decode import IMAGE_SUFFIXES, read_image
 from asr_runtime.engine import open_session
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.progress import shown
 
 __all__ = ["Images", "PrecisionGate", "calibration_images", "gate", "scores"]
 
@@ -105,9 +104,8 @@ def scores(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Run a graph on image files: margins (n,) and probabilities (n,), float64."""
     session = open_session(model.SerializeToString(), "cpu")
-    console = Console(stderr=True)
     margins, probabilities = [], []
-    for path in track(paths, title, console=console, transient=True, disable=not console.is_terminal):
+    for path in shown(paths, title):
         probability, logits = session.run(["probability", "logits"], {"frames": read_image(path)[None]})
         margins.append(float(logits[0, 1]) - float(logits[0, 0]))
         probabilities.append(float(probability[0]))

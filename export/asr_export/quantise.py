@@ -21,13 +21,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from rich.console import Console
-from rich.progress import track
 
 from asr_export.precision_gate import Images, PrecisionGate, gate, scores
 from asr_runtime.contract import Calibration, ModelCard
 from asr_runtime.decode import read_image
 from asr_runtime.errors import GateError
+from asr_runtime.progress import shown
 
 __all__ = ["Quantised", "quantise"]
 
@@ -73,7 +72,7 @@ def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdo
     exact, _ = scores(named, calibration.paths, "float32")
     swept = slice(None, None, max(1, len(calibration.paths) // _SWEPT))
     sensitivity = {}
-    for node in _shown(convolutions, "sensitivity of every layer"):
+    for node in shown(convolutions, "sensitivity of every layer"):
         margins, _ = scores(_quantised(named, ranges, [node]), calibration.paths[swept], node)
         sensitivity[node] = float(np.sqrt(np.mean((margins - exact[swept]) ** 2)) / exact.std())
     _, reference = scores(named, holdout.paths, "float32")
@@ -106,7 +105,7 @@ def _ranges(model: onnx.ModelProto, paths: Sequence[Path]) -> Any:
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.left = iter(_shown(paths, "ranges"))
+            self.left = iter(shown(paths, "ranges"))
 
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
             path = next(self.left, None)
@@ -181,8 +180,3 @@ def _silent() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def _shown(steps: Sequence[Any], title: str) -> Any:
-    console = Console(stderr=True)
-    return track(steps, title, console=console, transient=True, disable=not console.is_terminal)

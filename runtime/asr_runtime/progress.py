@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from asr_runtime.records import ErrorRecord, Record, SummaryRecord
 
-__all__ = ["ProgressLine"]
+__all__ = ["ProgressLine", "shown"]
+
+T = TypeVar("T")
 
 _INTERVAL = 0.1  # seconds between redraws
 
@@ -73,3 +75,12 @@ class ProgressLine:
         if self._progress is not None and self._progress.live.is_started:
             self._progress.stop()
         yield
+
+
+def shown(steps: Sequence[T], title: str) -> Iterable[T]:
+    """Iterate with a progress bar on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(steps, title, console=console, transient=True, disable=not console.is_terminal)
