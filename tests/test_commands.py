@@ -24,7 +24,8 @@ _SURFACE = {
     "--spectrum --version",
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
-    "asr-screen": "--device --format --fps -h --help --model -o --output --threads --version",
+    "asr-screen": "--annotate --deadline --device --duration --format --fps -h --help --isolate --metrics --model "
+    "--mqtt --no-reconnect -o --output --reconnect --sha256 --snapshots --sources --threads --version --webhook",
     "asr-train": "--amp --balance --batch-size --blocks --blur --clip --crop-size --data --dim --epoch-size --epochs "
     "--equalise --flip --freeze --front-end -h --help --label-smoothing --layout --leave-out --lr --model "
     "--monitor --no-flip --no-freeze --noise --pair-weight --pairs --patch --patch-mask --patience "

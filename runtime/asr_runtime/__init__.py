@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+# Without this a camera that does not answer makes every other one wait to be opened.
+os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
 
 if TYPE_CHECKING:
     from asr_runtime.contract import ModelCard

@@ -11,10 +11,12 @@ from typing import Any, NoReturn
 import click
 
 from asr_runtime.errors import AsrError, DependencyError, OutputError
+from asr_runtime.redact import redact
 
-__all__ = ["EXIT_INPUT_FAILED", "command", "require_extra"]
+__all__ = ["EXIT_GIVEN_UP", "EXIT_INPUT_FAILED", "command", "require_extra"]
 
 EXIT_INPUT_FAILED = 1
+EXIT_GIVEN_UP = 4
 
 
 class _Command(click.Command):
@@ -54,7 +56,7 @@ def require_extra(extra: str, *modules: str) -> None:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    click.echo(" ".join(message.split()), err=True)
+    click.echo(redact(" ".join(message.split())), err=True)
     raise SystemExit(code)
 
 

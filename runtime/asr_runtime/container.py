@@ -1,11 +1,11 @@
-"""Does a video file hold as many bytes as its container says? A copy that broke off does not."""
+"""What a video file says of itself: a copy that broke off holds fewer bytes than its container says."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["missing_bytes"]
+__all__ = ["declared_end", "is_avi", "missing_bytes", "read_at", "read_vint"]
 
 # Top-level boxes of MP4 and QuickTime; anything else after the first is trailing data, not a broken box.
 _BOXES = frozenset(
@@ -24,6 +24,7 @@ _BOXES = frozenset(
         b"styp",
     }
 )
+_MOST_BOXES = 100_000  # of a fragmented recording of a day; a hostile file of empty boxes ends here too
 
 
 def missing_bytes(path: str) -> int:
@@ -38,28 +39,44 @@ def missing_bytes(path: str) -> int:
         OSError: the file cannot be read.
     """
     with Path(path).open("rb") as file:
-        size = file.seek(0, 2)
-        head = _at(file, 0, 12)
-        if head[4:8] in _BOXES:
-            end = _end_of_boxes(file, size)
-        elif head[:4] == b"RIFF":
-            end = _end_of_riff(file, size)
-        elif head[:4] == b"\x1aE\xdf\xa3":
-            end = _end_of_segment(file)
-        else:
-            end = 0
-    return max(0, end - size)
+        return max(0, declared_end(file) - file.seek(0, 2))
 
 
-def _at(file: BinaryIO, position: int, count: int) -> bytes:
+def is_avi(path: str) -> bool:
+    """Tell an AVI file: its frames have no presentation times, only the order in which they were coded.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return read_at(file, 0, 4) == b"RIFF"
+
+
+def declared_end(file: BinaryIO) -> int:
+    """Return where an MP4/QuickTime, AVI or Matroska/WebM file ends by its own account; 0: it does not say."""
+    size = file.seek(0, 2)
+    head = read_at(file, 0, 12)
+    if head[4:8] in _BOXES:
+        return _end_of_boxes(file, size)
+    if head[:4] == b"RIFF":
+        return _end_of_riff(file, size)
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return _end_of_segment(file)
+    return 0
+
+
+def read_at(file: BinaryIO, position: int, count: int) -> bytes:
+    """Read `count` bytes from `position` on, fewer at the end of the file."""
     file.seek(position)
     return file.read(count)
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
     end = 0
-    while end < size:
-        head = _at(file, end, 16)
+    for _ in range(_MOST_BOXES):
+        if end >= size:
+            break
+        head = read_at(file, end, 16)
         length = int.from_bytes(head[:4], "big")
         if length == 1:  # a 64-bit length follows the name
             length = int.from_bytes(head[8:16], "big")
@@ -71,10 +88,12 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
 
 def _end_of_riff(file: BinaryIO, size: int) -> int:
     end = 0
-    while end < size:
-        head = _at(file, end, 8)
+    for _ in range(_MOST_BOXES):
+        if end >= size:
+            break
+        head = read_at(file, end, 8)
         length = int.from_bytes(head[4:8], "little")
-        if head[:4] != b"RIFF" or length == 0:  # 0: the writer was killed before it knew
+        if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # the writer was killed, or wrote to a pipe
             break
         end += 8 + length
     return end
@@ -82,16 +101,16 @@ def _end_of_riff(file: BinaryIO, size: int) -> int:
 
 def _end_of_segment(file: BinaryIO) -> int:
     """Return where the Matroska segment ends; 0 where its length was left open."""
-    header_length, header_size = _vint(_at(file, 4, 8))
+    header_length, header_size = read_vint(read_at(file, 4, 8))
     segment = 4 + header_size + header_length
-    if _at(file, segment, 4) != b"\x18S\x80g":
+    if read_at(file, segment, 4) != b"\x18S\x80g":
         return 0
-    length, length_size = _vint(_at(file, segment + 4, 8))
+    length, length_size = read_vint(read_at(file, segment + 4, 8))
     unknown = (1 << (7 * length_size)) - 1
     return 0 if length == unknown else segment + 4 + length_size + length
 
 
-def _vint(data: bytes) -> tuple[int, int]:
+def read_vint(data: bytes) -> tuple[int, int]:
     """Read one EBML variable-length integer: its value and its size in bytes."""
     if not data or data[0] == 0:
         return 0, 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,18 @@ from numpy.typing import NDArray
 
 from asr_runtime.builtin import BUILTIN, DEFAULT, builtin_path
 from asr_runtime.contract import CARD_KEY, ModelCard, Verdict
+from asr_runtime.deadline import TimedSession, check_deadline
 from asr_runtime.decode import check_regular_file
 from asr_runtime.engine import DEVICES, PROVIDERS, import_onnxruntime, open_session
-from asr_runtime.errors import ConfigurationError, DeviceError, InferenceError, ModelError, SourceError
+from asr_runtime.errors import ConfigurationError, DeadlineError, DeviceError, InferenceError, ModelError, SourceError
 from asr_runtime.onnx_file import check_self_contained
 
 __all__ = ["Detector", "Scores"]
 
 _SELF_CHECK_TOLERANCE = 1e-4
+_SELF_CHECK_SECONDS = 60.0  # at least: a first inference also plans memory, on a device that may be busy
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_MAX_MODEL_BYTES = 2**31 - 1  # of a protocol buffer; a longer file is something else
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +55,8 @@ class Detector:
         model: path of an exported `.onnx` file, its bytes, or the name of a built-in model (default: asrnet).
         device: `cpu`, `cuda`, `tensorrt`, or `auto`: CUDA where it really starts, otherwise the CPU.
         threads: CPU threads of one inference, at least 1; None: every usable core.
+        sha256: the model file that is expected, 64 hexadecimal digits; None: any.
+        deadline: seconds in which a call answers; calls from several threads then take turns. None: no limit.
 
     Attributes:
         name: the path or built-in name; `bytes` for a model given as bytes.
@@ -58,10 +65,12 @@ class Detector:
         provider: the onnxruntime execution provider that runs it.
 
     Raises:
-        ModelError: the file cannot be read, has no valid card, or its graph contradicts card or contract.
+        ModelError: the file cannot be read, is not the one pinned by `sha256`, has no valid card, or its graph
+            contradicts card or contract.
         DeviceError: the device does not start here.
         DependencyError: no usable onnxruntime is installed.
-        ConfigurationError: an unknown device, or fewer than one thread.
+        ConfigurationError: an unknown device, fewer than one thread, no SHA-256 in `sha256`, or a `deadline` that is
+            not above 0.
     """
 
     def __init__(
@@ -70,16 +79,29 @@ class Detector:
         *,
         device: str = "auto",
         threads: int | None = None,
+        sha256: str | None = None,
+        deadline: float | None = None,
     ) -> None:
         if device not in DEVICES:
             raise ConfigurationError(f"device {device!r}: expected one of {', '.join(DEVICES)}")
         if threads is not None and threads < 1:
             raise ConfigurationError(f"threads {threads}: expected at least 1")
+        if sha256 is not None and not _SHA256.fullmatch(sha256):
+            raise ConfigurationError(f"sha256 {sha256!r}: expected 64 hexadecimal digits, as sha256sum prints")
+        check_deadline(deadline)
+        self._deadline = deadline
         self.name, data = _read_model(model)
         self.sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 is not None and sha256.lower() != self.sha256:
+            raise ModelError(
+                f"model {self.name}: its SHA-256 is {self.sha256}, expected {sha256.lower()}; "
+                "this is another file than the one pinned: get that one, or pin this one"
+            )
         try:
             check_self_contained(data)
             self._start(data, device, threads)
+        except UnicodeDecodeError:  # onnxruntime hands out the texts of a model as they are
+            raise ModelError(f"model {self.name}: a text in it is not UTF-8; expected a file of asr-export") from None
         except ModelError as error:
             raise ModelError(f"model {self.name}: {error}") from None
 
@@ -96,6 +118,8 @@ class Detector:
             TypeError: not a uint8 array.
             ValueError: another shape, or an empty one.
             InferenceError: the engine failed, or gave NaN or infinity.
+            DeadlineError: no answer within the deadline. Later calls work, unless the engine does not even stop (it
+                is looked at between two operators): then they fail at once, with this error.
         """
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
             found = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
@@ -103,7 +127,7 @@ class Detector:
         batch = frames[np.newaxis] if frames.ndim == 3 else frames
         if batch.ndim != 4 or batch.shape[3] != 3 or batch.size == 0:
             raise ValueError(f"frames: shape {frames.shape}, expected (N, H, W, 3) or (H, W, 3), none of them 0")
-        probability, logits = self._run(np.ascontiguousarray(batch))
+        probability, logits = self._run(np.ascontiguousarray(batch), self._deadline)
         verdicts = tuple(self.card.decision.verdict(float(p)) for p in probability)
         return Scores(probability, logits, verdicts)
 
@@ -116,10 +140,13 @@ class Detector:
         for candidate in wanted:
             try:
                 self._session = open_session(data, candidate, threads)
+                self._timed = TimedSession(self._session)
                 self.provider = str(self._session.get_providers()[0])
                 self.card = _read_card(self._session)
                 _check_graph(self._session)
-                self._self_check()
+                # On a GPU the first inference may build kernels for minutes.
+                is_timed = self._deadline is not None and candidate == "cpu"
+                self._self_check(max(_SELF_CHECK_SECONDS, self._deadline or 0.0) if is_timed else None)
                 return
             except DeviceError:
                 if candidate == wanted[-1]:
@@ -132,9 +159,15 @@ class Detector:
                         f"device {candidate}: the model loads but does not run ({error}); use --device cpu"
                     ) from None
 
-    def _run(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _run(self, batch: NDArray[np.uint8], seconds: float | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        outputs, feeds = ["probability", "logits"], {"frames": batch}
         try:
-            probability, logits = self._session.run(["probability", "logits"], {"frames": batch})
+            if seconds is None:
+                probability, logits = self._session.run(outputs, feeds)
+            else:
+                probability, logits = self._timed.run(outputs, feeds, seconds)
+        except DeadlineError:
+            raise
         except Exception as error:  # onnxruntime's errors have no common root but this one
             reason = " ".join(str(error).split())
             raise InferenceError(f"onnxruntime failed on frames of shape {batch.shape}: {reason}") from None
@@ -148,12 +181,12 @@ class Detector:
             raise InferenceError("the model gave NaN or infinity")
         return probability, logits
 
-    def _self_check(self) -> None:
+    def _self_check(self, seconds: float | None) -> None:
         """Run one fixed frame and compare the probability with the card's calibration of the logits."""
         # Dark noise: on an even grey a margin may be near 0, where a wrong temperature does not show.
         noise = np.arange(48 * 64 * 3, dtype=np.uint32) * np.uint32(2654435761) >> 13
         frame = (noise % 96).astype(np.uint8).reshape(1, 48, 64, 3)
-        probability, logits = self._run(frame)
+        probability, logits = self._run(frame, seconds)
         calibration = self.card.calibration
         margin = float(logits[0, 1]) - float(logits[0, 0])
         z = np.clip(margin / calibration.temperature + calibration.shift, -500.0, 500.0)
@@ -172,6 +205,8 @@ def _read_model(model: str | os.PathLike[str] | bytes | None) -> tuple[str, byte
     path = str(builtin_path(name)) if name in BUILTIN else name
     try:
         check_regular_file(path)
+        if (size := Path(path).stat().st_size) > _MAX_MODEL_BYTES:
+            raise ModelError(f"model {name}: {size} bytes, expected an ONNX file of at most {_MAX_MODEL_BYTES}")
         return name, Path(path).read_bytes()
     except SourceError as error:
         raise ModelError(f"model {error}; expected an .onnx file or one of {', '.join(BUILTIN)}") from None

@@ -10,6 +10,7 @@ AsrError                      exit code
 │   ├── DecodeError           1   the bytes are not a whole image
 │   └── SourceError           1   the path cannot be read, or the video has no frame
 ├── InferenceError            1   the model ran and gave no usable number
+│   └── DeadlineError         1   the model did not answer in time
 ├── GateError                 1   parity, or another promised quality, was not reached
 └── OutputError               3   results could not be written
 
@@ -22,6 +23,7 @@ __all__ = [
     "AsrError",
     "ConfigurationError",
     "DatasetError",
+    "DeadlineError",
     "DecodeError",
     "DependencyError",
     "DeviceError",
@@ -78,6 +80,10 @@ class InferenceError(AsrError):
     """The model ran and its output is not usable (NaN, or the engine failed)."""
 
     exit_code = 1
+
+
+class DeadlineError(InferenceError):
+    """The model did not answer in time."""
 
 
 class GateError(AsrError):

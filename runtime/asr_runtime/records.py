@@ -1,13 +1,27 @@
-"""What a screening reports: one record per image, frame or failed input, and a summary at the end."""
+"""What a screening reports: one record per image, frame or failed input, what they add up to, and a summary."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from asr_runtime.contract import Verdict
 
-__all__ = ["ErrorRecord", "FrameRecord", "ImageRecord", "Record", "SummaryRecord"]
+__all__ = [
+    "ErrorRecord",
+    "FrameRecord",
+    "ImageRecord",
+    "Record",
+    "SegmentRecord",
+    "SourceState",
+    "StateRecord",
+    "SummaryRecord",
+    "VideoRecord",
+]
+
+SourceState = Literal["connecting", "live", "stalled", "lost"]
+"""Of a live source. connecting: being opened; live: frames come; stalled: open, but the newest frame is old;
+lost: not there, or gone; it is tried again, or given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +53,16 @@ class FrameRecord:
     """The score of one video frame.
 
     Attributes:
-        source: path of the video.
-        frame: index from 0; frames skipped by `fps` count.
-        time: presentation time in seconds.
-        probability: calibrated P(AI-generated), 0..1.
-        verdict: by the decision rule of the model's card.
+        source: path of the video, or name of the live source.
+        frame: index from 0 among all frames that were received; skipped and dropped ones count.
+        time: presentation time in seconds; of a live source the Unix time at which the frame was received.
+        probability: calibrated P(AI-generated) of this frame alone, 0..1.
+        verdict: of this frame alone, by the decision rule of the model's card.
+        smoothed: probability over the latest frames of the same scene; see `asr_runtime.smoothing`.
+        steady: verdict of the segment that the frame belongs to: `smoothed` with hysteresis.
+        repeated: the frame equals the one scored before, pixel by pixel: its score was taken over.
+        age: seconds from reception to score; live sources only, otherwise None.
+        dropped: frames of this live source that were given up for newer ones since its last record.
     """
 
     source: str
@@ -51,17 +70,134 @@ class FrameRecord:
     time: float
     probability: float
     verdict: Verdict
+    smoothed: float
+    steady: Verdict
+    repeated: bool = False
+    age: float | None = None
+    dropped: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""
-        return {
+        data: dict[str, Any] = {
             "type": "frame",
             "source": self.source,
             "frame": self.frame,
             "time": round(self.time, 6),
             "probability": self.probability,
             "verdict": self.verdict,
+            "smoothed": self.smoothed,
+            "steady": self.steady,
         }
+        if self.repeated:
+            data["repeated"] = True
+        if self.age is not None:
+            data |= {"age": round(self.age, 4), "dropped": self.dropped}
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """A stretch of one scene with one steady verdict; reported when it ends.
+
+    Attributes:
+        source: path of the video, or name of the live source.
+        start: time of its first frame, seconds, as `FrameRecord.time`.
+        end: time of its last frame.
+        verdict: the steady verdict.
+        probability: mean of the frames' probabilities.
+        peak: largest of the frames' probabilities.
+        frames: how many were scored.
+    """
+
+    source: str
+    start: float
+    end: float
+    verdict: Verdict
+    probability: float
+    peak: float
+    frames: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the record."""
+        return {
+            "type": "segment",
+            "source": self.source,
+            "start": round(self.start, 6),
+            "end": round(self.end, 6),
+            "verdict": self.verdict,
+            "probability": self.probability,
+            "peak": self.peak,
+            "frames": self.frames,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """The score of a whole video file, after its last frame.
+
+    Attributes:
+        source: its path.
+        probability: pooled over the scored frames; see `asr_runtime.smoothing`.
+        verdict: by the decision rule of the model's card.
+        peak: largest of the frames' probabilities.
+        frames: how many were scored.
+        duration: seconds from the first to the last scored frame.
+    """
+
+    source: str
+    probability: float
+    verdict: Verdict
+    peak: float
+    frames: int
+    duration: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the record."""
+        return {
+            "type": "video",
+            "source": self.source,
+            "probability": self.probability,
+            "verdict": self.verdict,
+            "peak": self.peak,
+            "frames": self.frames,
+            "duration": round(self.duration, 6),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StateRecord:
+    """A live source changed its state.
+
+    Attributes:
+        source: its name.
+        state: the new one.
+        time: of the change, Unix time in seconds.
+        detail: what was found, one line; why, for `stalled` and `lost`.
+        retry: seconds until the next attempt; None: none is due, or the source is given up.
+        given_up: no further attempt will be made.
+    """
+
+    source: str
+    state: SourceState
+    time: float
+    detail: str = ""
+    retry: float | None = None
+    given_up: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the record."""
+        data: dict[str, Any] = {
+            "type": "state",
+            "source": self.source,
+            "state": self.state,
+            "time": round(self.time, 6),
+            "detail": self.detail,
+        }
+        if self.retry is not None:
+            data["retry"] = round(self.retry, 3)
+        if self.given_up:
+            data["given_up"] = True
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +205,8 @@ class ErrorRecord:
     """One input, or one part of it, that could not be scored.
 
     Attributes:
-        source: the path or pattern.
-        kind: class name of the error (`SourceError`, `DecodeError`, `InferenceError`).
+        source: the path or pattern, or the name of the live source.
+        kind: class name of the error (`SourceError`, `DecodeError`, `InferenceError`, `DeadlineError`).
         error: the message, one line.
         frame: index of the frame, where it was one frame that failed.
     """
@@ -94,9 +230,10 @@ class SummaryRecord:
         read: images, frames and failures met.
         scored: image and frame records.
         failed: error records.
-        dropped: frames that a live source lost because scoring was behind; 0 for files.
+        dropped: frames that live sources gave up for newer ones because scoring was behind; 0 for files.
         skipped: frames passed over by `fps`.
-        reconnects: of live sources; 0 for files.
+        reconnects: how often live sources came back; 0 for files.
+        given_up: live sources that were given up, or 1 where inference itself was.
         seconds: from the first read to the last score.
         model: name or path of the model.
         sha256: of the model file.
@@ -109,6 +246,7 @@ class SummaryRecord:
     dropped: int
     skipped: int
     reconnects: int
+    given_up: int
     seconds: float
     model: str
     sha256: str
@@ -124,6 +262,7 @@ class SummaryRecord:
             "dropped": self.dropped,
             "skipped": self.skipped,
             "reconnects": self.reconnects,
+            "given_up": self.given_up,
             "seconds": round(self.seconds, 3),
             "model": self.model,
             "sha256": self.sha256,
@@ -131,4 +270,4 @@ class SummaryRecord:
         }
 
 
-Record = ImageRecord | FrameRecord | ErrorRecord | SummaryRecord
+Record = ImageRecord | FrameRecord | SegmentRecord | VideoRecord | StateRecord | ErrorRecord | SummaryRecord

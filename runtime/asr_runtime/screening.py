@@ -1,208 +1,294 @@
-"""Sources -> records: decode ahead in one thread, score in the caller's, account for everything."""
+"""Sources -> records: files are decoded ahead in one thread, cameras read in one each, all scored in the caller's."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-import queue
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import IO
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.decode import decode_image, read_image
+from asr_runtime.camera import MAX_AGE, Camera, LiveFailure, LiveFrame
+from asr_runtime.decoding import Decoded, decode_source
 from asr_runtime.detector import Detector
-from asr_runtime.errors import AsrError, ConfigurationError, InferenceError, InputError, SourceError
-from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord
+from asr_runtime.errors import AsrError, ConfigurationError, DeadlineError, InferenceError
+from asr_runtime.inbox import Inbox
+from asr_runtime.live import LiveSource, is_live, live_source
+from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, StateRecord, SummaryRecord
+from asr_runtime.redact import redact
+from asr_runtime.smoothing import Track
 from asr_runtime.sources import Source, Unreadable, check_sources, expand
-from asr_runtime.video import VideoFile
 
-__all__ = ["screen"]
+__all__ = ["Observer", "screen"]
+
+Observer = Callable[[ImageRecord | FrameRecord, NDArray[np.uint8]], None]
+"""Is shown every scored picture with its record, before the record is reported."""
 
 _AHEAD = 2  # decoded frames that wait: enough to overlap decoding with inference, and a 4K frame is 25 MB
-_POLL = 0.1  # seconds between looks at `stop`
-_LEAVE = 0.2  # seconds the decoding thread gets to end; it is a daemon and never outlives the process
+_POLL = 0.1  # seconds between looks at `stop` and at the health of cameras
+_LEAVE = 0.2  # seconds that reading threads get to end; they are daemons and never outlive the process
+_OVERRUNS = 3  # inferences in a row that did not end in time, after which there is no use in going on
 
 
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """One step of the decoding thread: an image, a frame, a failure, or only `skipped` frames."""
-
-    source: str
-    image: NDArray[np.uint8] | None = None
-    frame: int | None = None
-    time: float = 0.0
-    error: InputError | None = None
-    skipped: int = 0
-
-
-class _Count:
-    """The running account behind the summary."""
-
-    def __init__(self) -> None:
-        self.scored = self.failed = self.skipped = 0
-
-    def summary(self, detector: Detector, seconds: float) -> SummaryRecord:
-        return SummaryRecord(
-            read=self.scored + self.failed + self.skipped,
-            scored=self.scored,
-            failed=self.failed,
-            dropped=0,
-            skipped=self.skipped,
-            reconnects=0,
-            seconds=seconds,
-            model=detector.name,
-            sha256=detector.sha256,
-            provider=detector.provider,
-        )
+class _FilesEnd:
+    """Says that no more comes from files."""
 
 
 def screen(
-    sources: Sequence[str | os.PathLike[str]],
+    sources: Sequence[str | os.PathLike[str] | LiveSource],
     detector: Detector,
     *,
     fps: float | None = None,
     stop: threading.Event | None = None,
     stdin: IO[bytes] | None = None,
+    reconnect: bool = True,
+    duration: float | None = None,
+    isolate: bool = False,
+    observe: Observer | None = None,
 ) -> Generator[Record, None, None]:
-    """Score every image and video frame of the sources, in order.
+    """Score every image and video frame of the sources, files in order, live sources beside them as frames come.
 
-    Nothing is collected: folders are listed, videos decoded and records given as it goes.
+    Nothing is collected: folders are listed, videos decoded and records given as it goes. Files wait until they are
+    scored; of a live source always the newest frame is scored, and what was given up for it is counted as dropped.
 
     Args:
-        sources: image or video file, folder, glob pattern, `-` for standard input; see `sources.expand`.
+        sources: image or video file, folder, glob pattern, `-` for standard input (see `sources.expand`), or a live
+            source: `rtsp://`, `http://`, a video device, a camera's index, or a `LiveSource`.
         detector: scores the frames.
         fps: frames to score per second of video; None: all.
         stop: when it is set, the run ends after the current frame, with its summary.
         stdin: unbuffered binary stream for the source `-`; None: the standard input of the process.
+        reconnect: try a live source again when it is lost; otherwise it is given up.
+        duration: seconds after which the run ends; None: live sources are watched for ever.
+        isolate: decode files in a process of its own, which may crash or hang.
+        observe: is called with every scored picture; what it raises ends the run.
 
     Returns:
-        Generator of one record per image, frame and failure, then exactly one `SummaryRecord`. A damaged
-        video gives its frames and then one error that says it is partial.
+        Generator of one record per image, frame, failure, segment, video and change of a live source's state, then
+        exactly one `SummaryRecord`. A damaged video gives its frames and then one error that says it is partial.
 
     Raises:
-        ConfigurationError: at once, before anything is read: no source, a live source, or `fps` not above 0.
+        ConfigurationError: at once, before anything is read: no source, an unknown kind of URL, the same live source
+            twice, `fps` or `duration` not above 0.
     """
-    arguments = [os.fspath(source) for source in sources]
-    check_sources(arguments)
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise ConfigurationError(f"fps {fps}: expected a number above 0")
-    return _screen(arguments, detector, fps, stop or threading.Event(), stdin)
+    arguments = [source if isinstance(source, LiveSource) else os.fspath(source) for source in sources]
+    files = [a for a in arguments if isinstance(a, str) and not is_live(a)]
+    live = [a if isinstance(a, LiveSource) else live_source(a) for a in arguments if a not in files]
+    check_sources(files, live)
+    for name, value in (("fps", fps), ("duration", duration)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ConfigurationError(f"{name} {value}: expected a number above 0")
+    run = _Run(files, live, detector, fps, stdin, reconnect, isolate, observe)
+    return run.records(stop or threading.Event(), math.inf if duration is None else duration)
 
 
-def _screen(
-    arguments: list[str],
-    detector: Detector,
-    fps: float | None,
-    stop: threading.Event,
-    stdin: IO[bytes] | None,
-) -> Generator[Record, None, None]:
-    started = time.perf_counter()
-    count = _Count()
-    leave = threading.Event()  # ends the thread when the caller stops, and when it just drops this iterator
-    work: queue.Queue[_Decoded | BaseException | None] = queue.Queue(_AHEAD)
-    # The thread keeps signals served: Python runs their handlers in the main thread, which cv2 would block.
-    thread = threading.Thread(
-        target=_decode_ahead, args=(arguments, fps, stdin, work, leave), name="asr-decode", daemon=True
-    )
-    thread.start()
-    try:
-        while not stop.is_set():
-            try:
-                item = work.get(timeout=_POLL)
-            except queue.Empty:
-                continue
-            if item is None:
-                break
-            if isinstance(item, BaseException):
-                raise item
-            count.skipped += item.skipped
-            if (record := _score(item, detector)) is not None:
-                if isinstance(record, ErrorRecord):
-                    count.failed += 1
-                else:
-                    count.scored += 1
-                yield record
-        yield count.summary(detector, time.perf_counter() - started)
-    finally:
-        leave.set()
-        thread.join(_LEAVE)
+class _Run:
+    """One screening: its threads, its account, what is known of each source."""
 
+    def __init__(
+        self,
+        files: list[str],
+        live: list[LiveSource],
+        detector: Detector,
+        fps: float | None,
+        stdin: IO[bytes] | None,
+        reconnect: bool,
+        isolate: bool,
+        observe: Observer | None,
+    ) -> None:
+        self._files, self._fps, self._stdin, self._isolate = files, fps, stdin, isolate
+        self._detector, self._observe = detector, observe
+        self._inbox: Inbox[Any] = Inbox(_AHEAD)
+        self._cameras = [Camera(source, self._inbox, fps=fps, reconnect=reconnect) for source in live]
+        self._leave = threading.Event()  # ends the threads when the caller stops, and when it just drops this iterator
+        self._sources: dict[str, _Source] = {}
+        self._told: dict[str, int] = {}  # dropped frames of each live source that its records told of
+        self._scored = self._failed = self._skipped = self._overruns = 0
 
-def _score(item: _Decoded, detector: Detector) -> ImageRecord | FrameRecord | ErrorRecord | None:
-    if item.error is not None:
-        return _failure(item.source, item.error)
-    if item.image is None:
-        return None
-    try:
-        scores = detector(item.image)
-    except InferenceError as error:
-        return _failure(item.source, InferenceError(f"{item.source}: {error}"), item.frame)
-    probability, verdict = float(scores.probability[0]), scores.verdicts[0]
-    if item.frame is None:
-        return ImageRecord(item.source, probability, verdict)
-    return FrameRecord(item.source, item.frame, item.time, probability, verdict)
+    def records(self, stop: threading.Event, duration: float) -> Generator[Record, None, None]:
+        started = time.perf_counter()
+        # Threads keep signals served: Python runs their handlers in the main thread, which cv2 would block.
+        decoder = threading.Thread(target=self._decode_ahead, name="asr-decode", daemon=True)
+        decoding = bool(self._files)
+        if decoding:
+            decoder.start()
+        for camera in self._cameras:
+            camera.start()
+        try:
+            while not stop.is_set() and time.perf_counter() - started < duration and self._overruns < _OVERRUNS:
+                for camera in self._cameras:
+                    camera.watch()
+                item = self._inbox.take(_POLL)
+                if isinstance(item, _FilesEnd):
+                    decoding = False
+                elif isinstance(item, BaseException):
+                    raise item
+                elif item is not None:
+                    yield from self._take(item)
+                elif not decoding and all(camera.given_up for camera in self._cameras):
+                    break
+                if not decoding and not self._cameras:
+                    break
+            for name in list(self._sources):
+                yield from self._end(name)
+            yield self._summary(time.perf_counter() - started)
+        finally:
+            self._leave.set()
+            for camera in self._cameras:
+                camera.leave()
+            if self._files:
+                decoder.join(_LEAVE)
+            for camera in self._cameras:
+                camera.join(_LEAVE / len(self._cameras))
 
-
-def _failure(source: str, error: AsrError, frame: int | None = None) -> ErrorRecord:
-    return ErrorRecord(source, type(error).__name__, " ".join(str(error).split()), frame)
-
-
-def _decode_ahead(
-    arguments: list[str],
-    fps: float | None,
-    stdin: IO[bytes] | None,
-    work: queue.Queue[_Decoded | BaseException | None],
-    leave: threading.Event,
-) -> None:
-    """Fill the queue until the sources end or `leave` is set; a bug in here is raised in the caller."""
-
-    def put(item: _Decoded | BaseException | None) -> bool:
-        while not leave.is_set():
-            try:
-                work.put(item, timeout=_POLL)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    try:
-        for source in expand(arguments, stdin):
-            for item in _decode(source, fps):
-                if not put(item):
-                    return
-        put(None)
-    except BaseException as error:
-        put(error)
-
-
-def _decode(source: Source | Unreadable, fps: float | None) -> Iterator[_Decoded]:
-    name = source.name
-    if isinstance(source, Unreadable):
-        yield _Decoded(name, error=source.error)
-        return
-    try:
-        if source.kind == "video":
-            yield from _decode_video(name, fps)
-        elif source.data is not None:
-            yield _Decoded(name, decode_image(source.data, name))
+    def _take(self, item: Decoded | LiveFrame | LiveFailure | StateRecord) -> Iterator[Record]:
+        if isinstance(item, StateRecord):
+            if item.state == "lost":
+                yield from self._end(item.source)
+            yield item
+        elif isinstance(item, LiveFailure):
+            yield self._failure(item.camera.source.name, item.error, item.frame)
+        elif isinstance(item, LiveFrame):
+            yield from self._live_frame(item)
         else:
-            yield _Decoded(name, read_image(name))
-    except InputError as error:
-        yield _Decoded(name, error=error)
+            yield from self._decoded(item)
+
+    def _decoded(self, item: Decoded) -> Iterator[Record]:
+        self._skipped += item.skipped
+        if item.ends:
+            yield from self._end(item.source, whole=True)
+        if item.error is not None:
+            yield self._failure(item.source, item.error)
+        elif item.image is not None and item.frame is not None:
+            yield from self._frame(item.source, item.image, item.frame, item.time)
+        elif item.image is not None:
+            yield from self._image(item.source, item.image)
+
+    def _image(self, source: str, image: NDArray[np.uint8]) -> Iterator[Record]:
+        try:
+            scores = self._infer(image)
+        except InferenceError as error:
+            yield self._failure(source, InferenceError(f"{source}: {error}"), kind=error)
+            return
+        record = ImageRecord(source, float(scores.probability[0]), scores.verdicts[0])
+        yield self._shown(record, image)
+
+    def _live_frame(self, item: LiveFrame) -> Iterator[Record]:
+        if time.monotonic() - item.received > MAX_AGE:
+            item.camera.take_back()
+            return
+        yield from self._frame(item.camera.source.name, item.image, item.frame, item.time, item)
+
+    def _frame(
+        self, name: str, image: NDArray[np.uint8], frame: int, seconds: float, live: LiveFrame | None = None
+    ) -> Iterator[Record]:
+        source = self._sources.get(name)
+        if source is None:
+            source = self._sources[name] = _Source(name, self._detector)
+        repeated = source.last is not None and np.array_equal(source.last, image)
+        if not repeated:
+            try:
+                source.probability = float(self._infer(image).probability[0])
+            except InferenceError as error:
+                source.last = None
+                yield self._failure(name, InferenceError(f"{name}: {error}"), frame, kind=error)
+                return
+            source.last = image
+        probability = source.probability
+        smoothed, steady, ended = source.track.add(seconds, probability, image)
+        if ended is not None:
+            yield ended
+        age, dropped = None, 0
+        if live is not None:
+            age = time.monotonic() - live.received
+            dropped = live.camera.dropped - self._told.get(name, 0)
+            self._told[name] = live.camera.dropped
+        verdict = self._detector.card.decision.verdict(probability)
+        record = FrameRecord(
+            name, frame, seconds, probability, verdict, smoothed, steady, repeated, age=age, dropped=dropped
+        )
+        yield self._shown(record, image)
+
+    def _infer(self, image: NDArray[np.uint8]) -> Any:
+        try:
+            scores = self._detector(image)
+        except DeadlineError:
+            self._overruns += 1
+            raise
+        self._overruns = 0
+        return scores
+
+    def _shown(self, record: ImageRecord | FrameRecord, image: NDArray[np.uint8]) -> Record:
+        self._scored += 1
+        if self._observe is not None:
+            self._observe(record, image)
+        return record
+
+    def _failure(
+        self, source: str, error: AsrError, frame: int | None = None, *, kind: AsrError | None = None
+    ) -> ErrorRecord:
+        self._failed += 1
+        return ErrorRecord(source, type(kind or error).__name__, redact(" ".join(str(error).split())), frame)
+
+    def _end(self, name: str, *, whole: bool = False) -> Iterator[Record]:
+        """Close a source's segment; of a video that was read to its end, its verdict too."""
+        if (source := self._sources.pop(name, None)) is None:
+            return
+        if (segment := source.track.end()) is not None:
+            yield segment
+        if whole and (video := source.track.video()) is not None:
+            yield video
+
+    def _summary(self, seconds: float) -> SummaryRecord:
+        dropped = sum(camera.dropped for camera in self._cameras)
+        skipped = self._skipped + sum(camera.skipped for camera in self._cameras)
+        given_up = sum(camera.given_up for camera in self._cameras)
+        return SummaryRecord(
+            read=self._scored + self._failed + dropped + skipped,
+            scored=self._scored,
+            failed=self._failed,
+            dropped=dropped,
+            skipped=skipped,
+            reconnects=sum(camera.reconnects for camera in self._cameras),
+            given_up=given_up + (self._overruns >= _OVERRUNS),
+            seconds=seconds,
+            model=self._detector.name,
+            sha256=self._detector.sha256,
+            provider=self._detector.provider,
+        )
+
+    def _decode_ahead(self) -> None:
+        """Fill the inbox until the files end or the run does; a bug in here is raised in the caller."""
+        try:
+            with self._decoder() as decode:
+                for source in expand(self._files, self._stdin):
+                    for item in decode(source, self._fps):
+                        if not self._inbox.put(item, self._leave):
+                            return
+            self._inbox.put(_FilesEnd(), self._leave)
+        except BaseException as error:
+            self._inbox.put(error, self._leave)
+
+    @contextlib.contextmanager
+    def _decoder(self) -> Iterator[Callable[[Source | Unreadable, float | None], Iterator[Decoded]]]:
+        if not self._isolate:
+            yield decode_source
+            return
+        from asr_runtime.isolate import IsolatedDecoder
+
+        with contextlib.closing(IsolatedDecoder()) as isolated:
+            yield isolated.decode
 
 
-def _decode_video(name: str, fps: float | None) -> Iterator[_Decoded]:
-    video = VideoFile(name, fps)
-    told = scored = 0
-    for number, seconds, image in video:
-        yield _Decoded(name, image, number, seconds, skipped=video.skipped - told)
-        told = video.skipped
-        scored += 1
-    yield _Decoded(name, skipped=video.skipped - told)
-    if damage := video.damage():
-        raise SourceError(f"{name}: partial, {scored} frames were scored: {damage}")
+class _Source:
+    """What is known of a video or camera while its frames come."""
+
+    def __init__(self, name: str, detector: Detector) -> None:
+        self.track = Track(name, detector.card.decision)
+        self.last: NDArray[np.uint8] | None = None  # the picture that `probability` belongs to
+        self.probability = 0.0

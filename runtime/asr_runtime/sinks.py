@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,13 +15,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
-from asr_runtime.contract import Decision
 from asr_runtime.errors import OutputError
-from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord
+from asr_runtime.records import (
+    ErrorRecord,
+    FrameRecord,
+    ImageRecord,
+    Record,
+    StateRecord,
+    SummaryRecord,
+    VideoRecord,
+)
 
 __all__ = ["CSV_COLUMNS", "FORMATS", "Output", "Sink", "make_sink", "summary_line"]
 
-CSV_COLUMNS = ("type", "source", "frame", "time", "probability", "verdict", "kind", "error")
+CSV_COLUMNS = (
+    *("type", "source", "frame", "time", "probability", "verdict", "smoothed", "steady", "repeated", "age", "dropped"),
+    *("start", "end", "peak", "frames", "duration", "state", "detail", "retry", "given_up", "kind", "error"),
+)
 
 
 class Output:
@@ -122,7 +133,7 @@ class JsonLines(Sink):
 
 
 class Csv(Sink):
-    """One row per image, frame and error under a fixed header. The summary is no row; see `summary_line`."""
+    """One row per record under a fixed header. The summary is no row; see `summary_line`."""
 
     def __init__(self, output: Output) -> None:
         super().__init__(output)
@@ -138,39 +149,42 @@ class Csv(Sink):
 
 
 class Table(Sink):
-    """Aligned columns for people: a row per image, error and video (mean and maximum of its frames)."""
+    """Aligned columns for people: a row per image, video file and error; of a live source, per change."""
 
-    _COLOURS = {"ai": "red", "real": "green", "unsure": "yellow", "error": "magenta"}  # noqa: RUF012
+    _COLOURS = {  # noqa: RUF012
+        **{"ai": "red", "real": "green", "unsure": "yellow", "error": "magenta"},
+        **{"connecting": "cyan", "live": "cyan", "stalled": "magenta", "lost": "magenta"},
+    }
 
-    def __init__(self, output: Output, decision: Decision) -> None:
+    def __init__(self, output: Output) -> None:
         super().__init__(output)
-        self._decision = decision
-        self._video: _Video | None = None
+        self._steady: dict[str, str] = {}  # of live sources
         self._coloured = output.is_terminal and "NO_COLOR" not in os.environ
         self.output.write(_row("VERDICT", "PROBABILITY", "MAX", "FRAMES", "SOURCE"))
 
     def write(self, record: Record) -> None:
-        """Write one record, or keep it in the sums of its video. Raises `OutputError`."""
-        if isinstance(record, FrameRecord):
-            if self._video is None or not self._video.goes_on_with(record):
-                self._end_video()
-                self._video = _Video(record.source)
-            self._video.add(record)
-            return
-        self._end_video()
+        """Write one record, or leave it out. Raises `OutputError`."""
         if isinstance(record, ImageRecord):
             self._write(record.verdict, f"{record.probability:.4f}", "-", "-", record.source)
+        elif isinstance(record, VideoRecord):
+            cells = f"{record.probability:.4f}", f"{record.peak:.4f}", str(record.frames), record.source
+            self._write(record.verdict, *cells)
+        elif isinstance(record, StateRecord):
+            self._steady.pop(record.source, None)
+            detail = f" ({record.detail})" if record.detail else ""
+            self._write(record.state, "-", "-", "-", f"{_clock(record.time)} {record.source}{detail}")
+        elif isinstance(record, FrameRecord):
+            self._change(record)
         elif isinstance(record, ErrorRecord):
             self._write("error", "-", "-", "-", record.error)
-        else:
+        elif isinstance(record, SummaryRecord):
             self.output.write(summary_line(record) + "\n")
 
-    def _end_video(self) -> None:
-        if (video := self._video) is not None:
-            self._video = None
-            mean = video.total / video.frames
-            verdict = self._decision.verdict(mean)
-            self._write(verdict, f"{mean:.4f}", f"{video.largest:.4f}", str(video.frames), video.source)
+    def _change(self, record: FrameRecord) -> None:
+        if record.age is not None and self._steady.get(record.source) != record.steady:
+            self._steady[record.source] = record.steady
+            where = f"{_clock(record.time)} {record.source}"
+            self._write(record.steady, f"{record.smoothed:.4f}", f"{record.probability:.4f}", "-", where)
 
     def _write(self, verdict: str, *cells: str) -> None:
         row = _row(verdict, *cells)
@@ -181,51 +195,35 @@ class Table(Sink):
         self.output.write(row)
 
 
-class _Video:
-    """Sums over the frames of one video, so that a row needs no list of them."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.frames, self.total, self.largest, self._last = 0, 0.0, 0.0, -1
-
-    def goes_on_with(self, record: FrameRecord) -> bool:
-        """Whether the record belongs here; the same video given twice begins again at frame 0."""
-        return record.source == self.source and record.frame > self._last
-
-    def add(self, record: FrameRecord) -> None:
-        self.frames += 1
-        self.total += record.probability
-        self.largest = max(self.largest, record.probability)
-        self._last = record.frame
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
 
 
 def _row(verdict: str, probability: str, largest: str, frames: str, source: str) -> str:
     # A file name may hold line ends and terminal control sequences.
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in source)
-    return f"{verdict:<7}  {probability:>11}  {largest:>6}  {frames:>6}  {shown}\n"
+    return f"{verdict:<10}  {probability:>11}  {largest:>6}  {frames:>6}  {shown}\n"
 
 
 def summary_line(summary: SummaryRecord) -> str:
     """Return the account of a run in one line for people."""
     skipped = f", {summary.skipped} skipped" if summary.skipped else ""
     dropped = f", {summary.dropped} dropped" if summary.dropped else ""
+    reconnects = f", {summary.reconnects} reconnects" if summary.reconnects else ""
+    given_up = f", {summary.given_up} given up" if summary.given_up else ""
     return (
-        f"{summary.read} read: {summary.scored} scored, {summary.failed} failed{skipped}{dropped}"
+        f"{summary.read} read: {summary.scored} scored, {summary.failed} failed{skipped}{dropped}{reconnects}{given_up}"
         f" in {summary.seconds:.1f} s with {summary.model}"
     )
 
 
-FORMATS: dict[str, Callable[[Output, Decision], Sink]] = {
-    "table": Table,
-    "jsonl": lambda output, decision: JsonLines(output),
-    "csv": lambda output, decision: Csv(output),
-}
+FORMATS: dict[str, Callable[[Output], Sink]] = {"table": Table, "jsonl": JsonLines, "csv": Csv}
 
 
-def make_sink(name: str, output: Output, decision: Decision) -> Sink:
-    """Make the sink of a format (`table`, `jsonl`, `csv`); `decision` names the verdict of a video's mean.
+def make_sink(name: str, output: Output) -> Sink:
+    """Make the sink of a format (`table`, `jsonl`, `csv`).
 
     Raises:
         OutputError: the header cannot be written.
     """
-    return FORMATS[name](output, decision)
+    return FORMATS[name](output)

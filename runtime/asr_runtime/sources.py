@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
-from urllib.parse import urlsplit
 
 from asr_runtime.decode import IMAGE_SUFFIXES
 from asr_runtime.errors import ConfigurationError, InputError, SourceError
+from asr_runtime.live import LiveSource, is_live
+from asr_runtime.redact import redact
 from asr_runtime.video import VIDEO_SUFFIXES
 
 __all__ = ["Source", "Unreadable", "check_sources", "expand"]
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _WILD = re.compile(r"[*?\[]")
 _CHUNK = 1 << 16
 
@@ -45,22 +45,24 @@ class Unreadable:
     error: InputError
 
 
-def check_sources(arguments: Sequence[str]) -> None:
+def check_sources(files: Sequence[str], live: Sequence[LiveSource]) -> None:
     """Refuse what can be refused before anything is read.
 
     Raises:
-        ConfigurationError: no source at all, `-` twice, or a live source (URL, camera index).
+        ConfigurationError: no source at all, `-` twice, or two live sources of one name.
     """
-    if not arguments:
-        raise ConfigurationError("no source: give images, folders, patterns, videos, or - for standard input")
-    if list(arguments).count("-") > 1:
+    if not files and not live:
+        raise ConfigurationError(
+            "no source: give images, folders, patterns, videos, cameras (rtsp://, http://, /dev/video0, 0), "
+            "or - for standard input"
+        )
+    if list(files).count("-") > 1:
         raise ConfigurationError("source -: standard input can be read only once")
-    for argument in arguments:
-        if _is_live(argument):
-            raise ConfigurationError(
-                f"source {_without_password(argument)}: live sources are not part of this version; "
-                "give image or video files, folders or patterns"
-            )
+    names = [source.name for source in live]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigurationError(
+            f"source {twice}: two live sources of this name; give each once, or a name of its own with --sources"
+        )
 
 
 def expand(arguments: Sequence[str], stdin: IO[bytes] | None = None) -> Iterator[Source | Unreadable]:
@@ -83,9 +85,9 @@ def expand(arguments: Sequence[str], stdin: IO[bytes] | None = None) -> Iterator
 
 def _from_path(argument: str) -> Iterator[Source | Unreadable]:
     # A list on standard input, or a pattern, may lead here with anything.
-    if _is_live(argument):
-        shown = _without_password(argument)
-        yield Unreadable(shown, SourceError(f"{shown}: live sources are not part of this version"))
+    if is_live(argument):
+        shown = redact(argument)
+        yield Unreadable(shown, SourceError(f"{shown}: a live source cannot stand in a list; name it as an argument"))
     elif os.path.isdir(argument):  # noqa: PTH112 (no exception for a NUL character)
         yield from _from_folder(argument)
     elif _WILD.search(argument) and not os.path.lexists(argument):
@@ -117,7 +119,7 @@ def _from_folder(folder: str) -> Iterator[Source | Unreadable]:
             yield directory
             continue
         for entry in _entries(directory):
-            if _suffix(entry.name) in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not entry.is_dir():
+            if _suffix(entry.name) in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not _is_folder(entry):
                 found = True
                 yield _file(entry.path)
     if not found:
@@ -136,7 +138,7 @@ def _folders(top: str) -> Iterator[str | Unreadable]:
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
-                below = [entry.path for entry in entries if entry.is_dir()]
+                below = [entry.path for entry in entries if _is_folder(entry)]
         except OSError as error:
             yield Unreadable(folder, SourceError(f"{folder}: cannot be listed ({error.strerror})"))
             continue
@@ -150,6 +152,13 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
             yield from entries
     except OSError:
         return  # `_folders` could list it just before: it has gone, with all it held
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link in a loop, for one; it is told when it is read
 
 
 def _glob(pattern: str) -> Iterator[str]:
@@ -177,7 +186,7 @@ def _match(base: str, parts: list[str]) -> Iterator[str]:
     else:
         for entry in _entries(base or "."):
             hidden = entry.name.startswith(".") and not part.startswith(".")
-            if fnmatch.fnmatchcase(entry.name, part) and not hidden and (not rest or entry.is_dir()):
+            if fnmatch.fnmatchcase(entry.name, part) and not hidden and (not rest or _is_folder(entry)):
                 yield from _match(os.path.join(base, entry.name), rest)  # noqa: PTH118
 
 
@@ -219,21 +228,3 @@ def _begins_image(head: bytes) -> bool:
         return True
     is_known = head.startswith((b"BM", b"II*\0", b"MM\0*", b"RIFF")) or head[4:8] == b"ftyp"
     return is_known and b"\0" in head[:32]
-
-
-def _is_live(argument: str) -> bool:
-    is_camera = argument.isascii() and argument.isdecimal() and not os.path.lexists(argument)
-    return is_camera or _URL.match(argument) is not None
-
-
-def _without_password(url: str) -> str:
-    """Hide the user part of a URL, and its query, where cameras take passwords too."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return url.partition("://")[0] + "://***"
-    if not parts.scheme:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    user = "***@" if "@" in parts.netloc else ""
-    return f"{parts.scheme}://{user}{host}{parts.path}{'?***' if parts.query else ''}"

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.container import missing_bytes
+from asr_runtime.capture import open_ffmpeg
+from asr_runtime.container import is_avi, missing_bytes
 from asr_runtime.decode import check_regular_file
 from asr_runtime.errors import SourceError
+from asr_runtime.integrity import broken_at
 
-__all__ = ["VIDEO_SUFFIXES", "VideoFile", "VideoFrame"]
+__all__ = ["MAX_FRAME_PIXELS", "VIDEO_SUFFIXES", "VideoFile", "VideoFrame"]
+
+MAX_FRAME_PIXELS = 2**26
+"""Largest frame that is decoded, twice that of 8K video; one of it takes 200 MB, and FFmpeg holds several."""
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
@@ -24,13 +28,16 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 # A file is decoded by what it holds, not by its name: without this a "video" that is really a playlist reads
-# other files, or the network.
+# other files, or the network. A raw stream of JPEGs is known by its name alone: it begins like a picture.
 _FILES_ONLY = (
     "protocol_whitelist;file|format_whitelist;"
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,mjpeg"
 )
+_MJPEG_SUFFIXES = (".mjpeg", ".mjpg")
+# With no decoder allowed FFmpeg tells the size of the frames from the headers and allocates none of them.
+_HEADERS_ONLY = "|codec_whitelist;none"
+_LONGEST_REORDERING = 16  # frames; the limit of H.264 and HEVC
 _END_AFTER = 1000  # failed reads in a row; after damage some tens fail and the video goes on, a true end costs 12 ms
-_OPENING = threading.Lock()
 
 
 class VideoFrame(NamedTuple):
@@ -53,6 +60,7 @@ class VideoFile:
     Args:
         path: a regular file.
         fps: frames wanted per second of video; the others are only grabbed. None: every frame.
+        max_seconds: of video that are read; the rest is left out, and `damage` says so.
 
     Attributes:
         skipped: frames that were passed over because of `fps`, so far.
@@ -60,31 +68,64 @@ class VideoFile:
         missing: bytes that the file lacks by its container's own account.
 
     Raises:
-        SourceError: from the constructor when no video can be opened, from the iteration when it has no
-            frame.
+        SourceError: from the constructor when no video can be opened or its frames have more than
+            `MAX_FRAME_PIXELS` pixels, from the iteration when it has no frame.
     """
 
-    def __init__(self, path: str | os.PathLike[str], fps: float | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], fps: float | None = None, *, max_seconds: float = 86400.0) -> None:
         self.path = os.fspath(path)
         self.fps = fps
+        self.max_seconds = max_seconds
         self.skipped = self.failed = 0
+        self._stopped = False
         check_regular_file(self.path)
         try:
             self.missing = missing_bytes(self.path)
+            self._is_avi = is_avi(self.path)
         except OSError as error:
             raise SourceError(f"{self.path}: cannot be read ({error.strerror})") from None
-        self._capture = _open(self.path)
-        if not self._capture.isOpened():
+        headers = self._opened(_HEADERS_ONLY)
+        codec = (int(headers.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").lower()
+        headers.release()
+        # With several threads dav1d loses whole frames around damaged ones, and is no faster on few cores.
+        threads = [cv2.CAP_PROP_N_THREADS, 1] if codec == b"av01" else []
+        # The headers of the container may lie: what the coded stream says itself is known once this is open.
+        self._capture = self._opened("", threads)
+
+    def _opened(self, options: str, parameters: Sequence[int] = ()) -> cv2.VideoCapture:
+        raw_jpegs = ",jpeg_pipe" if self.path.lower().endswith(_MJPEG_SUFFIXES) else ""
+        capture = open_ffmpeg("file:" + self.path, _FILES_ONLY + raw_jpegs + options, parameters)
+        if not capture.isOpened():
             raise SourceError(f"{self.path}: no video of a known format could be opened")
+        width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MAX_FRAME_PIXELS:
+            raise SourceError(
+                f"{self.path}: frames of {width} x {height} pixels, expected at most {MAX_FRAME_PIXELS}; "
+                "scale the video down"
+            )
+        return capture
 
     def damage(self) -> str | None:
-        """Say in a few words what was lost, once all frames have been read; None for a whole file."""
+        """Say in a few words what was lost, once all frames have been read; None for a whole file.
+
+        Damage that changes only pixels is hidden by the decoder and cannot be told.
+        """
         lost = []
         if self.failed:
             lost.append(f"{self.failed} reads failed in damaged data")
         if self.missing:
             lost.append(f"the file is cut short by {self.missing} bytes")
+        elif (at := self._broken_at()) is not None:
+            lost.append(f"the container is broken at byte {at}")
+        if self._stopped:
+            lost.append(f"only the first {self.max_seconds:g} s were read")
         return " and ".join(lost) or None
+
+    def _broken_at(self) -> int | None:
+        try:
+            return broken_at(self.path)
+        except OSError:
+            return None  # it was readable when it was opened: gone since then, with nothing left to look at
 
     def __iter__(self) -> Iterator[VideoFrame]:
         try:
@@ -94,13 +135,14 @@ class VideoFile:
 
     def _frames(self) -> Iterator[VideoFrame]:
         sampler = _Sampler(self.fps)
-        index, time, decoded = -1, 0.0, 0
-        step = 1.0 / _frame_rate(self._capture)
+        clock = _Clock(self._capture, self._is_avi, self.max_seconds)
+        index, decoded = -1, 0
         while self._grab():
             index += 1
-            stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
-            # Raw streams carry no times (always 0): the nominal rate is all there is.
-            time = stamp if index == 0 or stamp > time else time + step
+            time = clock.time()
+            if time > self.max_seconds:
+                self._stopped = True
+                break
             if not sampler.wants(time):
                 self.skipped += 1
                 continue
@@ -122,6 +164,33 @@ class VideoFile:
         return False
 
 
+class _Clock:
+    """Presentation times of the frames grabbed, in seconds from the start of the stream; they increase."""
+
+    def __init__(self, capture: cv2.VideoCapture, is_avi: bool, latest: float) -> None:
+        self._capture = capture
+        self._step = 1.0 / _frame_rate(capture)
+        self._is_avi = is_avi
+        self._latest = latest
+        self._late = 0.0
+        self._time: float | None = None
+
+    def time(self) -> float:
+        """Return the time of the frame grabbed last; call it once for each."""
+        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
+        if self._time is None:
+            # Of a frame in an AVI only the time of its decoding is known, later by the frames it waited for.
+            if self._is_avi and stamp <= _LONGEST_REORDERING * self._step:
+                self._late = stamp
+            self._time = max(0.0, stamp - self._late)
+        elif self._time < stamp - self._late <= self._latest:
+            self._time = stamp - self._late
+        else:
+            # No time (raw streams: always 0), one out of order, or the nonsense of damaged data.
+            self._time += self._step
+        return self._time
+
+
 class _Sampler:
     """Picks the first frame of each interval of 1/fps seconds; steady under variable frame rates."""
 
@@ -136,27 +205,6 @@ class _Sampler:
         wanted = slot > self._slot
         self._slot = max(slot, self._slot)
         return wanted
-
-
-def _open(path: str) -> cv2.VideoCapture:
-    """Open `path` with FFmpeg, restricted to video containers read from files.
-
-    OpenCV takes these options from the environment, for every capture of the process: they are there only
-    while ours is opened.
-    """
-    key = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-    with _OPENING:
-        before = os.environ.get(key)
-        os.environ[key] = _FILES_ONLY
-        try:
-            # "file:" keeps FFmpeg from taking a name such as "concat:a" for a protocol, and OpenCV from
-            # taking "%" or digits for an image sequence.
-            return cv2.VideoCapture("file:" + path, cv2.CAP_FFMPEG)
-        finally:
-            if before is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = before
 
 
 def _frame_rate(capture: cv2.VideoCapture) -> float:

@@ -44,10 +44,12 @@ def build_model(
     calibration: Calibration = CARD.calibration,
     logarithm: bool = False,
     work: int = 0,
+    endless: bool = False,
 ) -> bytes:
     """A deployed graph: logits = [0, 8 (mean brightness - 0.5)]. Black is real, white is AI.
 
-    `logarithm` makes black frames -inf; `work` adds that many products of 512 x 512 matrices per frame.
+    `logarithm` makes black frames -inf; `work` adds that many products of 512 x 512 matrices per frame;
+    with `endless` an inference on white frames never ends.
     """
 
     def constant(name: str, value: Any) -> onnx.TensorProto:
@@ -80,6 +82,20 @@ def build_model(
         nodes.append(helper.make_node("Mul", ["worked", "zero"], ["nothing"]))
         nodes.append(helper.make_node("Add", ["centred", "nothing"], ["ai"]))
         last = "ai"
+    if endless:
+        initializers += [
+            constant("bright", f32(250)),
+            constant("many", np.int64(2**62)),
+            constant("always", np.bool_(True)),
+        ]
+        nodes += [
+            helper.make_node("ReduceMax", ["mean"], ["brightest"], keepdims=0),
+            helper.make_node("Greater", ["brightest", "bright"], ["is_white"]),
+            helper.make_node("Cast", ["is_white"], ["white"], to=TensorProto.INT64),
+            helper.make_node("Mul", ["white", "many"], ["rounds"]),
+            helper.make_node("Loop", ["rounds", "always", last], ["late"], body=_identity_loop()),
+        ]
+        last = "late"
     nodes += [
         helper.make_node("Mul", [last, "zero"], ["real"]),
         helper.make_node("Unsqueeze", ["real", "column"], ["real_column"]),
@@ -106,6 +122,22 @@ def build_model(
         helper.set_model_props(model, {CARD_KEY: text})
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def _identity_loop() -> onnx.GraphProto:
+    return helper.make_graph(
+        [helper.make_node("Identity", ["go_on"], ["goes_on"]), helper.make_node("Identity", ["value"], ["same"])],
+        "identity",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, ["N"]),
+        ],
+        [
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("same", TensorProto.FLOAT, ["N"]),
+        ],
+    )
 
 
 def picture(seed: int = 0, height: int = 48, width: int = 64) -> NDArray[np.uint8]:

@@ -8,15 +8,17 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runtime_samples import build_model, encoded, picture, write_clip
+from numpy.typing import NDArray
+from runtime_samples import build_model, encoded, picture, read_stamp, write_clip
 
-from asr_runtime import Detector, screen
+from asr_runtime import Detector, Scores, screen
 from asr_runtime.errors import ConfigurationError
-from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord
+from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord, VideoRecord
 
 
 def account(records: list[Record]) -> SummaryRecord:
@@ -74,16 +76,18 @@ def test_every_input_is_accounted_for_in_order(detector: Detector, kinds: list[s
 
 def test_a_damaged_video_gives_its_frames_then_one_error(detector: Detector, tmp_path: Path) -> None:
     path = make("damaged", tmp_path, 0)
-    *frames, error, _ = list(screen([path], detector))
+    *records, video, error, _ = list(screen([path], detector))
+    frames = [record for record in records if isinstance(record, FrameRecord)]
     assert len(frames) > 3
-    assert all(isinstance(frame, FrameRecord) for frame in frames)
+    assert isinstance(video, VideoRecord)
+    assert video.frames == len(frames)
     assert isinstance(error, ErrorRecord)
     assert "partial" in error.error
 
 
 def test_fps_skips_and_says_how_many(detector: Detector, clip: Path) -> None:
     records = list(screen([clip], detector, fps=5))
-    assert [record.frame for record in records[:-1]] == list(range(0, 100, 5))  # type: ignore[union-attr]
+    assert [record.frame for record in records if isinstance(record, FrameRecord)] == list(range(0, 100, 5))
     summary = account(records)
     assert (summary.read, summary.scored, summary.skipped) == (100, 20, 80)
 
@@ -117,10 +121,10 @@ def test_stop_ends_early_with_the_summary(detector: Detector, clip: Path) -> Non
     records = []
     for record in screen([clip], detector, stop=stop):
         records.append(record)
-        if len(records) == 7:
+        if isinstance(record, FrameRecord) and record.frame == 6:
             stop.set()
-    assert len(records) == 8
     assert account(records).read == 7
+    assert not any(isinstance(record, VideoRecord) for record in records), "no verdict on a whole that was not seen"
 
 
 def test_stop_ends_while_nothing_arrives(detector: Detector) -> None:
@@ -152,6 +156,55 @@ def test_fps_out_of_range_is_refused_at_once(detector: Detector, fps: float) -> 
         screen(["a.jpg"], detector, fps=fps)
 
 
-def test_live_sources_are_refused_at_once(detector: Detector) -> None:
-    with pytest.raises(ConfigurationError, match="live sources"):
-        screen(["a.jpg", "rtsp://camera/1"], detector)
+def test_what_cannot_be_is_refused_at_once(detector: Detector) -> None:
+    for sources, message in (
+        ([], "no source"),
+        (["a.jpg", "ftp://camera/1"], "expected one of rtsp://"),
+        (["rtsp://a:secret@camera/1", "rtsp://b:word@camera/1"], "two live sources"),
+        (["rtsp://"], "no host"),
+    ):
+        with pytest.raises(ConfigurationError, match=message) as caught:
+            screen(sources, detector)
+        assert "secret" not in str(caught.value)
+
+
+def test_equal_frames_are_scored_once_and_say_so(tmp_path: Path) -> None:
+    detector = Counting(build_model(), device="cpu")
+    path = tmp_path / "still.avi"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"FFV1"), 25.0, (64, 48))
+    for seed in (1, 1, 1, 2, 2, 1):
+        writer.write(picture(seed))
+    writer.release()
+    frames = [record for record in screen([path], detector) if isinstance(record, FrameRecord)]
+    assert [frame.repeated for frame in frames] == [False, True, True, False, True, False]
+    assert detector.calls == 3
+    assert frames[0].probability == frames[1].probability != frames[3].probability
+    assert "repeated" in frames[1].to_dict()
+    assert "repeated" not in frames[0].to_dict()
+
+
+def test_the_observer_sees_every_scored_picture_first(detector: Detector, clip: Path, mixed_folder: Path) -> None:
+    seen = []
+    told = []
+    for record in screen([mixed_folder, clip], detector, observe=lambda record, image: seen.append((record, image))):
+        if isinstance(record, ImageRecord | FrameRecord):
+            told.append(record)
+            assert seen[-1][0] is record
+    assert [record for record, _ in seen] == told
+    assert [read_stamp(image) for record, image in seen if isinstance(record, FrameRecord)] == list(range(100))
+
+
+def test_isolated_decoding_gives_the_same_records(detector: Detector, clip: Path, mixed_folder: Path) -> None:
+    damaged = make("damaged", mixed_folder, 0)
+    sources = [mixed_folder, clip, damaged]
+    plain, isolated = (list(screen(sources, detector, fps=5, isolate=isolate)) for isolate in (False, True))
+    assert [record.to_dict() for record in plain[:-1]] == [record.to_dict() for record in isolated[:-1]]
+    account(isolated)
+
+
+class Counting(Detector):
+    calls = 0
+
+    def __call__(self, frames: NDArray[np.uint8]) -> Scores:
+        self.calls += 1
+        return super().__call__(frames)

@@ -11,6 +11,7 @@ import pytest
 from runtime_samples import encoded, picture
 
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.live import LiveSource, is_live, live_source, named_sources
 from asr_runtime.sources import Source, Unreadable, check_sources, expand
 
 
@@ -123,24 +124,54 @@ def test_empty_standard_input_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "live", ["rtsp://user:secret@10.0.0.1/s", "http://host/x.mjpg?password=secret", "0", "12", "HTTPS://a/b"]
+    ("argument", "name"),
+    [
+        ("rtsp://user:secret@10.0.0.1/s", "rtsp://***@10.0.0.1/s"),
+        ("http://host/x.mjpg?password=secret", "http://host/x.mjpg?***"),
+        ("HTTPS://a/b", "HTTPS://a/b"),
+        ("0", "0"),
+        ("/dev/video12", "/dev/video12"),
+    ],
 )
-def test_live_sources_are_refused_without_their_password(live: str) -> None:
-    with pytest.raises(ConfigurationError, match="live sources are not part of this version") as caught:
-        check_sources(["a.jpg", live])
+def test_live_sources_are_named_without_their_password(argument: str, name: str) -> None:
+    assert is_live(argument)
+    source = live_source(argument)
+    assert source.name == name
+    assert "secret" not in repr(source)
+    refused = only_error("-", argument.encode())
+    assert "live source" in refused
+    assert "secret" not in refused
+
+
+def test_a_file_of_sources_gives_them_names(tmp_path: Path) -> None:
+    path = tmp_path / "sources.toml"
+    path.write_text('door = "rtsp://u:secret@cam/1"\nlocal = 0\n')
+    assert named_sources(path) == [
+        LiveSource("door", "rtsp://u:secret@cam/1"),
+        LiveSource("local", "/dev/video0"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["door: rtsp://u:secret@h/1", 'door = "secret.mp4"', "", "door = ['secret']", "\xff"])
+def test_a_file_of_sources_that_is_wrong_is_refused_without_its_content(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "sources.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigurationError, match="sources") as caught:
+        named_sources(path)
     assert "secret" not in str(caught.value)
-    assert "live sources" in only_error("-", live.encode())
-    assert "secret" not in only_error("-", live.encode())
+    with pytest.raises(ConfigurationError, match="No such file"):
+        named_sources(tmp_path / "no.toml")
 
 
 def test_no_source_and_two_standard_inputs_are_refused() -> None:
-    for arguments in ([], ["-", "-"]):
+    twin = LiveSource("a", "rtsp://1/")
+    for files, live in (([], []), (["-", "-"], []), ([], [twin, twin])):
         with pytest.raises(ConfigurationError):
-            check_sources(arguments)
+            check_sources(files, live)
 
 
 def test_a_file_named_like_a_camera_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("7").touch()
-    check_sources(["7"])
+    assert not is_live("7")
     assert names(["7"]) == ["7"]

@@ -1,0 +1,204 @@
+"""Where alerts go: a webhook (HTTP POST) or an MQTT topic. One attempt each; who calls tries again."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from asr_runtime.errors import ConfigurationError, DependencyError
+from asr_runtime.redact import percent_encoded, redact
+
+__all__ = ["DeliveryError", "Mqtt", "Target", "Webhook", "make_target"]
+
+_FORMS = "http(s)://[user:password@]host[:port]/path or mqtt(s)://[user:password@]host[:port]/topic"
+_MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+class DeliveryError(Exception):
+    """One attempt to deliver an alert failed; the message is one line without a secret."""
+
+
+class Target(Protocol):
+    """A place that takes alerts; `name` is its redacted URL."""
+
+    name: str
+
+    def send(self, body: bytes) -> None:
+        """Deliver one JSON object. Raises `DeliveryError`."""
+
+
+def make_target(url: str, timeout: float) -> Target:
+    """Make the target of a URL by its scheme; nothing is connected yet.
+
+    Args:
+        url: its password may be percent-encoded or not.
+        timeout: seconds of one attempt.
+
+    Raises:
+        ConfigurationError: it is not such a URL.
+        DependencyError: paho-mqtt is needed and not installed.
+    """
+    encoded = percent_encoded(url.strip())
+    try:
+        parts = urlsplit(encoded)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if is_whole and encoded.isascii() and encoded.isprintable() and " " not in encoded:
+        if parts.scheme in ("http", "https"):
+            return Webhook(parts, timeout)
+        if parts.scheme in _MQTT_PORTS and not set("?#") & set(encoded):
+            return Mqtt(parts, timeout)
+    raise ConfigurationError(f"alert target {_line(url)}: expected {_FORMS}, special letters percent-encoded")
+
+
+class Webhook:
+    """POSTs each alert as `application/json`; only an answer of 200 to 299 is a delivery.
+
+    Args:
+        parts: of the URL; user and password go into an `Authorization: Basic` header.
+        timeout: seconds to connect, and again to answer.
+    """
+
+    def __init__(self, parts: SplitResult, timeout: float) -> None:
+        self.name = redact(parts.geturl())
+        self._url = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+        self._timeout = timeout
+        self._headers = {"Content-Type": "application/json", "User-Agent": "asrnet-edge"}
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        self._opener = urllib.request.build_opener(_Http, _Https, _NoRedirect)
+
+    def send(self, body: bytes) -> None:
+        """Deliver one JSON object. Raises `DeliveryError`."""
+        request = urllib.request.Request(self._url, body, self._headers, method="POST")
+        try:
+            self._opener.open(request, timeout=self._timeout).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            hint = ", a redirect, which is not followed" if error.code // 100 == 3 else ""
+            raise DeliveryError(f"it answered {error.code} {_line(error.reason)}{hint}") from None
+        except urllib.error.URLError as error:
+            raise DeliveryError(_line(error.reason)) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise DeliveryError(_line(error) or type(error).__name__) from None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """An alert, and its password, goes where it was sent to and nowhere else."""
+
+    def redirect_request(self, *args: Any, **options: Any) -> None:
+        return None
+
+
+class _Bounded(http.client.HTTPConnection):
+    """The timeout of a socket begins anew with every byte; here the whole answer must come within it."""
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        timer = threading.Timer(self.timeout or 0, _cut, [self.sock])
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getresponse()
+        finally:
+            timer.cancel()
+
+
+class _BoundedTls(_Bounded, http.client.HTTPSConnection):
+    pass
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Bounded, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_BoundedTls, req)
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class Mqtt:
+    """Publishes each alert with QoS 1 over a connection of its own; the broker's receipt is the delivery.
+
+    Args:
+        parts: of the URL; its path is the topic.
+        timeout: seconds to connect, and again until the receipt.
+
+    Raises:
+        ConfigurationError: no topic, or one with a wildcard.
+        DependencyError: paho-mqtt is not installed.
+    """
+
+    def __init__(self, parts: SplitResult, timeout: float) -> None:
+        self.name = redact(parts.geturl())
+        self._parts, self._timeout = parts, timeout
+        self._topic = unquote(parts.path.removeprefix("/"))
+        if not self._topic or set("+#\0") & set(self._topic):
+            raise ConfigurationError(f"alert target {self.name}: expected a topic without + and # after the host")
+        try:
+            from paho.mqtt.client import Client
+            from paho.mqtt.enums import CallbackAPIVersion
+        except ImportError:
+            raise DependencyError(
+                f"alert target {self.name}: needs the package paho-mqtt 2 or later: pip install 'asrnet-edge[live]'"
+            ) from None
+        self._make: Callable[[], Client] = lambda: Client(CallbackAPIVersion.VERSION2)
+
+    def send(self, body: bytes) -> None:
+        """Deliver one JSON object. Raises `DeliveryError`."""
+        client, parts = self._make(), self._parts
+        refusals: list[str] = []
+        client.on_connect = lambda client, data, flags, code, properties: (
+            refusals.append(str(code)) if code.is_failure else None
+        )
+        client.connect_timeout = self._timeout
+        try:
+            if parts.username is not None:
+                client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
+            if parts.scheme == "mqtts":
+                client.tls_set_context(ssl.create_default_context())
+            # paho waits as long as `keepalive` for a TLS handshake.
+            port = parts.port or _MQTT_PORTS[parts.scheme]
+            client.connect(parts.hostname or "", port, keepalive=max(1, round(self._timeout)))
+            self._wait(client, client.is_connected, refusals, "it did not accept the connection")
+            published = client.publish(self._topic, body, qos=1)
+            self._wait(client, published.is_published, refusals, "it did not confirm the alert")
+        except DeliveryError:
+            raise
+        except Exception as error:  # paho's reader raises anything at what is not MQTT
+            raise DeliveryError(_line(error) or type(error).__name__) from None
+        finally:
+            client.disconnect()
+
+    def _wait(self, client: Any, is_done: Callable[[], bool], refusals: list[str], failure: str) -> None:
+        deadline = time.monotonic() + self._timeout
+        while not is_done():
+            code = client.loop(0.1)
+            if refusals:
+                raise DeliveryError(f"it refused the connection: {refusals[0]}")
+            if code != 0 and not is_done():
+                raise DeliveryError(f"{failure}: connection lost")
+            if time.monotonic() > deadline:
+                raise DeliveryError(f"{failure} within {self._timeout:g} s")
+
+
+def _line(reason: object) -> str:
+    text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    return redact(" ".join(text.split()))

@@ -1,0 +1,158 @@
+"""Scores of frames -> verdicts over time: smoothing with hysteresis, scene cuts, segments, one verdict per video.
+
+Margins (log-odds) are averaged, not probabilities: a mean of margins is the margin of the geometric mean, and stays
+calibrated where frames of one scene say the same thing over and over, as they nearly do; their sum would not.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_runtime.contract import Decision, Verdict
+from asr_runtime.records import SegmentRecord, VideoRecord
+
+__all__ = ["CUT", "HYSTERESIS", "TIME_CONSTANT", "SceneCuts", "Steady", "Track"]
+
+TIME_CONSTANT = 1.0
+"""Seconds after which a frame's weight has fallen to 1/e."""
+HYSTERESIS = 0.5
+"""Log-odds by which the smoothed probability must leave the range of a verdict before the verdict changes."""
+CUT = 30.0
+"""Mean absolute difference of two thumbnails, 0..255, from which on they are of two scenes."""
+
+_LIMIT = 12.0  # log-odds; one frame at exactly 0 or 1 must not outweigh all others for ever
+_THUMBNAIL = (32, 32)
+_UNUSUAL = 3.0  # a fast pan, or a picture of noise, is no row of cuts
+
+
+class Steady(NamedTuple):
+    """What a frame adds up to with those before it.
+
+    Attributes:
+        smoothed: probability over the latest frames of the scene.
+        verdict: of the segment that the frame belongs to.
+        ended: the segment that ended before this frame, if one did.
+    """
+
+    smoothed: float
+    verdict: Verdict
+    ended: SegmentRecord | None
+
+
+class Track:
+    """The scores of one source, in order.
+
+    Args:
+        source: its name in records.
+        decision: the decision rule of the model's card.
+    """
+
+    def __init__(self, source: str, decision: Decision) -> None:
+        self.source = source
+        self._decision = decision
+        self._cuts = SceneCuts()
+        self._weighted = self._weight = 0.0
+        self._last = 0.0
+        self._segment: _Segment | None = None
+        self._video = _Segment(0.0, "unsure")
+
+    def add(self, time: float, probability: float, image: NDArray[np.uint8]) -> Steady:
+        """Take in the score of the next frame."""
+        margin = _margin(probability)
+        ended = self.end() if self._cuts.between(image) else None
+        decay = math.exp(-max(0.0, time - self._last) / TIME_CONSTANT)
+        self._weighted = self._weighted * decay + margin
+        self._weight = self._weight * decay + 1.0
+        self._last = time
+        smoothed = self._weighted / self._weight
+        verdict = self._verdict(smoothed)
+        if self._segment is not None and self._segment.verdict != verdict:
+            ended = self._close()
+        if self._segment is None:
+            self._segment = _Segment(time, verdict)
+        self._segment.add(time, probability, margin)
+        if not self._video.frames:
+            self._video.start = time
+        self._video.add(time, probability, margin)
+        return Steady(_probability(smoothed), verdict, ended)
+
+    def end(self) -> SegmentRecord | None:
+        """Begin anew with the next frame; returns the segment that ends here, if there is one."""
+        self._weighted = self._weight = 0.0
+        return self._close()
+
+    def video(self) -> VideoRecord | None:
+        """Pool all frames so far; None if there were none."""
+        if not (whole := self._video).frames:
+            return None
+        pooled = _probability(whole.margins / whole.frames)
+        verdict = self._decision.verdict(pooled)
+        return VideoRecord(self.source, pooled, verdict, whole.peak, whole.frames, whole.end - whole.start)
+
+    def _close(self) -> SegmentRecord | None:
+        if (segment := self._segment) is None:
+            return None
+        self._segment = None
+        mean = segment.total / segment.frames
+        return SegmentRecord(
+            self.source, segment.start, segment.end, segment.verdict, mean, segment.peak, segment.frames
+        )
+
+    def _verdict(self, smoothed: float) -> Verdict:
+        """Keep the segment's verdict while the margin is within `HYSTERESIS` of its range."""
+        new = self._decision.verdict(_probability(smoothed))
+        if self._segment is None or (old := self._segment.verdict) == new:
+            return new
+        towards = -HYSTERESIS if new == "real" or (new == "unsure" and old == "ai") else HYSTERESIS
+        held = self._decision.verdict(_probability(smoothed - towards))
+        return old if held == old else new
+
+
+class _Segment:
+    """Sums over frames."""
+
+    def __init__(self, start: float, verdict: Verdict) -> None:
+        self.start = self.end = start
+        self.verdict = verdict
+        self.frames, self.total, self.margins, self.peak = 0, 0.0, 0.0, 0.0
+
+    def add(self, time: float, probability: float, margin: float) -> None:
+        self.end = time
+        self.frames += 1
+        self.total += probability
+        self.margins += margin
+        self.peak = max(self.peak, probability)
+
+
+class SceneCuts:
+    """Tells a cut by how far the thumbnails of two successive frames differ: much, and more than those before did."""
+
+    def __init__(self) -> None:
+        self._before: NDArray[np.int16] | None = None
+        self._usual: float | None = None
+
+    def between(self, image: NDArray[np.uint8]) -> bool:
+        """Whether there is a cut between the frame seen before and this one."""
+        small = cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.int16)
+        before, self._before = self._before, small
+        if before is None:
+            return False
+        difference = float(np.abs(small - before).mean())
+        usual = self._usual
+        self._usual = difference if usual is None else 0.7 * usual + 0.3 * difference
+        return difference >= max(CUT, _UNUSUAL * (usual or 0.0))
+
+
+def _margin(probability: float) -> float:
+    if not 0.0 < probability < 1.0:
+        return math.copysign(_LIMIT, probability - 0.5)
+    return min(_LIMIT, max(-_LIMIT, math.log(probability / (1.0 - probability))))
+
+
+def _probability(margin: float) -> float:
+    return 1.0 / (1.0 + math.exp(-margin))

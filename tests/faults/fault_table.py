@@ -1,0 +1,25 @@
+"""The promises of the fault table: number -> (fault, what is required)."""
+
+FAULTS = {
+    1: ("clean files in every codec", "every frame scored in order, right times"),
+    2: ("damaged video data", "at least what ffmpeg recovers less one frame; partial is said"),
+    3: ("truncated, foreign, empty, frameless files", "error or partial within 1 s, next input goes on, exit 1"),
+    4: ("truncated images, 18 cuts, every format", "an error every time, never a score"),
+    5: ("decompression bombs", "refused within 1 s and 200 MB"),
+    6: ("fuzz: 2,000 images, 500 videos, 300 models", "score or clear error, no crash, none over 5 s or 1.5 GB"),
+    7: ("fifo, device, symlink loop, 100,000 files", "refused within 1 s; each file once; first result within 2 s"),
+    8: ("camera absent, silent, 404, HTML, wrong password", "told apart within 1 s (silent: 5 s); retried or exit 4"),
+    9: ("RTSP server stopped", "stalled within 6 s, no stale frame scored"),
+    10: ("RTSP server killed and restarted 10 times", "scored again within 8 s; no growth"),
+    11: ("a garbage JPEG in MJPEG", "skipped, counted, no reconnect"),
+    12: ("model slower than the camera, 30 s", "p99 frame age at inference at most 100 ms"),
+    13: ("one of two cameras dies", "the other keeps at least 95% of its rate"),
+    14: ("inference that never returns", "stopped by its deadline, exit 4 after three"),
+    15: ("SIGINT, SIGTERM, also in a blocked read", "ends within 3 s, nothing lost, annotated video plays"),
+    16: ("SIGKILL", "JSON lines valid but for one line; annotated video plays"),
+    17: ("disk full", "noticed within 2 s, exit 3"),
+    18: ("20,000 frames", "memory grows by less than 10 MB"),
+    19: ("webcam absent, busy, stalled, unplugged", "as 8 to 10"),
+    20: ("bad models", "exit 2 before any input is read; NaN: that frame is an error"),
+    21: ("hostile playlist, redirecting camera, odd passwords", "0 hits on a canary, 0 leaks"),
+}

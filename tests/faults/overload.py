@@ -1,0 +1,35 @@
+"""One process of the overload test: `overload.py MODEL SECONDS URL` screens a camera.
+
+Prints, as JSON, for each inference its time and the age of the frame by the clock in its pixels, and the summary.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from typing import Any
+
+from cameras import age_of
+
+from asr_runtime import Detector, Scores, SummaryRecord, screen
+
+
+class WatchedDetector(Detector):
+    """Notes how old every frame is when its inference begins."""
+
+    def __call__(self, frames: Any) -> Scores:
+        ages.append((time.monotonic(), age_of(frames)))
+        return super().__call__(frames)
+
+
+ages: list[tuple[float, float]] = []
+
+if __name__ == "__main__":
+    detector = WatchedDetector(sys.argv[1], device="cpu", threads=1)
+    over = threading.Event()
+    threading.Timer(float(sys.argv[2]), over.set).start()
+    for record in screen(sys.argv[3:], detector, stop=over):
+        if isinstance(record, SummaryRecord):
+            print(json.dumps({"ages": ages, "summary": record.to_dict()}))

@@ -1,0 +1,106 @@
+"""Paths that are no plain files: refused at once; folders of any size and shape give each file once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fault_process import screen
+from runtime_samples import build_model, command_line, encoded, environment, picture
+
+from asr_runtime.decode import read_image
+from asr_runtime.errors import InputError
+from asr_runtime.sources import Source, expand
+from asr_runtime.video import VideoFile
+
+Measured = Callable[[str], None]
+MANY = 100_000
+
+
+@pytest.fixture
+def odd_paths(tmp_path: Path) -> list[Path]:
+    """A fifo, devices and links that lead nowhere, named as images and as videos."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for suffix in (".jpg", ".mp4"):
+        os.mkfifo(folder / f"fifo{suffix}")
+        for device in ("zero", "random", "null", "tty"):
+            (folder / f"{device}{suffix}").symlink_to(f"/dev/{device}")
+        (folder / f"loop{suffix}").symlink_to(folder / f"loop{suffix}")
+        (folder / f"there{suffix}").symlink_to(folder / f"back{suffix}")
+        (folder / f"back{suffix}").symlink_to(folder / f"there{suffix}")
+        (folder / f"nowhere{suffix}").symlink_to(folder / "missing")
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.fault(7)
+def test_what_is_no_file_is_refused_within_a_second(odd_paths: list[Path], measured: Measured) -> None:
+    slowest = 0.0
+    for path in [*odd_paths, Path("/dev/zero")]:
+        for read in (read_image, VideoFile):
+            started = time.perf_counter()
+            with pytest.raises(InputError, match=path.name):
+                read(path)
+            slowest = max(slowest, time.perf_counter() - started)
+    assert slowest < 1.0
+    measured(f"{len(odd_paths)} fifos, devices and broken links: refused within {1000 * slowest:.1f} ms each")
+
+
+@pytest.mark.fault(7)
+def test_a_folder_of_such_things_is_told_and_its_pictures_are_scored(
+    odd_paths: list[Path], tmp_path: Path, measured: Measured
+) -> None:
+    folder = odd_paths[0].parent
+    (folder / "up").symlink_to(folder, target_is_directory=True)
+    (folder / "picture.png").write_bytes(encoded(picture(), ".png"))
+    started = time.perf_counter()
+    done = screen(tmp_path, folder, *odd_paths, "/dev/zero")
+    seconds = time.perf_counter() - started
+    assert done.exit_code == 1, done.errors
+    told = [record["source"] for record in done.records if record["type"] == "error"]
+    assert sorted(told) == sorted([*map(str, odd_paths), *map(str, odd_paths), "/dev/zero"])
+    assert [r["source"] for r in done.records if r["type"] == "image"] == [str(folder / "picture.png")]
+    measured(f"asr-screen on all of them, by name and in a folder: {len(told)} errors, {seconds:.1f} s with its start")
+
+
+@pytest.mark.fault(7)
+@pytest.mark.heavy
+def test_a_folder_of_100_000_files(tmp_path: Path, measured: Measured) -> None:
+    folder = tmp_path / "many"
+    for part in range(10):
+        (folder / f"part{part}").mkdir(parents=True)
+        (folder / f"part{part}" / "up").symlink_to(folder, target_is_directory=True)
+    image = encoded(picture(0, 8, 8), ".png")
+    for number in range(MANY):  # half of them in one folder
+        (folder / (f"part{number % 10}" if number % 2 else ".") / f"{number}.png").write_bytes(image)
+    first = None
+    names = set()
+    started = time.perf_counter()
+    for source in expand([str(folder)]):
+        assert isinstance(source, Source)
+        assert source.name not in names
+        names.add(source.name)
+        first = first or time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    assert len({Path(name).name for name in names}) == len(names) == MANY
+    assert first is not None
+    assert first < 2.0
+    measured(f"{MANY} files: each once, listed in {seconds:.1f} s, the first after {first:.2f} s")
+
+    (tmp_path / "model.onnx").write_bytes(build_model())
+    command = command_line("screen", folder, "--model", tmp_path / "model.onnx", "--format", "jsonl", "--threads", 1)
+    started = time.perf_counter()
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        record = json.loads(process.stdout.readline())
+        first = time.perf_counter() - started
+        process.terminate()
+        process.communicate(timeout=20)
+    assert record["type"] == "image"
+    assert first < 2.0
+    measured(f"asr-screen on it: first result {first:.2f} s after its start")

@@ -1,0 +1,104 @@
+"""Verdicts over time: smoothing, hysteresis, cuts, segments, one verdict per video."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from runtime_samples import picture
+
+from asr_runtime.contract import Decision
+from asr_runtime.records import SegmentRecord
+from asr_runtime.smoothing import SceneCuts, Track
+
+DECISION = Decision(real_below=0.3, ai_from=0.7)
+SCENE, OTHER = picture(1), picture(2)
+
+
+def run(
+    probabilities: list[float], images: list[NDArray[np.uint8]] | None = None, rate: float = 10.0
+) -> tuple[Track, list[SegmentRecord], list[str]]:
+    track = Track("video", DECISION)
+    segments, verdicts = [], []
+    for i, probability in enumerate(probabilities):
+        smoothed, verdict, ended = track.add(i / rate, probability, images[i] if images else SCENE)
+        assert 0 <= smoothed <= 1
+        verdicts.append(verdict)
+        segments += [ended] if ended else []
+    last = track.end()
+    return track, segments + ([last] if last else []), verdicts
+
+
+def test_one_odd_frame_does_not_change_the_verdict() -> None:
+    _, segments, verdicts = run([0.1] * 20 + [0.95] + [0.1] * 20)
+    assert set(verdicts) == {"real"}
+    (segment,) = segments
+    assert (segment.start, segment.end, segment.frames, segment.peak) == (0.0, 4.0, 41, 0.95)
+
+
+def test_a_lasting_change_does() -> None:
+    _, segments, verdicts = run([0.1] * 20 + [0.95] * 30)
+    assert [segment.verdict for segment in segments] == ["real", "unsure", "ai"]
+    assert verdicts.index("ai") - 20 <= 20, "within two time constants"
+
+
+def test_a_score_that_wavers_about_a_threshold_does_not_flicker() -> None:
+    _, segments, _ = run([0.75] * 10 + [0.68, 0.72] * 50)
+    assert [segment.verdict for segment in segments] == ["ai"]
+
+
+def test_a_cut_begins_anew() -> None:
+    images = [SCENE] * 10 + [OTHER] * 10
+    track = Track("video", DECISION)
+    values = [track.add(i / 10, 0.05 if i < 10 else 0.95, image) for i, image in enumerate(images)]
+    assert values[10].verdict == "ai"
+    assert values[10].smoothed == pytest.approx(0.95)
+    assert values[10].ended is not None
+    assert (values[10].ended.frames, values[10].ended.verdict) == (10, "real")
+
+
+def test_noise_and_slow_changes_are_no_cuts() -> None:
+    noise = np.random.default_rng(0)
+    cuts = SceneCuts()
+    found = [cuts.between(noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)) for _ in range(50)]
+    assert sum(found) <= 1
+    cuts = SceneCuts()
+    assert not any(cuts.between(np.full((48, 64, 3), level, np.uint8)) for level in range(0, 250, 10))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.lists(st.booleans(), min_size=60, max_size=60))
+def test_segments_cover_all_frames_once_in_order(probabilities: list[float], scenes: list[bool]) -> None:
+    images = [SCENE if scenes[i] else OTHER for i in range(len(probabilities))]
+    track, segments, verdicts = run(probabilities, images)
+    assert sum(segment.frames for segment in segments) == len(probabilities)
+    assert all(a.end < b.start for a, b in itertools.pairwise(segments))
+    assert [segment.verdict for segment in segments for _ in range(segment.frames)] == verdicts
+    assert all(0 <= s.probability <= s.peak + 1e-9 for s in segments)
+    video = track.video()
+    assert video is not None
+    assert video.frames == len(probabilities)
+    assert min(probabilities) - 1e-5 <= video.probability <= max(probabilities) + 1e-5
+
+
+@given(st.floats(0.01, 0.99), st.integers(1, 200))
+def test_equal_frames_are_no_more_certain_than_one(probability: float, frames: int) -> None:
+    track, _, _ = run([probability] * frames)
+    video = track.video()
+    assert video is not None
+    assert video.probability == pytest.approx(probability, abs=1e-6)
+
+
+def test_smoothing_follows_time_not_frames() -> None:
+    def after_one_second(rate: int) -> float:
+        track = Track("video", DECISION)
+        for i in range(5 * rate):
+            track.add(i / rate, 0.1, SCENE)
+        for i in range(rate):
+            smoothed = track.add(5 + i / rate, 0.9, SCENE).smoothed
+        return smoothed
+
+    assert after_one_second(10) == pytest.approx(after_one_second(40), abs=0.05)
