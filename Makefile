@@ -4,6 +4,7 @@
 #   make test    everything: formatting, lint, types, all tests
 #
 # make quick      the fast tests only
+# make faults     the fault table: real cameras, servers and files that fail in 21 ways, with measured figures
 # make builtin    trains, evaluates and exports the models inside the package from the data folder DATA
 
 PYTHON ?= python3
@@ -11,16 +12,30 @@ DATA ?= dataset
 RECIPE_asrnet = --model asrnet-lite --scales 2
 RECIPE_asrnet-tiny = --model asrnet-lite --crop-size 160 --views 8 --ridge 0.3
 
-.PHONY: demo test quick lint builtin clean
+.PHONY: demo test quick faults equipment lint builtin clean
 
 demo: .venv-device/ready
 	.venv-device/bin/asr-screen runtime/examples
 
-test: lint
+test: lint equipment
 	.venv/bin/python -m pytest
 
 quick: .venv/ready
 	.venv/bin/python -m pytest -m "not heavy"
+
+faults: .venv/ready equipment
+	.venv/bin/python -m pytest tests/faults
+
+# Debian packages with the cameras, brokers and codecs of the tests. A test whose equipment is missing is skipped and
+# says what it needs.
+EQUIPMENT = $(strip $(shell sed 's/\#.*//' tests/faults/debian-packages.txt))
+equipment:
+	@if dpkg -s $(EQUIPMENT) >/dev/null 2>&1; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo "installing test equipment: $(EQUIPMENT)"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $(EQUIPMENT) >/dev/null; \
+	else echo "some tests will be skipped; for all of them, as root: apt-get install $(EQUIPMENT)"; fi
 
 lint: .venv/ready
 	.venv/bin/ruff format --check .

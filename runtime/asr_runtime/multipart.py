@@ -53,19 +53,23 @@ class MultipartReader:
         body, length = self._header(head)
         if body is None:
             return None
-        if length is not None and len(self._data) >= body + length:
-            end = body + length
-            tail = bytes(self._data[end : end + 4]).lstrip(b"\r\n")
-            if self._delimiter.startswith(tail[: len(self._delimiter)]):  # or nothing yet
-                return self._cut(body, end)
-        elif length is not None and length <= MAX_PART and self._data.find(self._delimiter, body) < 0:
-            return None
         following = self._data.find(self._delimiter, body)
+        if length is not None and length <= MAX_PART and not 0 <= following < body + length:
+            if len(self._data) < body + length:
+                return None
+            if self._may_end(body + length):
+                return self._cut(body, body + length)
         if following >= 0:
             return self._cut(body, following)
         if length is None and self._data.rstrip(b"\r\n").endswith(_END_OF_JPEG) and not self._ends_in_thumbnail(body):
             return self._cut(body, len(self._data))
         return None
+
+    def _may_end(self, at: int) -> bool:
+        """Tell whether a part ends here: a delimiter follows, or what has come looks like it so far."""
+        if rest := self._data[at : at + 2 + len(self._delimiter)].lstrip(b"\r\n"):
+            return rest.startswith(self._delimiter) or self._delimiter.startswith(rest)
+        return self._data.endswith((b"\r", b"\n", _END_OF_JPEG))
 
     def _ends_in_thumbnail(self, at: int) -> bool:
         """Tell whether what has come ends in a segment before the picture proper; EXIF keeps a JPEG in one."""

@@ -26,7 +26,7 @@ from asr_runtime.decode import decode_image
 from asr_runtime.errors import DecodeError, SourceError
 from asr_runtime.multipart import MultipartReader
 from asr_runtime.redact import redact
-from asr_runtime.rtsp import explain_rtsp
+from asr_runtime.rtsp import explain_rtsp, redirection
 from asr_runtime.video import MAX_FRAME_PIXELS
 
 __all__ = ["OPEN_TIMEOUT", "READ_TIMEOUT", "Stream", "open_stream"]
@@ -81,14 +81,16 @@ def open_stream(url: str) -> Stream:
     if scheme in ("http", "https"):
         return _open_http(url)
     if scheme:
-        return _FfmpegStream(url, _RTSP, explain_rtsp)
+        if refusal := explain_rtsp(url, OPEN_TIMEOUT):
+            raise SourceError(refusal)
+        return _FfmpegStream(url, _RTSP, "the server answers, but gives no video that can be decoded")
     return _DeviceStream(url)
 
 
 class _FfmpegStream(Stream):
     """What OpenCV's FFmpeg reads from the network."""
 
-    def __init__(self, url: str, options: str, explain: Any) -> None:
+    def __init__(self, url: str, options: str, failure: str) -> None:
         milliseconds = int(1000 * OPEN_TIMEOUT), int(1000 * READ_TIMEOUT)
         started = time.monotonic()
         self._capture = open_ffmpeg(
@@ -104,7 +106,7 @@ class _FfmpegStream(Stream):
             self._capture.release()
             if time.monotonic() - started > 0.9 * OPEN_TIMEOUT:
                 raise SourceError(f"no answer within {OPEN_TIMEOUT:g} s")
-            raise SourceError(explain(url))
+            raise SourceError(failure)
 
     def grab(self) -> float | None:
         started = time.monotonic()
@@ -230,7 +232,7 @@ def _open_http(url: str) -> Stream:
         return _MjpegStream(response, head.split(b"\n", 1)[0].strip(), head)
     response.close()
     if head.lstrip()[:7] == b"#EXTM3U" or head[:1] == b"\x47":
-        return _FfmpegStream(url, _HTTP, lambda url: "a playlist or stream that cannot be read")
+        return _FfmpegStream(url, _HTTP, "a playlist or stream that cannot be read")
     found = "a web page" if head.lstrip()[:1] == b"<" or kind == "text/html" else kind
     raise SourceError(f"{found}, expected an MJPEG stream, an HLS playlist or a transport stream: check the URL's path")
 
@@ -311,8 +313,7 @@ def _explain_status(error: urllib.error.HTTPError, with_password: bool) -> str:
             return f"it asks for a password ({error.code}): give http://USER:PASSWORD@HOST/..."
         return f"wrong user or password ({error.code})"
     if 300 <= error.code < 400:
-        place = redact(str(error.headers.get("Location", "")))
-        return f"it redirects to {place} ({error.code}), which is not followed: give that URL if it is right"
+        return redirection(str(error.headers.get("Location", "")), error.code)
     if error.code == 404:
         return "nothing at this path (404): check the URL"
     return f"the server answered {error.code} {redact(error.reason)}"

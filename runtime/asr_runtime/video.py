@@ -108,7 +108,8 @@ class VideoFile:
     def damage(self) -> str | None:
         """Say in a few words what was lost, once all frames have been read; None for a whole file.
 
-        Damage that changes only pixels is hidden by the decoder and cannot be told.
+        Damage that changes only pixels, or makes a single packet look like no picture, is hidden by the decoder and
+        cannot be told.
         """
         lost = []
         if self.failed:

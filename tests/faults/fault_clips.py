@@ -17,7 +17,7 @@ from runtime_samples import picture, stamped
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p")
 X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-pix_fmt", "yuv420p")
-AV1 = ("-c:v", "libsvtav1", "-preset", "12", "-pix_fmt", "yuv420p")
+AV1 = ("-c:v", "libsvtav1", "-svtav1-params", "lp=1:tile-columns=0", "-preset", "12", "-pix_fmt", "yuv420p")
 MJPEG = ("-c:v", "mjpeg", "-q:v", "5", "-pix_fmt", "yuvj420p")
 PRORES = ("-c:v", "prores_ks", "-profile:v", "0", "-pix_fmt", "yuv422p10le")
 
@@ -55,9 +55,9 @@ def _window(scene: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
 
 
 def encode(path: Path, frames: bytes, size: str, *options: object) -> Path:
-    """Write raw BGR frames as a clip of 25 frames a second; `options` name codec and container."""
+    """Write raw BGR frames as a clip of 25 frames a second, the same bytes every time."""
     source = ("-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-r", "25", "-i", "-")
-    run_ffmpeg(*source, "-threads", "1", *options, path, data=frames)
+    run_ffmpeg(*source, "-threads", "1", "-fflags", "+bitexact", *options, path, data=frames)
     return path
 
 

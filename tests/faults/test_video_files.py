@@ -141,9 +141,9 @@ DAMAGED: dict[str, Sequence[object]] = {
     "prores.mov": PRORES,
 }
 LENGTH = 100
-# Since version 7 FFmpeg's HEVC decoder withholds frames whose references are lost, up to the next keyframe, and
-# OpenCV cannot ask it not to (flag output_corrupt). They would not be scored as what they show.
-WITHHELD = {"hevc.mp4": 25}
+# Newer decoders (FFmpeg 7's for HEVC, dav1d) withhold frames whose references are lost, up to the next keyframe,
+# and OpenCV cannot ask them not to (flag output_corrupt). They would not be scored as what they show.
+WITHHELD = {"hevc.mp4": 25, "av1.mp4": 25}
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_6_kb_overwritten_in_the_middle(to_damage: dict[str, Path], tmp_path: Pa
 
 @pytest.mark.fault(2)
 def test_five_bits_flipped_in_60_files(to_damage: dict[str, Path], tmp_path: Path, measured: Measured) -> None:
-    lost = theirs = partial = refused = 0
+    lost = theirs = partial = refused = hidden = 0
     for seed in range(60):
         name, whole = list(to_damage.items())[seed % len(to_damage)]
         rng = random.Random(seed)
@@ -200,10 +200,13 @@ def test_five_bits_flipped_in_60_files(to_damage: dict[str, Path], tmp_path: Pat
         except SourceError:
             count, said, refused = 0, "refused", refused + 1
         assert count >= reference - 1 - WITHHELD.get(name, 0), (damaged.name, count, reference)
-        assert said or count == LENGTH, damaged.name
+        # A packet that no longer looks like a picture is passed over by the decoder, without a word and without a gap
+        # in the container.
+        assert said or count >= LENGTH - 1, damaged.name
+        hidden += said is None and count < LENGTH
         lost, theirs, partial = lost + LENGTH - count, theirs + LENGTH - reference, partial + (said is not None)
     measured(f"5 bits flipped in 60 files: {lost} of {60 * LENGTH} frames lost (ffmpeg: {theirs}), {refused} refused")
-    measured(f"told as partial: {partial}, every one that lost a frame")
+    measured(f"told as partial: {partial}, every one that lost more than one frame; one frame lost untold: {hidden}")
 
 
 @pytest.fixture(scope="module")
