@@ -1,4 +1,4 @@
-"""Screen images and videos with an exported detector: decode, detect, decide, report. Needs no PyTorch.
+"""Screen images, videos and live cameras with an exported detector: decode, detect, decide, report. Needs no PyTorch.
 
     from asr_runtime import Detector, read_image
 
@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from asr_runtime.decode import decode_image, read_image
     from asr_runtime.detector import Detector, Scores
     from asr_runtime.doctor import examine
-    from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord
+    from asr_runtime.live import LiveSource, named_sources
+    from asr_runtime.records import (
+        ErrorRecord,
+        FrameRecord,
+        ImageRecord,
+        Record,
+        SegmentRecord,
+        StateRecord,
+        SummaryRecord,
+        VideoRecord,
+    )
     from asr_runtime.screening import screen
     from asr_runtime.video import VideoFile, VideoFrame
 
@@ -38,14 +48,19 @@ __all__ = [
     "ErrorRecord",
     "FrameRecord",
     "ImageRecord",
+    "LiveSource",
     "ModelCard",
     "Record",
     "Scores",
+    "SegmentRecord",
+    "StateRecord",
     "SummaryRecord",
     "VideoFile",
     "VideoFrame",
+    "VideoRecord",
     "decode_image",
     "examine",
+    "named_sources",
     "read_image",
     "screen",
 ]
@@ -55,14 +70,19 @@ _HOME = {
     "ErrorRecord": "records",
     "FrameRecord": "records",
     "ImageRecord": "records",
+    "LiveSource": "live",
     "ModelCard": "contract",
     "Record": "records",
     "Scores": "detector",
+    "SegmentRecord": "records",
+    "StateRecord": "records",
     "SummaryRecord": "records",
     "VideoFile": "video",
     "VideoFrame": "video",
+    "VideoRecord": "records",
     "decode_image": "decode",
     "examine": "doctor",
+    "named_sources": "live",
     "read_image": "decode",
     "screen": "screening",
 }

@@ -137,9 +137,10 @@ class Camera:
             if self._state == "live" and age > STALLED_AFTER:
                 self._report("stalled", f"no frame for {age:.1f} s")
 
-    def take_back(self) -> None:
-        """Count a frame that was offered and will not be scored."""
-        self.dropped += 1
+    def drop(self) -> None:
+        """Count a frame that will not be scored; by this thread or the one that takes the frames."""
+        with self._lock:
+            self.dropped += 1
 
     def _run(self) -> None:
         try:
@@ -164,7 +165,7 @@ class Camera:
                 reason = redact(str(error))
             failures = 1 if self._newest - began > _STEADY else failures + 1
             if self._inbox.withdraw(self) is not None:
-                self.take_back()
+                self.drop()
             if not self._reconnect:
                 self.given_up = True
                 self._enter("lost", reason, given_up=True)
@@ -184,7 +185,7 @@ class Camera:
             number = self.received
             self.received += 1
             if lag.of(now, own_time) > MAX_AGE:
-                self.dropped += 1
+                self.drop()
                 continue
             if wanted_from is not None and now < wanted_from:
                 self.skipped += 1
@@ -202,7 +203,7 @@ class Camera:
             self._alive(now)
             frame = LiveFrame(self, image, number, time.time(), now)
             if self._inbox.offer(self, frame) is not None:
-                self.dropped += 1
+                self.drop()
 
     def _alive(self, now: float) -> None:
         with self._lock:

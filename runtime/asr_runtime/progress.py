@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-from asr_runtime.records import ErrorRecord, Record, SummaryRecord
+from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord
 
 __all__ = ["ProgressLine", "shown"]
 
@@ -58,7 +58,7 @@ class ProgressLine:
             return
         if isinstance(record, ErrorRecord):
             self._failed += 1
-        else:
+        elif isinstance(record, ImageRecord | FrameRecord):
             self._scored += 1
         now = time.monotonic()
         if now - self._drawn >= _INTERVAL:

@@ -180,7 +180,7 @@ class _Run:
 
     def _live_frame(self, item: LiveFrame) -> Iterator[Record]:
         if time.monotonic() - item.received > MAX_AGE:
-            item.camera.take_back()
+            item.camera.drop()
             return
         yield from self._frame(item.camera.source.name, item.image, item.frame, item.time, item)
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from asr_runtime.capture import open_ffmpeg
 from asr_runtime.decode import decode_image
 from asr_runtime.errors import DecodeError, SourceError
+from asr_runtime.host_gate import host_gate
 from asr_runtime.multipart import MultipartReader
 from asr_runtime.redact import redact
 from asr_runtime.rtsp import explain_rtsp, redirection
@@ -39,7 +40,8 @@ READ_TIMEOUT = 4.0
 # Not measuring the frame rate before the first frame saves a second or more, in which the first frames would grow old.
 _RTSP = "rtsp_flags;prefer_tcp|fpsprobesize;0|protocol_whitelist;rtsp,rtsps,rtp,srtp,tcp,udp,tls"
 # A playlist must not lead to files, nor the server to another one.
-_HTTP = "protocol_whitelist;http,https,tcp,tls,crypto|format_whitelist;hls,mpegts,mov,aac|max_redirects;0"
+_HTTP = "protocol_whitelist;http,https,httpproxy,tcp,tls,crypto|format_whitelist;hls,mpegts,mov,aac|max_redirects;0"
+_AFTER_QUESTION = 0.1  # seconds
 _V4L_TIMEOUT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
 _VIDIOC_REQBUFS = 0xC0145608
 _CHUNK = 1 << 20
@@ -81,10 +83,24 @@ def open_stream(url: str) -> Stream:
     if scheme in ("http", "https"):
         return _open_http(url)
     if scheme:
-        if refusal := explain_rtsp(url, OPEN_TIMEOUT):
-            raise SourceError(refusal)
-        return _FfmpegStream(url, _RTSP, "the server answers, but gives no video that can be decoded")
+        return _open_rtsp(url)
     return _DeviceStream(url)
+
+
+def _open_rtsp(url: str) -> Stream:
+    if refusal := explain_rtsp(url, OPEN_TIMEOUT):
+        raise SourceError(refusal)
+    failure = "the server answers, but gives no video that can be decoded"
+    # A server answers 503 for a moment, while it takes down what it made ready for the question before.
+    time.sleep(_AFTER_QUESTION)
+    asked = time.monotonic()
+    try:
+        return _FfmpegStream(url, _RTSP, failure)
+    except SourceError:
+        if time.monotonic() - asked > 1:
+            raise
+    time.sleep(4 * _AFTER_QUESTION)
+    return _FfmpegStream(url, _RTSP, failure)
 
 
 class _FfmpegStream(Stream):
@@ -129,6 +145,24 @@ class _FfmpegStream(Stream):
 
     def close(self) -> None:
         self._capture.release()
+
+
+class _GatedStream(_FfmpegStream):
+    """HLS, or a transport stream over HTTP, that leads to no other host."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        gate = host_gate()
+        gate.admit(url)
+        try:
+            super().__init__(url, f"{_HTTP}|http_proxy;{gate.url}", "a playlist or stream that cannot be read")
+        except SourceError:
+            gate.dismiss(url)
+            raise
+
+    def close(self) -> None:
+        super().close()
+        host_gate().dismiss(self._url)
 
 
 class _MjpegStream(Stream):
@@ -232,7 +266,7 @@ def _open_http(url: str) -> Stream:
         return _MjpegStream(response, head.split(b"\n", 1)[0].strip(), head)
     response.close()
     if head.lstrip()[:7] == b"#EXTM3U" or head[:1] == b"\x47":
-        return _FfmpegStream(url, _HTTP, "a playlist or stream that cannot be read")
+        return _GatedStream(url)
     found = "a web page" if head.lstrip()[:1] == b"<" or kind == "text/html" else kind
     raise SourceError(f"{found}, expected an MJPEG stream, an HLS playlist or a transport stream: check the URL's path")
 

@@ -214,8 +214,8 @@ def silent_host() -> Iterator[str]:
 
 
 @contextmanager
-def served_folder(folder: Path) -> Iterator[str]:
-    """Serve the files of a folder over HTTP; gives the URL of the folder."""
+def served_folder(folder: Path, away: str = "") -> Iterator[str]:
+    """Serve the files of a folder over HTTP; gives the URL of the folder. `/away.ts` redirects to `away`."""
 
     class Quiet(SimpleHTTPRequestHandler):
         extensions_map: ClassVar[dict[str, str]] = {
@@ -223,6 +223,14 @@ def served_folder(folder: Path) -> Iterator[str]:
             ".m3u8": "application/vnd.apple.mpegurl",
             ".ts": "video/mp2t",
         }
+
+        def do_GET(self) -> None:
+            if self.path != "/away.ts":
+                super().do_GET()
+                return
+            self.send_response(302)
+            self.send_header("Location", away)
+            self.end_headers()
 
         def log_message(self, *arguments: Any) -> None:
             pass
