@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
-import socket
 import struct
-import threading
 import time
-import urllib.error
-import urllib.request
 from abc import ABC, abstractmethod
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from http.client import HTTPException, HTTPResponse
 
 import cv2
 import numpy as np
@@ -25,9 +17,9 @@ from asr_runtime.capture import open_ffmpeg
 from asr_runtime.decode import decode_image
 from asr_runtime.errors import DecodeError, SourceError
 from asr_runtime.host_gate import host_gate
+from asr_runtime.http_request import reason, request
 from asr_runtime.multipart import MultipartReader
-from asr_runtime.redact import redact
-from asr_runtime.rtsp import explain_rtsp, redirection
+from asr_runtime.rtsp import explain_rtsp
 from asr_runtime.video import MAX_FRAME_PIXELS
 
 __all__ = ["OPEN_TIMEOUT", "READ_TIMEOUT", "Stream", "open_stream"]
@@ -183,7 +175,7 @@ class _MjpegStream(Stream):
                 data = b""
                 give_up = 0.0
             except (OSError, HTTPException, ValueError) as error:
-                raise SourceError(f"the connection broke ({_reason(error)})") from None
+                raise SourceError(f"the connection broke ({reason(error)})") from None
             if time.monotonic() > give_up:
                 raise SourceError(f"no frame for {READ_TIMEOUT:g} s")
             if not data:
@@ -233,6 +225,8 @@ class _DeviceStream(Stream):
 
 
 def _explain_device(path: str) -> str:
+    import fcntl  # not on every system
+
     try:
         handle = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     except OSError as error:
@@ -252,7 +246,7 @@ def _explain_device(path: str) -> str:
 
 def _open_http(url: str) -> Stream:
     """Ask for the stream and take it for what it is."""
-    response = _request(url)
+    response = request(url, OPEN_TIMEOUT)
     kind = response.headers.get_content_type().lower()
     if kind.startswith("multipart/"):
         boundary = response.headers.get_param("boundary") or "frame"
@@ -261,7 +255,7 @@ def _open_http(url: str) -> Stream:
         head = response.read1(_CHUNK)
     except (OSError, HTTPException) as error:
         response.close()
-        raise SourceError(f"no picture came ({_reason(error)})") from None
+        raise SourceError(f"no picture came ({reason(error)})") from None
     if head.startswith(b"--") and b"\n" in head[:200]:  # some servers tell no type
         return _MjpegStream(response, head.split(b"\n", 1)[0].strip(), head)
     response.close()
@@ -269,94 +263,3 @@ def _open_http(url: str) -> Stream:
         return _GatedStream(url)
     found = "a web page" if head.lstrip()[:1] == b"<" or kind == "text/html" else kind
     raise SourceError(f"{found}, expected an MJPEG stream, an HLS playlist or a transport stream: check the URL's path")
-
-
-def _request(url: str) -> HTTPResponse:
-    parts = urlsplit(url)
-    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
-    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    if parts.username is not None:
-        passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
-    sockets: list[socket.socket] = []
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}),
-        urllib.request.HTTPBasicAuthHandler(passwords),
-        urllib.request.HTTPDigestAuthHandler(passwords),
-        _NoRedirect(),
-        *_noting(sockets),
-    )
-    # Ends the request to a server that sends one byte now and then, which no time-out of a socket does.
-    timer = threading.Timer(OPEN_TIMEOUT, _shut, [sockets])
-    timer.daemon = True
-    timer.start()
-    started = time.monotonic()
-    try:
-        response: HTTPResponse = opener.open(bare, timeout=OPEN_TIMEOUT)
-        return response
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise SourceError(_explain_status(error, parts.username is not None)) from None
-    except (OSError, HTTPException, ValueError) as error:
-        if isinstance(error, TimeoutError) or time.monotonic() - started > 0.9 * OPEN_TIMEOUT:
-            raise SourceError(f"no answer within {OPEN_TIMEOUT:g} s") from None
-        raise SourceError(_reason(error)) from None
-    finally:
-        timer.cancel()
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A camera that redirects may lead anywhere: its answer is shown, not followed."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
-def _noting(sockets: list[socket.socket]) -> tuple[urllib.request.BaseHandler, ...]:
-    """Make handlers whose connections add their socket to a list."""
-
-    class Plain(HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            sockets.append(self.sock)
-
-    class Encrypted(HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            sockets.append(self.sock)
-
-    class Http(urllib.request.HTTPHandler):
-        def http_open(self, req: urllib.request.Request) -> HTTPResponse:
-            return self.do_open(Plain, req)
-
-    class Https(urllib.request.HTTPSHandler):
-        def https_open(self, req: urllib.request.Request) -> HTTPResponse:
-            return self.do_open(Encrypted, req)
-
-    return Http(), Https()
-
-
-def _shut(sockets: list[socket.socket]) -> None:
-    for each in sockets:
-        with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
-
-
-def _explain_status(error: urllib.error.HTTPError, with_password: bool) -> str:
-    if error.code in (401, 403):
-        if not with_password:
-            return f"it asks for a password ({error.code}): give http://USER:PASSWORD@HOST/..."
-        return f"wrong user or password ({error.code})"
-    if 300 <= error.code < 400:
-        return redirection(str(error.headers.get("Location", "")), error.code)
-    if error.code == 404:
-        return "nothing at this path (404): check the URL"
-    return f"the server answered {error.code} {redact(error.reason)}"
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
-        error = error.reason
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused: nothing listens there"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return redact(" ".join(str(text).split()))
