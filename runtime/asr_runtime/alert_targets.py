@@ -20,7 +20,9 @@ from asr_runtime.redact import percent_encoded, redact
 
 __all__ = ["DeliveryError", "Mqtt", "Target", "Webhook", "make_target"]
 
-_FORMS = "http(s)://[user:password@]host[:port]/path or mqtt(s)://[user:password@]host[:port]/topic"
+_FORMS = (
+    "http(s)://USER:PASSWORD@HOST:PORT/PATH or mqtt(s)://USER:PASSWORD@HOST:PORT/TOPIC (user and port may be left out)"
+)
 _MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 

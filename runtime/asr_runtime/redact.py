@@ -7,8 +7,13 @@ from urllib.parse import quote, unquote
 
 __all__ = ["percent_encoded", "redact"]
 
-# A password may hold blanks: to the last "@" before the next URL, and then to the next blank.
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://((?:(?:(?!\s\W*[\w+.-]+://).)*@)?\S*)", re.DOTALL)
+# A password may hold blanks: to the last "@" before the next URL, and then to the next blank. What was hidden before,
+# and the words that our messages put for a password, hold none.
+_HIDDEN = r"\*\*\*@|USER:PASSWORD@"
+_URL = re.compile(
+    rf"([A-Za-z][A-Za-z0-9+.-]*)://(?!(?:{_HIDDEN})[^\s@]*(?:\s|$))((?:(?:(?!\s\W*[\w+.-]+://).)*@)?\S*)",
+    re.DOTALL,
+)
 _END = r"(?=[/?#]|:?$)"
 _ADDRESS = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|localhost|\d+(?:\.\d+){{3}})(?::\d+)?{_END}")
 # What is hardly a piece of a password: an address, a name with a dot, a name with a port.

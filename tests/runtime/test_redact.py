@@ -100,3 +100,19 @@ def test_what_is_no_secret_is_shown(text: str, shown: str) -> None:
 
 def test_the_examples_are_right() -> None:
     assert doctest.testmod(asr_runtime.redact).failed == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lost (it asks for a password (401): give rtsp://USER:PASSWORD@HOST/...), mail to a@b",
+        "alert target ftp://***@h.x/a: expected http(s)://USER:PASSWORD@HOST/PATH, special letters as in a%40b or a@b",
+    ],
+)
+def test_advice_and_what_was_hidden_before_are_kept(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_what_only_begins_like_advice_is_hidden() -> None:
+    assert "word" not in redact("rtsp://USER:PASSWORD@word@10.0.0.7/cam")
+    assert "word" not in redact("rtsp://***@word@10.0.0.7/cam")
