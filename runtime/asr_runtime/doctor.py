@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import platform
 import statistics
@@ -19,6 +21,9 @@ from asr_runtime.decode import decode_image
 from asr_runtime.detector import Detector
 from asr_runtime.engine import PROVIDERS, import_onnxruntime
 from asr_runtime.errors import AsrError
+from asr_runtime.isolate import IsolatedDecoder
+from asr_runtime.sources import Source
+from asr_runtime.streams import open_stream
 from asr_runtime.video import VideoFile
 
 __all__ = ["Check", "Examination", "examine"]
@@ -44,7 +49,7 @@ class Check:
     """One thing that was tried.
 
     Attributes:
-        group: `packages`, `device`, `image` or `video`.
+        group: `packages`, `device`, `image`, `video` or `live`.
         name: within the group.
         ok: it worked.
         needed: asr-screen cannot do its work without it.
@@ -97,7 +102,7 @@ def examine(model: str | os.PathLike[str] | None = None) -> Examination:
         The findings; what does not work is a finding, never an exception.
     """
     devices, found = _devices(model)
-    checks = (_packages(), *devices, *_images(), *_videos())
+    checks = (_packages(), *devices, *_images(), *_videos(), *_live())
     return Examination(_versions(), found, checks)
 
 
@@ -188,3 +193,31 @@ def _videos() -> Iterator[Check]:
         except AsrError as error:
             problem = str(error)
         yield _check("video", codec, problem, f"{_CLIP_FRAMES} frames decoded")
+
+
+def _live() -> Iterator[Check]:
+    """Try what only some options need, and the cameras of this machine."""
+    for option, module in (("--mqtt", "paho.mqtt.client"), ("--metrics", "prometheus_client")):
+        try:
+            importlib.import_module(module)
+            problem = None
+        except ImportError:
+            problem = f"{module.partition('.')[0]} is not installed: pip install 'asrnet-edge[live]'"
+        yield _check("live", option, problem, f"{module} is there")
+    clip = str(Path(__file__).parent / "clips" / CLIPS["H.264"])
+    with contextlib.closing(IsolatedDecoder()) as decoder:
+        steps = list(decoder.decode(Source(clip, "video"), None))
+    problem = next((str(step.error) for step in steps if step.error is not None), None)
+    yield _check("live", "--isolate", problem, f"{sum(step.image is not None for step in steps)} frames decoded")
+    for path in sorted(Path("/dev").glob("video*")):
+        yield _check("live", str(path), _camera_problem(str(path)), "a frame came")
+
+
+def _camera_problem(path: str) -> str | None:
+    try:
+        with contextlib.closing(open_stream(path)) as stream:
+            stream.grab()
+            stream.retrieve()
+    except AsrError as error:
+        return str(error)
+    return None

@@ -20,6 +20,8 @@ def test_what_works_here_is_found_to_work(model_path: Path) -> None:
         assert results["image", name]
     for name in ("H.264", "HEVC", "VP9", "AV1", "MPEG-4", "MJPEG"):
         assert results["video", name]
+    for name in ("--mqtt", "--metrics", "--isolate"):
+        assert results["live", name]
     assert found.model["network"] == "brightness"
     assert found.model["ms_per_image"] > 0
     assert found.versions["numpy"] != "not installed"
