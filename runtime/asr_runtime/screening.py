@@ -190,7 +190,7 @@ class _Run:
         source = self._sources.get(name)
         if source is None:
             source = self._sources[name] = _Source(name, self._detector)
-        repeated = source.last is not None and np.array_equal(source.last, image)
+        repeated = source.last is not None and _equal(source.last, image)
         if not repeated:
             try:
                 source.probability = float(self._infer(image).probability[0])
@@ -292,3 +292,8 @@ class _Source:
         self.track = Track(name, detector.card.decision)
         self.last: NDArray[np.uint8] | None = None  # the picture that `probability` belongs to
         self.probability = 0.0
+
+
+def _equal(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Compare two pictures; those that differ mostly do so in the first rows that are looked at."""
+    return one.shape == other.shape and all(np.array_equal(one[i::64], other[i::64]) for i in range(64))

@@ -27,6 +27,7 @@ CUT = 30.0
 
 _LIMIT = 12.0  # log-odds; one frame at exactly 0 or 1 must not outweigh all others for ever
 _THUMBNAIL = (32, 32)
+_SAMPLES = 128  # rows, or columns, of which thumbnails are made
 _UNUSUAL = 3.0  # a fast pan, or a picture of noise, is no row of cuts
 
 
@@ -138,7 +139,8 @@ class SceneCuts:
 
     def between(self, image: NDArray[np.uint8]) -> bool:
         """Whether there is a cut between the frame seen before and this one."""
-        small = cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.int16)
+        step = max(1, min(image.shape[:2]) // _SAMPLES)  # some of the pixels are enough, and ten times as quick
+        small = cv2.resize(image[::step, ::step], _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.int16)
         before, self._before = self._before, small
         if before is None:
             return False
