@@ -36,7 +36,7 @@ MAX_AGE = 0.5
 """Seconds from reception after which a frame is no longer scored."""
 STALLED_AFTER = 2.0
 """Seconds without a frame after which a source is stalled."""
-_LOST_AFTER = 4.0  # seconds without a frame that can be decoded, though data come
+_LOST_AFTER = 4.0  # seconds without a frame that can be decoded, though data come; a longer lag is a clock that was set
 _DELAYS = (0.5, 1.0, 2.0, 4.0, 5.0)
 _JITTER = 0.2
 _STEADY = 2.0  # seconds of frames after which the next outage begins with the shortest delay again

@@ -286,7 +286,7 @@ class _Server:
                 self._answer(*self._read())
         except MemoryError:
             self._steps.put(_OUT_OF_MEMORY)
-        except Exception:
+        except Exception:  # whatever a file brings a library to raise: the status says it, after the frames before it
             self._steps.put(_OUT_OF_MEMORY if self._ran_out else 1)
         threads[0].join()  # what was decoded before is still to be written; then it ends the process
 
