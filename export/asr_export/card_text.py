@@ -34,6 +34,7 @@ def card_text(card: ModelCard, title: str, size: int, macs: float) -> str:
         f"- Calibration: {card.calibration.fitted_on}.",
         f"- Verdict: {card.decision.rule}; real below {card.decision.real_below:.3f}, ai from "
         f"{card.decision.ai_from:.3f}.",
+        *_video(card),
         f"- Parity with {card.parity.get('reference', 'PyTorch')}: logits within "
         f"{card.parity.get('logits_relative', float('nan')):.1e} of the largest.",
         "",
@@ -57,6 +58,24 @@ _LIMITS = (
     "- Large screenshots, strong video compression and shrinking by half take much of the traces it looks for away.",
     "- Photos that went through a neural enhancer or upscaler (many phones do this) carry such traces too.",
 )
+
+
+def _video(card: ModelCard) -> list[str]:
+    if card.video is None:
+        return ["- Videos: the mean log-odds of all frames, judged like those of an image."]
+    rule = card.video.decision
+    line = (
+        f"- Videos: the mean log-odds of all frames, calibrated on {card.video.calibration.fitted_on}; real below "
+        f"{rule.real_below:.3f}, ai from {rule.ai_from:.3f}."
+    )
+    if found := card.training.get("val_video"):
+        line += (
+            f" On {found['videos']} clips made of the validation split: AUROC {found['auroc']:.3f}, balanced ECE "
+            f"{found['balanced_ece']:.3f} ({found['balanced_ece_as_images']:.3f} with the calibration of images), "
+            f"{found['unsure']:.0%} unsure, {found['false_positive_rate']:.1%} of the real ones and "
+            f"{found['true_positive_rate']:.0%} of the generated ones called ai."
+        )
+    return [line]
 
 
 def multiply_adds(checkpoint: Checkpoint) -> float:
@@ -86,6 +105,8 @@ def _result(result: Mapping[str, Any]) -> list[str]:
     else:
         means = {k.removeprefix("mean_"): v for k, v in result.items() if k.startswith("mean_")}
         rows = {"mean": means, **dict(sorted(rows.items(), key=lambda item: item[1].get("ca_auroc") or 0.0))}
+    if (pooled := result.get("pooled_balanced_ece")) is not None:
+        told.append(f"balanced ECE of all generators together: {pooled:.3f}")
     lines = ["; ".join(told) + "." if told else "", ""]
     lines += [
         "| | images | content-adjusted AUROC | AUROC | TPR at 5% FPR | balanced ECE |",

@@ -23,7 +23,16 @@ from asr_export.quantise import quantise
 from asr_export.stages import STAGE, Staged, hide_stages
 from asr_models import Checkpoint, Deployed
 from asr_runtime import Detector
-from asr_runtime.contract import CARD_KEY, Calibration, Decision, ModelCard, OperatingPoint, Preprocess
+from asr_runtime.contract import (
+    CARD_KEY,
+    Calibration,
+    Decision,
+    ModelCard,
+    OperatingPoint,
+    Preprocess,
+    VideoRule,
+    from_dict,
+)
 from asr_runtime.errors import ConfigurationError, GateError, OutputError
 
 __all__ = ["export"]
@@ -165,6 +174,7 @@ def _card(
         calibration=Calibration(**checkpoint.calibration),
         decision=Decision(**checkpoint.decision),
         operating_points=tuple(OperatingPoint(**point) for point in checkpoint.operating_points),
+        video=from_dict(VideoRule, checkpoint.video) if checkpoint.video else None,
         training=checkpoint.training,
         metrics=metrics,
         checkpoint_sha256=checkpoint.sha256,

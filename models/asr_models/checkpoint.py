@@ -42,6 +42,7 @@ class Checkpoint:
         calibration: `temperature`, `shift`, `fitted_on`; empty if never calibrated.
         decision: `real_below`, `ai_from`, `rule`; empty if never calibrated.
         operating_points: dicts of `false_positive_rate`, `threshold`, `true_positive_rate`.
+        video: `calibration` and `decision` of whole videos, as above; empty if never calibrated.
         training: summary of data, recipe and best epoch.
         sha256: of the file it was read from, hexadecimal; empty when built in memory.
     """
@@ -53,6 +54,7 @@ class Checkpoint:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     decision: Mapping[str, Any] = field(default_factory=dict)
     operating_points: tuple[Mapping[str, Any], ...] = ()
+    video: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
@@ -77,6 +79,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "calibration": dict(checkpoint.calibration),
         "decision": dict(checkpoint.decision),
         "operating_points": [dict(p) for p in checkpoint.operating_points],
+        "video": dict(checkpoint.video),
         "training": dict(checkpoint.training),
         "model_state": checkpoint.network.state_dict(),
     }
@@ -154,6 +157,7 @@ def _read_own(path: Path, content: dict[str, Any], name: str | None) -> dict[str
     made = {key: content[key] for key in keys}
     made["state"] = made.pop("model_state")
     made["operating_points"] = tuple(made["operating_points"])
+    made["video"] = content.get("video", {})
     return made
 
 

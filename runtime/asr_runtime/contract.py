@@ -27,6 +27,7 @@ __all__ = [
     "OperatingPoint",
     "Preprocess",
     "Verdict",
+    "VideoRule",
 ]
 
 CARD_KEY = "asr.card"
@@ -71,7 +72,10 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Calibration:
-    """probability = sigmoid((logit_ai - logit_real) / temperature + shift), with the data it was fitted on."""
+    """probability = sigmoid(margin / temperature + shift), with the data it was fitted on.
+
+    The margin of an image is logit_ai - logit_real; of a video see `VideoRule`.
+    """
 
     temperature: float = 1.0
     shift: float = 0.0
@@ -117,6 +121,19 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class VideoRule:
+    """From the frames of a whole video to its verdict.
+
+    Attributes:
+        calibration: its margin is the mean, over all scored frames, of log(p / (1 - p)), p the probability of each.
+        decision: from the probability of the video to its verdict.
+    """
+
+    calibration: Calibration
+    decision: Decision
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """All a device, or a reviewer, needs to know of an exported file.
 
@@ -127,6 +144,7 @@ class ModelCard:
         calibration: from logits to probability; part of the graph as well.
         decision: from probability to verdict; applied by the runtime.
         operating_points: thresholds per promised false-positive rate, lowest rate first.
+        video: calibration and decision for whole videos; None: pooled log-odds are judged like those of an image.
         training: summary of the data and the recipe.
         metrics: results, each under a key that names its test set and protocol.
         checkpoint_sha256: of the checkpoint file the graph was made from.
@@ -149,6 +167,7 @@ class ModelCard:
     fft: Literal["matmul", "dft"]
     precision: Literal["fp32", "fp16", "int8"]
     parity: Mapping[str, Any] = field(default_factory=dict)
+    video: VideoRule | None = None
     classes: tuple[str, str] = CLASSES
     schema: int = CARD_SCHEMA
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.camera import MAX_AGE, Camera, LiveFailure, LiveFrame
+from asr_runtime.camera import MAX_AGE, Camera, LiveFailure, LiveFrame, connect, connect_isolated
 from asr_runtime.decoding import Decoded, decode_source
 from asr_runtime.detector import Detector
 from asr_runtime.errors import AsrError, ConfigurationError, DeadlineError, InferenceError
@@ -65,7 +65,7 @@ def screen(
         stdin: unbuffered binary stream for the source `-`; None: the standard input of the process.
         reconnect: try a live source again when it is lost; otherwise it is given up.
         duration: seconds after which the run ends; None: live sources are watched for ever.
-        isolate: decode files in a process of its own, which may crash or hang.
+        isolate: decode files in a process of its own, and every live source in another, which may crash or hang.
         observe: is called with every scored picture; what it raises ends the run.
 
     Returns:
@@ -104,7 +104,8 @@ class _Run:
         self._files, self._fps, self._stdin, self._isolate = files, fps, stdin, isolate
         self._detector, self._observe = detector, observe
         self._inbox: Inbox[Any] = Inbox(_AHEAD)
-        self._cameras = [Camera(source, self._inbox, fps=fps, reconnect=reconnect) for source in live]
+        opener = connect_isolated if isolate else connect
+        self._cameras = [Camera(s, self._inbox, fps=fps, reconnect=reconnect, connect=opener) for s in live]
         self._leave = threading.Event()  # ends the threads when the caller stops, and when it just drops this iterator
         self._sources: dict[str, _Source] = {}
         self._told: dict[str, int] = {}  # dropped frames of each live source that its records told of
@@ -289,7 +290,7 @@ class _Source:
     """What is known of a video or camera while its frames come."""
 
     def __init__(self, name: str, detector: Detector) -> None:
-        self.track = Track(name, detector.card.decision)
+        self.track = Track(name, detector.card.decision, detector.card.video)
         self.last: NDArray[np.uint8] | None = None  # the picture that `probability` belongs to
         self.probability = 0.0
 

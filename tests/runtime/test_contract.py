@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr_runtime.contract import Calibration, Decision, ModelCard, OperatingPoint, Preprocess
+from asr_runtime.contract import Calibration, Decision, ModelCard, OperatingPoint, Preprocess, VideoRule
 from asr_runtime.errors import ModelError
 
 CARD = ModelCard(
@@ -31,6 +31,15 @@ CARD = ModelCard(
 
 def test_a_card_comes_back_from_json_as_it_was() -> None:
     assert ModelCard.from_json(CARD.to_json()) == CARD
+    video = VideoRule(Calibration(0.5, 0.1, "clips"), Decision(0.2, 0.8, "a rule"))
+    calibrated = dataclasses.replace(CARD, video=video)
+    assert ModelCard.from_json(calibrated.to_json()) == calibrated
+
+
+def test_a_card_without_a_rule_for_videos_is_read() -> None:
+    plain = json.loads(CARD.to_json())
+    del plain["video"]
+    assert ModelCard.from_json(json.dumps(plain)) == CARD
 
 
 def _set(card: dict[str, Any], path: str, value: Any) -> None:
@@ -57,6 +66,7 @@ def _set(card: dict[str, Any], path: str, value: Any) -> None:
         ("preprocess.size", 0, "preprocess size 0"),
         ("preprocess.size", True, "preprocess.size: True, expected int"),
         ("preprocess.resize", 100, "resize 100 is smaller than the crop 224"),
+        ("video", {"calibration": {}}, "field 'decision' is missing"),
         ("preprocess.mean", [0.1, 0.2], "preprocess.mean: 2 values, expected 3"),
         ("calibration.temperature", 0, "temperature > 0"),
         ("decision.real_below", 0.8, "real_below <= ai_from"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from runtime_samples import picture
 
-from asr_runtime.contract import Decision
+from asr_runtime.contract import Calibration, Decision, VideoRule
 from asr_runtime.records import SegmentRecord
 from asr_runtime.smoothing import SceneCuts, Track
 
@@ -90,6 +90,21 @@ def test_equal_frames_are_no_more_certain_than_one(probability: float, frames: i
     video = track.video()
     assert video is not None
     assert video.probability == pytest.approx(probability, abs=1e-6)
+
+
+def test_a_whole_video_is_judged_by_the_rule_of_the_card() -> None:
+    rule = VideoRule(Calibration(temperature=0.5, shift=-1.0), Decision(real_below=0.1, ai_from=0.2))
+    images, videos = Track("video", DECISION), Track("video", DECISION, rule)
+    for track in (images, videos):
+        for i, probability in enumerate((0.5, 0.6, 0.7)):
+            assert track.add(i / 10, probability, SCENE).verdict == "unsure", "frames are judged as images"
+    pooled, found = images.video(), videos.video()
+    assert pooled is not None
+    assert found is not None
+    log_odds = np.mean([np.log(p / (1 - p)) for p in (0.5, 0.6, 0.7)])
+    assert pooled.probability == pytest.approx(1 / (1 + np.exp(-log_odds)))
+    assert found.probability == pytest.approx(1 / (1 + np.exp(-(log_odds / 0.5 - 1.0))))
+    assert (pooled.verdict, found.verdict) == ("unsure", "ai")
 
 
 def test_smoothing_follows_time_not_frames() -> None:

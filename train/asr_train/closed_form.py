@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from asr_models import ASRNetLite
+from asr_runtime.contract import VideoRule
 from asr_runtime.errors import DatasetError
-from asr_train.calibrate import FittedCalibration, calibrate
+from asr_train.calibrate import FittedCalibration, calibrate, calibrate_video, video_figures
 from asr_train.config import TrainConfig
-from asr_train.features import FeatureTable, PairTable, feature_table, pair_table
+from asr_train.features import FeatureTable, PairTable, clip_table, feature_table, pair_table
 from asr_train.layouts import DataFolder, Sample, find_data
 from asr_train.pairs import pair_figures
-from asr_train.ridge import Head, RidgeFit
+from asr_train.ridge import Array, Head, RidgeFit
 from asr_train.scoring import Scored
 
 __all__ = ["ClosedForm"]
@@ -43,6 +44,7 @@ class ClosedForm:
 
     def __init__(self, network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path) -> None:
         self.config, self.data = config, data
+        self._network, self._folder = network, folder
         self.table: FeatureTable = feature_table(network, config, data, folder)
         self.pairs: PairTable | None = None
         differences = pair_sources = None
@@ -80,14 +82,41 @@ class ClosedForm:
         """
         plain = self.table.plain[self.table.rows(self._train)]
         kept = ~np.isin(self._sources, [*without, *ignored])
-        margins = np.full(len(plain), np.nan)
-        for source in sorted(set(self._sources[kept])):
-            own = self._sources == source
+        margins = self._unseen(plain[kept], self._sources[kept], without)
+        return calibrate(self._labels[kept], margins, fitted_on)
+
+    def _unseen(self, features: NDArray[np.float32], sources: NDArray[np.str_], without: Collection[str]) -> Array:
+        """Return the margins (n,) of features (n, F), each from a head that has not seen its source."""
+        margins = np.full(len(features), np.nan)
+        for source in sorted(set(sources)):
+            own = sources == source
             try:
-                margins[own] = self.head({*without, str(source)})(plain[own])
+                margins[own] = self.head({*without, str(source)})(features[own])
             except ValueError:  # the only source of its class
-                margins[own] = self.head(without)(plain[own])
-        return calibrate(self._labels[kept], margins[kept], fitted_on)
+                margins[own] = self.head(without)(features[own])
+        return margins
+
+    def video(self, head: Head, fitted: FittedCalibration, fitted_on: str) -> tuple[VideoRule, dict[str, Any]]:
+        """Calibrate verdicts on whole videos on clips made of the training pictures, as `calibration` does on pictures.
+
+        Args:
+            head: of all training pictures.
+            fitted: the calibration of pictures.
+            fitted_on: names the clips, for the card.
+
+        Returns:
+            The rule, and `video_figures` of clips made of the validation pictures.
+        """
+        clips = clip_table(self._network, self.config, self.data, self._folder)
+        trained = {sample.path for sample in self.data.train}
+        train = np.array([sample.path in trained for sample in clips.samples])
+        labels = np.array([sample.label for sample in clips.samples])
+        sources = np.array([sample.source for sample in clips.samples])
+        margins = head(clips.features)
+        margins[train] = self._unseen(clips.features[train], sources[train], ())
+        log_odds = margins / fitted.calibration.temperature + fitted.calibration.shift
+        rule = calibrate_video(labels[train], log_odds[train], fitted_on)
+        return rule, video_figures(labels[~train], log_odds[~train], rule)
 
     def score(self, head: Head, fitted: FittedCalibration, samples: Sequence[Sample]) -> Scored:
         """Score pictures of the data folder."""

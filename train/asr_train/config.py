@@ -54,7 +54,7 @@ class TrainConfig:
     equalise: int | Literal["off"] = 90  # JPEG quality that validation and calibration images all pass first
     augment: Augment = field(default_factory=Augment)
 
-    views: int = 2  # closed form: augmented views of every training image
+    views: int = 2  # closed form: augmented views of every training image, beside the plain one
     ridge: float = 0.03  # closed form: penalty, relative to each feature's variance
     pairs: str | None = None  # closed form: folder of content-matched pairs (asr-resynthesise)
     pair_weight: float = 0.1  # closed form: of the pairs, relative to all other images

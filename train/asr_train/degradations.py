@@ -9,17 +9,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 
-import av
 import cv2
 import numpy as np
-from av.error import FFmpegError
-from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from asr_runtime.errors import ConfigurationError, InputError
 from asr_train.augment import mirrored_window, reencode
+from asr_train.clips import h264
 
 __all__ = ["FAMILIES", "Degradation", "Family", "degradations"]
 
@@ -65,7 +62,7 @@ class Degradation:
         """
         try:
             return np.ascontiguousarray(FAMILIES[self.family].apply(image, self.strength))
-        except (cv2.error, FFmpegError) as error:
+        except cv2.error as error:
             height, width = image.shape[:2]
             raise InputError(f"{self.name}: cannot be done to an image of {width} x {height} px ({error})") from None
 
@@ -140,23 +137,8 @@ def _twice(image: Image, quality: float) -> Image:
 def _h264(image: Image, crf: float) -> Image:
     """Encode three frames, each moved by one pixel, with x264 and return the image out of the last, a predicted one."""
     height, width = image.shape[:2]
-    steps = (2, 1, 0)
-    tall, wide = (side + 2 + side % 2 for side in (height, width))  # 4:2:0 needs even sides
-    frames = [np.ascontiguousarray(mirrored_window(image, -step, -step, tall, wide)) for step in steps]
-    encoder = VideoCodecContext.create("libx264", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = wide, tall, "yuv420p"
-    encoder.time_base = Fraction(1, 25)
-    encoder.options = {"crf": str(int(crf)), "preset": "medium", "threads": "1"}
-    decoder = VideoCodecContext.create("h264", "r")
-    decoder.thread_count = 1
-    packets = []
-    for index, pixels in enumerate(frames):
-        frame = av.VideoFrame.from_ndarray(pixels, format="bgr24")
-        frame.pts = index
-        packets += encoder.encode(frame)
-    packets += encoder.encode(None)
-    decoded = [frame for packet in (*packets, None) for frame in decoder.decode(packet)]
-    return _uint8(decoded[-1].to_ndarray(format="bgr24"))[:height, :width]
+    frames = [mirrored_window(image, -step, -step, height, width) for step in (2, 1, 0)]
+    return h264(frames, int(crf))[-1]
 
 
 def _uint8(image: object) -> Image:

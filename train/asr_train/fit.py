@@ -29,12 +29,12 @@ from sklearn.metrics import roc_auc_score
 from asr_models import ASRNetLite, Checkpoint, FFTResNet, Preprocess, create_model, load_checkpoint, save_checkpoint
 from asr_runtime.decode import read_image
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
-from asr_train.calibrate import FittedCalibration, calibrate
+from asr_train.calibrate import FittedCalibration, calibrate, calibrate_video
 from asr_train.closed_form import ClosedForm
 from asr_train.config import TrainConfig
 from asr_train.layouts import DataFolder, find_data
 from asr_train.loop import RESUME, BestEpoch, DetectorModule, run_loop
-from asr_train.scoring import score_checkpoint, torch_device
+from asr_train.scoring import score_checkpoint, score_clips, torch_device
 
 __all__ = ["Run", "resume", "train"]
 
@@ -125,7 +125,10 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
 
 
 def _solve(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path) -> Run:
-    """Solve for the head in closed form; calibrate it on training pictures of sources that it had not seen."""
+    """Solve for the head in closed form; calibrate it on training pictures of sources that it had not seen.
+
+    Verdicts on videos are calibrated alike, on clips made of those pictures.
+    """
     started = time.monotonic()
     solved = ClosedForm(network, config, data, folder.parent)
     fitted_on = (
@@ -142,8 +145,11 @@ def _solve(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: P
     }
     if pairs := solved.pair_figures(head):
         facts["val_pairs"] = pairs
+    rule, facts["val_video"] = solved.video(head, fitted, f"H.264 clips made of {fitted_on}")
     path = folder / f"checkpoint_{config.model}.pth"
-    checkpoint = Checkpoint(config.model, config.options, config.preprocess, solved.install(network, head))
+    checkpoint = Checkpoint(
+        config.model, config.options, config.preprocess, solved.install(network, head), video=dataclasses.asdict(rule)
+    )
     summary = _save(path, checkpoint, fitted, config, data, facts, time.monotonic() - started, solved.table.unreadable)
     _write_json(folder / "summary.json", summary)
     return Run(folder, path, summary)
@@ -161,6 +167,10 @@ def _finish(
     if len(scored.labels) == 0:
         raise DatasetError(f"{data.root}: no validation image could be read")
     fitted = calibrate(scored.labels, scored.margins, fitted_on)
+    labels, margins = score_clips(checkpoint, data.val, config.quality, config.batch_size, config.workers, device)
+    log_odds = margins / fitted.calibration.temperature + fitted.calibration.shift
+    rule = calibrate_video(labels, log_odds, f"H.264 clips made of {fitted_on}")
+    checkpoint = dataclasses.replace(checkpoint, video=dataclasses.asdict(rule))
     facts = {
         "best_epoch": best.epoch,
         "epochs": len(best.history),

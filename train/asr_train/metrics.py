@@ -19,9 +19,11 @@ __all__ = [
     "FALSE_POSITIVE_RATES",
     "balanced_calibration_error",
     "binary_metrics",
+    "calibration_error",
     "content_adjusted_auroc",
     "content_strata",
     "metrics_by_source",
+    "reliability",
     "threshold_at",
     "verdict_metrics",
 ]
@@ -139,10 +141,28 @@ def balanced_calibration_error(labels: NDArray[np.int_], probability: NDArray[np
     Returns:
         In [0, 1]: over 15 bins of equal width, share of the bin times |share of generated images - mean probability|.
     """
-    weights = np.where(labels == 1, 0.5 / labels.sum(), 0.5 / (labels == 0).sum())
+    return calibration_error(reliability(labels, probability))
+
+
+def reliability(labels: NDArray[np.int_], probability: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Count images per bin of probability; tables of several sets of images can be added.
+
+    Returns:
+        float64 (2, 2, 15): for photos and generated images, how many lie in each bin, and their probabilities' sum.
+    """
     bins = np.minimum((probability * _ECE_BINS).astype(int), _ECE_BINS - 1)
-    gaps = np.bincount(bins, weights * (labels - probability), minlength=_ECE_BINS)
-    return float(np.abs(gaps).sum())
+    found = np.zeros((2, 2, _ECE_BINS))
+    for label in (0, 1):
+        own = labels == label
+        found[label, 0] = np.bincount(bins[own], minlength=_ECE_BINS)
+        found[label, 1] = np.bincount(bins[own], probability[own], minlength=_ECE_BINS)
+    return found
+
+
+def calibration_error(table: NDArray[np.float64]) -> float:
+    """Return the balanced calibration error of a table that `reliability` made; both classes occur in it."""
+    share = table / (2 * table[:, 0].sum(axis=1)[:, None, None])  # both classes weigh the same
+    return float(np.abs(share[1, 0] - share[:, 1].sum(axis=0)).sum())
 
 
 def metrics_by_source(

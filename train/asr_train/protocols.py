@@ -28,7 +28,9 @@ from asr_train.metrics import (
     CONTENT_BINS,
     balanced_calibration_error,
     binary_metrics,
+    calibration_error,
     content_strata,
+    reliability,
     verdict_metrics,
 )
 from asr_train.pairs import content_matched_pairs
@@ -67,7 +69,8 @@ def leave_out_protocol(
 
     Returns:
         Plain JSON data: `generators` (figures per generator), the means `mean_ca_auroc`, `mean_auroc`, `mean_accuracy`,
-        `mean_balanced_ece`, ... of what all of them have, and `protocol`.
+        `mean_balanced_ece`, ... of what all of them have, `pooled_balanced_ece` of all generators together, and
+        `protocol`.
 
     Raises:
         DatasetError: no generator has enough validation images, or there are no validation pairs.
@@ -193,7 +196,8 @@ def _figures(
         figures = binary_metrics(scored.labels, scored.probability, held)
         verdicts = verdict_metrics(scored.labels, scored.probability, sources, decision, points)
         content_auroc = float(roc_auc_score(scored.labels, held))
-        return {"run": run, **figures, "content_auroc": content_auroc, "verdicts": verdicts}
+        table = reliability(scored.labels, scored.probability).tolist()
+        return {"run": run, **figures, "content_auroc": content_auroc, "verdicts": verdicts, "reliability": table}
     return _pooled(judged)
 
 
@@ -220,6 +224,7 @@ def _pooled(judged: Sequence[tuple[Fold, _Judged, NDArray[np.float64]]]) -> dict
         "ca_auroc": _number(concordance(joined, scores, np.concatenate(strata))[0]),
         "auroc": float(concordance(joined, scores, np.concatenate(folds))[0]),
         "balanced_ece": balanced_calibration_error(joined, np.concatenate(probability)),
+        "reliability": reliability(joined, np.concatenate(probability)).tolist(),
         "false_positive_rate_at_5%": sum(s["photos"] * s["found"] for s in false_positives.values()) / every,
         "false_positives": false_positives,
     }
@@ -249,4 +254,6 @@ def _summary(facts: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, 
         "seen_ranked_right",
     )
     means = {f"mean_{key}": value for key in keys if (value := mean(key)) is not None}
+    if tables := [np.array(figures["reliability"]) for figures in results.values() if "reliability" in figures]:
+        means["pooled_balanced_ece"] = calibration_error(np.sum(tables, axis=0))
     return {"protocol": facts, **means, "generators": dict(results)}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-__all__ = ["Head", "RidgeFit"]
+__all__ = ["Array", "Head", "RidgeFit"]
 
 Array = NDArray[np.float64]
 

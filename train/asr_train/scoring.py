@@ -18,10 +18,11 @@ from asr_runtime import Detector
 from asr_runtime.decode import read_image
 from asr_runtime.errors import DeviceError, InputError
 from asr_train.augment import equalise as reencoded
+from asr_train.clips import CLIP_FRAMES, ClipFrame, thinned
 from asr_train.data import EvaluationImages, collate
 from asr_train.layouts import Sample
 
-__all__ = ["Scored", "score_checkpoint", "score_exported", "torch_device"]
+__all__ = ["Scored", "score_checkpoint", "score_clips", "score_exported", "torch_device"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,26 @@ def score_checkpoint(
             rows.append(values.double().cpu().numpy())
             kept += batch.indices.tolist()
     return _scored(samples, kept, rows, unreadable)
+
+
+def score_clips(
+    checkpoint: Checkpoint,
+    samples: Sequence[Sample],
+    quality: int | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+    device: str = "cpu",
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Score clips made of pictures (`asr_train.clips`). Arguments as for `score_checkpoint`.
+
+    Returns:
+        Labels (n,) and the mean margin (n,) of each clip's frames.
+    """
+    frames = [
+        score_checkpoint(checkpoint, thinned(samples), None, batch_size, workers, device, ClipFrame(index, quality))
+        for index in CLIP_FRAMES
+    ]
+    return frames[0].labels, np.mean([frame.margins for frame in frames], axis=0)
 
 
 def score_exported(
