@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bench.engines import Task
+from asr_bench.energy import Rapl, joules_per_call
+from asr_bench.engines import OURS, Task
 from asr_bench.naive import export_naive
+from asr_bench.placement import node_placement
 from asr_bench.process import EngineProcess, cold_start
+from asr_bench.quality import Quality, measure_quality
 from asr_export.card_text import multiply_adds
 from asr_export.parity_inputs import packaged_images
+from asr_export.precision_gate import Images
 from asr_models import Checkpoint
 from asr_runtime import Detector, read_image
-from asr_runtime.errors import GateError
+from asr_runtime.errors import ConfigurationError, GateError
 from asr_runtime.progress import shown
 
 __all__ = ["Benchmark", "benchmark", "figures"]
@@ -46,6 +51,9 @@ class Benchmark:
         cold_s: engine -> seconds from process start to the first score, each time.
         peak_bytes: engine -> largest resident memory of its process.
         file_bytes: engine -> size of what it loads.
+        joules: engine -> energy of one call, of the whole processor; None where the machine does not tell.
+        quality: on labelled images; None without.
+        placement: of our file's nodes, provider -> operator -> nodes.
         gflop: of one frame; None without a checkpoint.
         matmul_gflops: matrix product peak of this machine at these threads, in GFLOP/s.
         conditions: model, frame, threads, processor, versions, load of the machine.
@@ -57,59 +65,75 @@ class Benchmark:
     cold_s: Mapping[str, tuple[float, ...]]
     peak_bytes: Mapping[str, int]
     file_bytes: Mapping[str, int]
+    joules: Mapping[str, float] | None
+    quality: Quality | None
+    placement: Mapping[str, Mapping[str, int]]
     gflop: float | None
     matmul_gflops: float
     conditions: Mapping[str, Any]
 
 
 def benchmark(
-    model: Path,
+    models: Sequence[Path],
     checkpoint_path: Path | None,
     checkpoint: Checkpoint | None,
     engines: Sequence[str],
     threads: int = 1,
     rounds: int = 50,
     batch_sizes: Sequence[int] = (),
+    images: Images | None = None,
 ) -> Benchmark:
     """Time the engines in turn, one frame each per round.
 
     Args:
-        model: the exported file.
+        models: the exported file, and others of the same network (its lower precisions) that run in our engine too.
         checkpoint_path: file of the checkpoint; None without one.
         checkpoint: the same, loaded.
         engines: of `asr_bench.engines.ENGINES`.
         threads: of every engine.
         rounds: samples per engine.
         batch_sizes: for throughput.
+        images: labelled ones, to say what each engine's speed costs; None for none.
 
     Raises:
-        ConfigurationError: an engine that cannot be loaded.
+        ConfigurationError: an engine that cannot be loaded, or two files of one name.
         GateError: engines that do not agree, so their times mean nothing.
     """
     frames = read_image(sorted(packaged_images().iterdir())[0])[None]
-    card = Detector(model, device="cpu", threads=threads).card
+    model = models[0]
+    cards = [Detector(path, device="cpu", threads=threads).card for path in models]
+    if len({path.name for path in models}) < len(models):
+        raise ConfigurationError(f"{', '.join(map(str, models))}: expected files of different names")
+    card = cards[0]
+    # The further files are held to what the loosest of all precisions may cost.
+    loosest = max((c.precision for c in cards), key=lambda precision: _AGREE[precision])
     with ExitStack() as stack:
         naive = None
         if checkpoint is not None and "naive onnxruntime" in engines:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             naive = export_naive(checkpoint, Path(folder, "naive.onnx"))
         tasks = {name: Task(name, model, checkpoint_path, naive, threads) for name in engines}
+        tasks |= {f"{OURS} {path.name}": Task(OURS, path, None, None, threads) for path in models[1:]}
         running = {name: stack.enter_context(EngineProcess(task)) for name, task in tasks.items()}
-        _agree(running, frames, card.precision, card.preprocess.mode)
+        _agree(running, frames, loosest, card.preprocess.mode)
         samples = _in_turns(running, frames, rounds, "latency")
-        batches: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in engines}
+        batches: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in tasks}
         for size in batch_sizes:
             several = np.repeat(frames, size, axis=0)
             for name, seconds in _in_turns(running, several, max(3, rounds // size), f"batches of {size}").items():
                 batches[name][size] = seconds
+        joules, rapl = None, Rapl()
+        if rapl.readable:
+            joules = {name: joules_per_call(rapl, partial(e.score, frames)) for name, e in running.items()}
+        quality = measure_quality(running, images, card.decision) if images is not None else None
         peaks = {name: engine.peak_bytes() for name, engine in running.items()}
         loads = {name: engine.load_s for name, engine in running.items()}
         sizes = {name: _file(task).stat().st_size for name, task in tasks.items()}
         for engine in running.values():
             engine.close()
         image = str(sorted(packaged_images().iterdir())[0])
-        steps = shown([name for _ in range(_COLD_STARTS) for name in engines], "cold starts")
-        cold: dict[str, tuple[float, ...]] = dict.fromkeys(engines, ())
+        steps = shown([name for _ in range(_COLD_STARTS) for name in tasks], "cold starts")
+        cold: dict[str, tuple[float, ...]] = dict.fromkeys(tasks, ())
         for name in steps:
             cold[name] += (cold_start(tasks[name], image),)
     return Benchmark(
@@ -119,6 +143,9 @@ def benchmark(
         cold_s=cold,
         peak_bytes=peaks,
         file_bytes=sizes,
+        joules=joules,
+        quality=quality,
+        placement=node_placement(model, frames),
         gflop=None if checkpoint is None else 2 * multiply_adds(checkpoint) / 1e9,
         matmul_gflops=_matmul_peak(threads),
         conditions={
@@ -138,7 +165,8 @@ def figures(found: Benchmark) -> dict[str, dict[str, float | None]]:
 
     Returns:
         engine -> `p50_ms`, `p95_ms`, `p99_ms`, `speedup` (of the median, over the first engine), `gflops`,
-        `of_peak`, `load_s`, `cold_s` (median), `peak_mb`, `file_mb`.
+        `of_peak`, `load_s`, `cold_s` (median), `peak_mb`, `file_mb`; `joules`, `auroc` and `verdicts_changed` where
+        they were measured.
     """
     first = float(np.median(next(iter(found.samples.values()))))
     table = {}
@@ -155,6 +183,11 @@ def figures(found: Benchmark) -> dict[str, dict[str, float | None]]:
             "peak_mb": found.peak_bytes[name] / 1e6,
             "file_mb": found.file_bytes[name] / 1e6,
         }
+        if found.joules is not None:
+            table[name]["joules"] = found.joules[name]
+        if found.quality is not None:
+            table[name]["auroc"] = found.quality.auroc[name]
+            table[name]["verdicts_changed"] = found.quality.changed[name]
     return table
 
 

@@ -19,7 +19,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @command("asr-bench", refusals=(ModelsError,))
-@click.argument("exported", type=_FILE, metavar="X.onnx")
+@click.argument("exported", type=_FILE, nargs=-1, required=True, metavar="X.onnx [LOWER.onnx]...")
 @click.option("--checkpoint", type=_FILE, help="What the file was made from: adds PyTorch and what users write first.")
 @click.option(
     "--engine", "engines", type=click.Choice(ENGINES), multiple=True, help="Repeatable.  [default: all there are]"
@@ -34,22 +34,31 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="SOURCE",
     help="Time decoding, inference and both on these files, too.",
 )
+@click.option(
+    "--quality",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Labelled images (folders real or nature, and ai): AUROC and changed verdicts of every engine, too.",
+)
 @click.option("--against", type=_FILE, metavar="FILE.json", help="Say what changed since an earlier benchmark.json.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON, table, picture."
 )
 def bench_command(
-    exported: Path,
+    exported: tuple[Path, ...],
     checkpoint: Path | None,
     engines: tuple[str, ...],
     threads: int,
     rounds: int,
     batches: tuple[int, ...],
     source: Path | None,
+    quality: Path | None,
     against: Path | None,
     output: Path | None,
 ) -> None:
     """Time an exported file beside what it replaces: every engine in its own process, in turns.
+
+    Further files, X.onnx in a lower precision for one, run beside it.
 
     Engines that do not give the same probability are not timed (exit code 1).
     """
@@ -57,12 +66,14 @@ def bench_command(
     from asr_bench.end_to_end import end_to_end
     from asr_bench.engines import available
     from asr_bench.report import changes, markdown, write_benchmark
+    from asr_export.precision_gate import calibration_images
     from asr_models import load_checkpoint
 
     loaded = load_checkpoint(checkpoint) if checkpoint else None
     chosen = engines or tuple(available(loaded is not None))
-    found = benchmark(exported, checkpoint, loaded, chosen, threads, rounds, batches)
-    whole = end_to_end(exported, source, threads) if source else None
+    images = calibration_images(quality)[1] if quality else None
+    found = benchmark(exported, checkpoint, loaded, chosen, threads, rounds, batches, images)
+    whole = end_to_end(exported[0], source, threads) if source else None
     if output is not None:
         write_benchmark(found, output, whole)
     click.echo(markdown(found, whole), nl=False)

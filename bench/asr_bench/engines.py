@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 
 from asr_runtime.errors import ConfigurationError
 
-__all__ = ["ENGINES", "Engine", "Naive", "Task", "available", "load"]
+__all__ = ["ENGINES", "OURS", "Engine", "Naive", "Task", "available", "load"]
 
 Engine = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 """uint8 (N, H, W, 3), BGR -> probability float64 (N,)."""
 
+OURS = "asrnet-edge"
 ENGINES = (
     "torch eager",
     "torch compiled",
     "naive onnxruntime",
-    "asrnet-edge",
+    OURS,
     "openvino f32",
     "openvino bf16",
 )
@@ -90,7 +91,7 @@ def load(task: Task) -> Engine:
         return _torch(task)
     if task.engine == "naive onnxruntime":
         return _naive(task)
-    if task.engine == "asrnet-edge":
+    if task.engine == OURS:
         return _ours(task)
     if task.engine.startswith("openvino"):
         return _openvino(task)

@@ -14,12 +14,15 @@ import numpy as np
 
 from asr_bench.benchmark import Benchmark, figures
 from asr_bench.end_to_end import EndToEnd
+from asr_bench.engines import OURS
+from asr_bench.quality import Quality
 from asr_runtime.errors import ConfigurationError, OutputError
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
-__all__ = ["changes", "markdown", "svg", "write_benchmark"]
+__all__ = ["changes", "markdown", "quality_svg", "svg", "write_benchmark"]
 
 _RESAMPLES = 2000
 
@@ -36,6 +39,7 @@ def markdown(found: Benchmark, whole: EndToEnd | None = None) -> str:
             f"| {name} | {f['p50_ms']:.2f} | {f['p95_ms']:.2f} | {f['p99_ms']:.2f} | {f['speedup']:.2f}x | {rate} | "
             f"{f['load_s']:.2f} | {f['cold_s']:.2f} | {f['peak_mb']:.0f} | {f['file_mb']:.1f} |"
         )
+    lines += _costs(found)
     sizes = sorted({size for batches in found.batches.values() for size in batches})
     if sizes:
         lines += [
@@ -53,6 +57,27 @@ def markdown(found: Benchmark, whole: EndToEnd | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _costs(found: Benchmark) -> list[str]:
+    """Return the table of quality and energy, as far as they were measured, and where the nodes run."""
+    columns: dict[str, list[str]] = {}
+    table = figures(found)
+    if found.quality is not None:
+        columns[f"AUROC of {found.quality.images} images"] = [f"{f['auroc']:.4f}" for f in table.values()]
+        columns["verdicts changed"] = [f"{f['verdicts_changed']:.2%}" for f in table.values()]
+    if found.joules is not None:
+        columns["J a frame"] = [f"{f['joules']:.3f}" for f in table.values()]
+    lines = []
+    if columns:
+        rows = zip(table, *columns.values(), strict=True)
+        lines = ["", f"| engine | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+    placed = "; ".join(
+        f"{provider} {sum(operators.values())} ({', '.join(f'{n} {op}' for op, n in list(operators.items())[:3])}, ...)"
+        for provider, operators in found.placement.items()
+    )
+    return [*lines, "", f"nodes of the file in onnxruntime: {placed}"]
+
+
 def svg(found: Benchmark) -> str:
     """Draw the distribution of the latencies of every engine."""
     names = list(found.samples)
@@ -68,6 +93,28 @@ def svg(found: Benchmark) -> str:
     axes.set_xlim(left=0)
     axes.set_xlabel("ms from frame to probability, one call a point")
     axes.spines[["top", "right"]].set_visible(False)
+    return _drawn(figure)
+
+
+def quality_svg(found: Benchmark, quality: Quality) -> str:
+    """Draw speed against quality: a point per engine."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    points = [(1 / float(np.median(found.samples[name])), value, name) for name, value in quality.auroc.items()]
+    for number, (speed, auroc, name) in enumerate(sorted(points)):
+        axes.plot(speed, auroc, "o", color="#d1603d" if name.startswith(OURS) else "#5b7db1")
+        offset = (0, 9 if number % 2 else -16)  # exact engines lie at one height
+        axes.annotate(name, (speed, auroc), offset, textcoords="offset points", ha="center", fontsize=8)
+    middle = float(np.mean([auroc for _, auroc, _ in points]))
+    furthest = max(abs(auroc - middle) for _, auroc, _ in points)
+    axes.set_ylim(middle - max(1.5 * furthest, 0.005), middle + max(1.5 * furthest, 0.005))
+    axes.set_xlim(0, 1.15 * max(speed for speed, _, _ in points))
+    axes.set_xlabel("frames a second, batch 1 (median)")
+    axes.set_ylabel(f"AUROC, {quality.images} images")
+    axes.spines[["top", "right"]].set_visible(False)
+    return _drawn(figure)
+
+
+def _drawn(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     plt.close(figure)
@@ -104,7 +151,7 @@ def changes(found: Benchmark, earlier: Path) -> str:
 
 
 def write_benchmark(found: Benchmark, folder: Path, whole: EndToEnd | None = None) -> list[Path]:
-    """Write benchmark.json (every sample), benchmark.md and benchmark.svg.
+    """Write benchmark.json (every sample), benchmark.md and benchmark.svg, and quality.svg if that was measured.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -117,6 +164,8 @@ def write_benchmark(found: Benchmark, folder: Path, whole: EndToEnd | None = Non
         "benchmark.md": markdown(found, whole),
         "benchmark.svg": svg(found),
     }
+    if found.quality is not None:
+        texts["quality.svg"] = quality_svg(found, found.quality)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():

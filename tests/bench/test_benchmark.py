@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from sklearn.metrics import roc_auc_score
 
 from asr_bench.benchmark import Benchmark, figures
 from asr_bench.cli import bench_command
 from asr_bench.end_to_end import end_to_end
+from asr_bench.energy import Rapl, joules_per_call
 from asr_bench.engines import Task, available
 from asr_bench.process import EngineProcess, cold_start
-from asr_bench.report import changes, markdown, svg
+from asr_bench.quality import Quality, measure_quality
+from asr_bench.report import changes, markdown, svg, write_benchmark
 from asr_export.onnx_file import export
 from asr_export.parity_inputs import packaged_images
+from asr_export.precision_gate import Images
 from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
 from asr_runtime import Detector, read_image
+from asr_runtime.contract import Decision
 from asr_runtime.errors import ConfigurationError
 
 
@@ -121,6 +127,9 @@ def _found(scale: float = 1.0) -> Benchmark:
         cold_s={"slow": (4.0, 3.0, 3.5), "fast": (0.3, 0.2, 0.25)},
         peak_bytes={"slow": 700_000_000, "fast": 100_000_000},
         file_bytes={"slow": 9_000_000, "fast": 5_000_000},
+        joules={"slow": 1.5, "fast": 0.25},
+        quality=Quality(60, {"slow": 0.9, "fast": 0.89}, {"slow": 0.0, "fast": 0.05}),
+        placement={"CPUExecutionProvider": {"Conv": 7, "Gemm": 1}},
         gflop=2.0,
         matmul_gflops=250.0,
         conditions={"threads": 1},
@@ -136,7 +145,75 @@ def test_figures_are_what_their_names_say() -> None:
     table = markdown(_found())
     assert "| fast | 80.0 |" in table  # frames a second
     assert "matrix product peak 250 GFLOP/s" in table
+    assert "| fast | 0.8900 | 5.00% | 0.250 |" in table
+    assert "CPUExecutionProvider 8 (7 Conv, 1 Gemm, ...)" in table
     assert "ms from frame" in svg(_found())
+    bare = dataclasses.replace(_found(), quality=None, joules=None)
+    assert "AUROC" not in markdown(bare)
+    assert figures(bare)["fast"].keys().isdisjoint({"auroc", "joules"})
+
+
+def test_speed_against_quality_is_drawn(tmp_path: Path) -> None:
+    names = [path.name for path in write_benchmark(_found(), tmp_path)]
+    assert names == ["benchmark.json", "benchmark.md", "benchmark.svg", "quality.svg"]
+    assert "AUROC, 60 images" in (tmp_path / "quality.svg").read_text()
+    assert json.loads((tmp_path / "benchmark.json").read_text())["quality"]["changed"] == {"slow": 0.0, "fast": 0.05}
+
+
+@pytest.mark.heavy
+def test_a_lower_precision_runs_beside_the_file(files: Path, examples: Path, tmp_path: Path) -> None:
+    lower = export(load_checkpoint(files / "a.pth"), tmp_path / "b.onnx")  # the same network in another file
+    images = tmp_path / "images"
+    for kind in ("real", "ai"):
+        (images / kind).mkdir(parents=True)
+        for number in range(90):  # 40 of a class are needed in all, by chance in each half
+            source = sorted((examples / kind).iterdir())[number % 7]
+            shutil.copy(source, images / kind / f"{number}{source.suffix}")
+    out = tmp_path / "out"
+    given = ("--engine", "asrnet-edge", "--rounds", 2, "--quality", images, "-o", out)
+    code, said = _bench(files / "a.onnx", tmp_path / "b.onnx", *given)
+    assert code == 0, said
+    found = json.loads((out / "benchmark.json").read_text())
+    assert set(found["samples"]) == {"asrnet-edge", "asrnet-edge b.onnx"}
+    assert lower.precision == "fp32"
+    assert found["quality"]["changed"]["asrnet-edge b.onnx"] == 0
+    assert found["quality"]["auroc"]["asrnet-edge"] == found["quality"]["auroc"]["asrnet-edge b.onnx"]
+    (operators,) = found["placement"].values()
+    assert operators["Conv"] > 3
+    code, said = _bench(files / "a.onnx", files / "a.onnx", "--engine", "asrnet-edge", "--rounds", 2)
+    assert (code, "different names" in said) == (2, True), said
+
+
+def test_quality_is_auroc_and_changed_verdicts(files: Path, examples: Path) -> None:
+    paths = (*sorted((examples / "real").iterdir()), *sorted((examples / "ai").iterdir()))
+    labels = np.array([0] * 7 + [1] * (len(paths) - 7))
+    detector = Detector(files / "a.onnx")
+    probability = np.array([detector(read_image(path)).probability[0] for path in paths])
+    middle = float(np.median(probability))
+    with EngineProcess(Task("asrnet-edge", files / "a.onnx", None, None, 1)) as engine:
+        found = measure_quality({"one": engine, "two": engine}, Images(paths, labels), Decision(middle, middle))
+    assert found.images == len(paths)
+    assert found.auroc["one"] == pytest.approx(roc_auc_score(labels, probability), abs=1e-9)
+    assert found.changed == {"one": 0.0, "two": 0.0}
+
+
+def test_energy_is_read_from_the_packages_and_may_wrap(tmp_path: Path) -> None:
+    for name, value in (("intel-rapl:0", 900), ("intel-rapl:1", 10), ("intel-rapl:0:0", 5)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text(f"{value}\n")
+        (tmp_path / name / "max_energy_range_uj").write_text("999\n")
+    rapl = Rapl(tmp_path)
+    assert rapl.readable
+    joules = rapl.start()
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("100\n")  # past 999
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("60\n")
+    assert joules() == pytest.approx((200 + 50) / 1e6)
+    calls: list[int] = []
+    assert joules_per_call(rapl, lambda: calls.append(1), seconds=0.01) == 0
+    assert calls
+    assert not Rapl(tmp_path / "none").readable
+    (tmp_path / "intel-rapl:1" / "max_energy_range_uj").unlink()
+    assert not Rapl(tmp_path).readable
 
 
 def test_a_change_is_told_from_noise(tmp_path: Path) -> None:
