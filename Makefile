@@ -4,7 +4,7 @@
 #   make test    everything: formatting, lint, types, all tests
 #
 # make quick      the fast tests only
-# make faults     the fault table: real cameras, servers and files that fail in 21 ways, with measured figures
+# make faults     the fault table: real cameras, servers and files that fail in 22 ways, with measured figures
 # make builtin    trains, evaluates and exports the models inside the package from the data folder DATA
 
 PYTHON ?= python3

@@ -30,7 +30,7 @@ from asr_runtime.redact import redact
 if TYPE_CHECKING:
     from asr_runtime.streams import Stream
 
-__all__ = ["MAX_AGE", "STALLED_AFTER", "Camera", "LiveFailure", "LiveFrame"]
+__all__ = ["MAX_AGE", "STALLED_AFTER", "Camera", "LiveFailure", "LiveFrame", "connect", "connect_isolated"]
 
 MAX_AGE = 0.5
 """Seconds from reception after which a frame is no longer scored."""
@@ -70,10 +70,18 @@ class LiveFailure:
     frame: int
 
 
-def _connect(url: str) -> Stream:
+def connect(url: str) -> Stream:
+    """Open a live source in this process; see `streams.open_stream`."""
     from asr_runtime.streams import open_stream  # the network's modules, which screening files does not need
 
     return open_stream(url)
+
+
+def connect_isolated(url: str) -> Stream:
+    """Open a live source in a process of its own; see `isolated_stream.IsolatedStream`."""
+    from asr_runtime.isolated_stream import IsolatedStream
+
+    return IsolatedStream(url)
 
 
 class Camera:
@@ -84,7 +92,7 @@ class Camera:
         inbox: gets `LiveFrame`, `LiveFailure` and `StateRecord`; an exception, should the thread have a bug.
         fps: frames wanted per second; the others are not decoded where the source allows it. None: all.
         reconnect: come back after an outage; otherwise the source is given up.
-        connect: opens the source's URL.
+        connect: opens the source's URL; `connect` or `connect_isolated`.
 
     Attributes:
         received: frames, so far.
@@ -101,7 +109,7 @@ class Camera:
         *,
         fps: float | None = None,
         reconnect: bool = True,
-        connect: Callable[[str], Stream] = _connect,
+        connect: Callable[[str], Stream] = connect,
     ) -> None:
         self.source = source
         self.received = self.dropped = self.skipped = self.reconnects = 0

@@ -55,7 +55,12 @@ class Stream(ABC):
 
     @abstractmethod
     def retrieve(self) -> NDArray[np.uint8]:
-        """Return the grabbed frame, uint8 `(H, W, 3)`, BGR. Raises `DecodeError` if it is not a whole picture."""
+        """Return the grabbed frame, uint8 `(H, W, 3)`, BGR, of at most `MAX_FRAME_PIXELS` pixels.
+
+        Raises:
+            DecodeError: it is not a whole picture, or too large.
+            SourceError: the source is lost with it.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -131,9 +136,7 @@ class _FfmpegStream(Stream):
         ok, image = self._capture.retrieve()
         if not ok or image is None:
             raise DecodeError("a frame that cannot be decoded")
-        if image.shape[0] * image.shape[1] > MAX_FRAME_PIXELS:
-            raise DecodeError(f"a frame of more than {MAX_FRAME_PIXELS} pixels")
-        return image.astype(np.uint8, copy=False)
+        return _bounded(image.astype(np.uint8, copy=False))
 
     def close(self) -> None:
         self._capture.release()
@@ -185,7 +188,7 @@ class _MjpegStream(Stream):
         return None
 
     def retrieve(self) -> NDArray[np.uint8]:
-        return decode_image(self._part, "frame")
+        return _bounded(decode_image(self._part, "frame"))
 
     def close(self) -> None:
         self._response.close()
@@ -222,6 +225,12 @@ class _DeviceStream(Stream):
     def close(self) -> None:
         # At once: while the old handle is open, a camera that is plugged in again comes back under another number.
         self._capture.release()
+
+
+def _bounded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if image.shape[0] * image.shape[1] > MAX_FRAME_PIXELS:
+        raise DecodeError(f"a frame of more than {MAX_FRAME_PIXELS} pixels")
+    return image
 
 
 def _explain_device(path: str) -> str:

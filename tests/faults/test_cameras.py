@@ -1,15 +1,18 @@
-"""Cameras that are absent, hang, go away and come back, or send garbage: rows 8 to 11 of the fault table."""
+"""Cameras that are absent, hang, go away, come back, send garbage or break the decoder: rows 8 to 11, 22."""
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from signal import SIGSEGV, SIGSTOP
 
 import pytest
 from cameras import MjpegCamera, RtspCamera, hls_camera, silent_host, with_login
+from child_samples import children, is_gone
 from live_run import LiveRun
 from live_samples import free_port
 
@@ -163,6 +166,65 @@ def test_an_rtsp_camera_that_restarts_ten_times_is_scored_again_and_nothing_grow
     assert files[-1] <= files[0]
     assert threads[-1] <= threads[0]
     assert memory[-1] - memory[0] < 5
+
+
+@pytest.mark.heavy
+@pytest.mark.fault(10)
+def test_an_isolated_rtsp_camera_that_restarts_is_scored_again_and_nothing_grows(
+    tmp_path: Path, measured: Measured
+) -> None:
+    with RtspCamera() as camera, LiveRun(tmp_path, camera.url, "--isolate") as run:
+        run.first(10, type="frame")
+        seconds, held, processes = [], [], set()
+        for _ in range(3):
+            camera.kill()
+            run.first(10, time.time(), type="state", state="connecting")
+            camera.restart()
+            listens = time.time()
+            seconds.append(run.first(9, listens, type="frame")["arrived"] - listens)
+            time.sleep(2.2)  # long enough that the next outage is a new one
+            (process,) = _decoding(run)
+            processes.add(process)
+            held.append((*_held_by(run.process.pid)[:2], *_held_by(process)[:2]))
+        code, summary = run.ends(5, interrupt=True)
+    assert all(is_gone(process) for process in processes)
+    assert (code, summary["reconnects"], summary["failed"]) == (130, 3, 0)
+    assert len(processes) == 3
+    assert max(seconds) <= 8
+    assert all(last <= first for first, last in zip(held[0], held[-1], strict=True))
+    measured(f"--isolate: scored again within {max(seconds):.1f} s; descriptors, threads of both processes {held}")
+
+
+def _decoding(run: LiveRun) -> list[int]:
+    """Processes that decode a camera each."""
+    return children("asr_runtime.isolated_stream", run.process.pid)
+
+
+@pytest.mark.heavy
+@pytest.mark.fault(22)
+def test_a_decoder_that_crashes_or_hangs_costs_its_camera_and_no_other(tmp_path: Path, measured: Measured) -> None:
+    with RtspCamera() as rtsp, MjpegCamera() as mjpeg, LiveRun(tmp_path, rtsp.url, mjpeg.url, "--isolate") as run:
+        for camera in (rtsp, mjpeg):
+            run.first(10, source=camera.url, type="frame")
+        for signal, limit, reason in (
+            (SIGSEGV, 1, "decoding crashed (signal 11)"),
+            (SIGSTOP, 6, "no frame within 5 s"),
+        ):
+            begun = time.time()
+            os.kill(_decoding(run)[0], signal)
+            lost = run.first(limit, begun, type="state", state="lost")
+            found = lost["arrived"] - begun
+            assert lost["detail"].startswith(reason)
+            frame = run.first(8, lost["arrived"], source=lost["source"], type="frame")
+            other = mjpeg.url if lost["source"] == rtsp.url else rtsp.url
+            assert not run.seen(begun, source=other, type="state")
+            rate = len(run.seen(begun, frame["arrived"], source=other, type="frame")) / (frame["arrived"] - begun)
+            assert rate > 15
+            assert len(_decoding(run)) == 2
+            back = frame["arrived"] - lost["arrived"]
+            measured(f"{reason}: lost after {found:.1f} s, scored {back:.1f} s later; the other: {rate:.0f} frames/s")
+        code, summary = run.ends(5, interrupt=True)
+    assert (code, summary["reconnects"], summary["failed"]) == (130, 2, 0)
 
 
 def _held_by(process: int) -> tuple[int, int, float]:

@@ -9,13 +9,13 @@ import struct
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from runtime_samples import encoded, environment, picture, read_stamp, write_clip
+from child_samples import children, is_gone, limits, open_files
+from runtime_samples import black_png, encoded, environment, picture, read_stamp, write_clip
 
 import asr_runtime
 from asr_runtime.decoding import Decoded, decode_source
@@ -50,27 +50,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 def child() -> int:
     """Process id of the decoder that was started last."""
-    found = []
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            if b"asr_runtime.isolate" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(int(pid))
-    return found[-1]
-
-
-def is_gone(pid: int) -> bool:
-    for _ in range(300):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def open_files(pid: int | str) -> list[str]:
-    return sorted(path.name for path in Path(f"/proc/{pid}/fd").iterdir())
+    return children("asr_runtime.isolate")[-1]
 
 
 def facts(steps: Iterator[Decoded]) -> list[object]:
@@ -193,25 +173,18 @@ def test_a_slow_reader_is_no_hang(image: Source, large_clip: Source) -> None:
     decoder.close()
 
 
-def black_png(path: Path, side: int) -> Source:
-    """One bit a pixel: 30 kB that decode to 3 bytes a pixel."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    rows = zlib.compress(bytes((1 + side // 8) * side))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+def black_file(path: Path, side: int) -> Source:
+    path.write_bytes(black_png(side))
     return Source(str(path), "image")
 
 
 def test_a_picture_that_needs_more_memory_than_allowed_is_an_error(tmp_path: Path, image: Source) -> None:
     decoder = IsolatedDecoder(memory=256 << 20)
-    large = black_png(tmp_path / "large.png", 16_000)
+    large = black_file(tmp_path / "large.png", 16_000)
     (step,) = decoder.decode(large, None)
     assert str(step.error) == f"{large.name}: decoding takes more than 256 MiB of memory; scale it down"
     assert works(decoder, image)
-    assert works(decoder, black_png(tmp_path / "small.png", 4_000))
+    assert works(decoder, black_file(tmp_path / "small.png", 4_000))
     decoder.close()
 
 
@@ -228,11 +201,10 @@ def test_the_decoder_gets_no_secret_and_little_else(
 def test_the_decoder_is_limited_and_hears_no_ctrl_c(decoder: IsolatedDecoder, clip: Path) -> None:
     steps = decoder.decode(Source(str(clip), "video"), None)
     next(steps)
-    lines = Path(f"/proc/{child()}/limits").read_text().splitlines()
-    limits = {line[:26].strip(): line[26:].split()[:2] for line in lines}
-    assert limits["Max core file size"] == limits["Max file size"] == ["0", "0"]
-    assert limits["Max open files"] == ["32", "32"]
-    assert 2 << 30 < int(limits["Max address space"][1]) < 3 << 30
+    limit = limits(child())
+    assert limit["Max core file size"] == limit["Max file size"] == ["0", "0"]
+    assert limit["Max open files"] == ["32", "32"]
+    assert 2 << 30 < int(limit["Max address space"][1]) < 3 << 30
     modules = Path(f"/proc/{child()}/maps").read_text()
     assert "onnxruntime" not in modules
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

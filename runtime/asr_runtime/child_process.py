@@ -1,0 +1,246 @@
+"""A child process that decodes, and both ends of the pipes to it.
+
+The child gives up what decoding does not need, and may crash, hang or be taken over by what it decodes: `Child`, the
+parent's end, waits for nothing without a limit, and finds the words for what became of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["OUT_OF_MEMORY", "START_SECONDS", "Child", "ChildError", "Limit", "Parent", "nonsense", "pixels", "text"]
+
+START_SECONDS = 60.0
+"""Until a child is ready, which is to import OpenCV on a slow card; 0.3 s elsewhere."""
+OUT_OF_MEMORY = 86
+"""Exit status of a child that was refused memory."""
+
+_PIPE_BYTES = 1 << 18  # fastest: fewer turns than with less, and still in the cache
+_LONGEST_TEXT = 1 << 16
+_ENVIRONMENT = (  # what decoding needs; everything else stays here, secrets included
+    *("LANG", "LC_ALL", "LC_CTYPE", "PYTHONUTF8", "LD_LIBRARY_PATH", "SYSTEMROOT", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("OPENCV_IO_MAX_IMAGE_PIXELS", "OPENCV_FFMPEG_LOGLEVEL", "OPENCV_LOG_LEVEL"),
+)
+
+
+class ChildError(Exception):
+    """What became of a child, in words that follow the name of a source; `advice` where there is a special one."""
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(what)
+        self.advice = advice
+
+
+def nonsense() -> ChildError:
+    """Return what to raise if an answer is not sound."""
+    return ChildError("decoding crashed (what it answers makes no sense)")
+
+
+class Limit:
+    """A time that is running out."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._until = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left, from 0."""
+        return max(0.0, self._until - time.monotonic())
+
+
+class Child:
+    """The parent's end (Linux). The child writes no file, sees little of the environment, and ends with this process.
+
+    Args:
+        module: what it runs, with `memory` as its argument; it makes a `Parent` of that.
+        memory: bytes that it may take on top of the bare process.
+
+    Raises:
+        ChildError: from every method, when the child ended, did not answer in time, or was killed before.
+    """
+
+    def __init__(self, module: str, memory: int) -> None:
+        self._memory = memory
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(memory)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                env={**kept, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "2"},
+                start_new_session=True,  # Ctrl-C is for the parent, which ends the child
+            )
+        except OSError as error:
+            raise ChildError(f"decoding does not start ({error.strerror})", "check the installation") from None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
+        self._is_killed = False
+        for pipe in (self._requests, self._answers):
+            os.set_blocking(pipe, False)
+            _widen(pipe)
+
+    def is_alive(self) -> bool:
+        """Tell whether the process runs."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._is_killed = True
+        self._process.kill()
+        with self._process:  # closes the pipes and waits
+            pass
+
+    def end(self, seconds: float) -> None:
+        """Wait `seconds` for the process to end by itself, then kill it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        self.kill()
+
+    def write(self, part: bytes, seconds: float) -> None:
+        """Send a part of a request; `seconds` without progress are a failure."""
+        left = memoryview(part)
+        while left:
+            self._wait(self._requests, select.POLLOUT, Limit(seconds))
+            try:
+                left = left[os.write(self._requests, left) :]
+            except BrokenPipeError:
+                raise self._ended() from None
+
+    def read(self, count: int, limit: Limit) -> bytearray:
+        """Receive exactly `count` bytes."""
+        data = bytearray(count)
+        self._fill(memoryview(data), limit)
+        return data
+
+    def read_text(self, length: int, limit: Limit) -> str:
+        """Receive a text of `length` bytes; of a file's name, what is no UTF-8 is kept as `os.fsdecode` does."""
+        if length > _LONGEST_TEXT:
+            raise nonsense()
+        return self.read(length, limit).decode(errors="surrogateescape")
+
+    def read_picture(self, height: int, width: int, limit: Limit) -> NDArray[np.uint8]:
+        """Receive a picture, uint8 `(height, width, 3)`, whose size the caller has checked."""
+        image = np.empty((height, width, 3), np.uint8)
+        self._fill(image.data.cast("B"), limit)
+        return image
+
+    def _fill(self, left: memoryview, limit: Limit) -> None:
+        while left:
+            self._wait(self._answers, select.POLLIN, limit)
+            count = os.readv(self._answers, [left])
+            if count == 0:
+                raise self._ended()
+            left = left[count:]
+
+    def _wait(self, pipe: int, event: int, limit: Limit) -> None:
+        if self._is_killed:  # the number may be another file's by now
+            raise ChildError("decoding was closed")
+        poll = select.poll()
+        poll.register(pipe, event)
+        if not poll.poll(limit.left() * 1000):
+            raise ChildError(f"no frame within {limit.seconds:g} s of decoding")
+
+    def _ended(self) -> ChildError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        status = self._process.poll()
+        if status == OUT_OF_MEMORY:
+            return ChildError(f"decoding takes more than {self._memory >> 20} MiB of memory", "scale it down")
+        reason = "it hung up" if status is None else f"exit status {status}" if status >= 0 else f"signal {-status}"
+        return ChildError(f"decoding crashed ({reason})")
+
+
+def _widen(pipe: int) -> None:
+    import fcntl
+
+    with contextlib.suppress(OSError):  # the user's share of pipes is used up
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+class Parent:
+    """The child's end. Making one confines this process, for good, and lets it end with the parent.
+
+    Args:
+        memory: bytes that may be taken from now on.
+        open_files: how many descriptors there may be.
+
+    Attributes:
+        refused_memory: OpenCV ran out of it since this was last set to False.
+    """
+
+    def __init__(self, memory: int, open_files: int) -> None:
+        self.refused_memory = False
+        self._requests = open(0, "rb", closefd=False)  # noqa: SIM115 (to the end of the process)
+        self._answers = os.dup(1)
+        os.dup2(2, 1)  # a library that prints would break into the answers
+        _limit(memory, open_files)
+        # "Not a complete image" is what a picture without room looks like, unless one listens.
+        cv2.redirectError(self._note)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def read(self, count: int) -> bytes:
+        """Wait for `count` bytes of a request. Raises `EOFError` if the parent is gone."""
+        data = self._requests.read(count)
+        if len(data) < count:
+            raise EOFError
+        return data
+
+    def write(self, part: bytes | memoryview) -> None:
+        """Send a part of an answer."""
+        left = memoryview(part)
+        while left:
+            left = left[os.write(self._answers, left) :]
+
+    def _note(self, status: int, *_: object) -> None:
+        self.refused_memory |= status == cv2.Error.STS_NO_MEM
+
+
+def text(error: object) -> bytes:
+    """Return the message of an error as `Child.read_text` takes it; nothing for None."""
+    return str(error or "").encode(errors="surrogateescape")[:_LONGEST_TEXT]
+
+
+def pixels(image: NDArray[np.uint8]) -> memoryview:
+    """Return the bytes of a picture as `Child.read_picture` takes them."""
+    return np.ascontiguousarray(image).data.cast("B")
+
+
+def _limit(memory: int, open_files: int) -> None:
+    import resource
+
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    bare = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    for limit, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, open_files),
+        (resource.RLIMIT_AS, bare + memory),
+    ):
+        hard = resource.getrlimit(limit)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
+
+
+def _end_with_parent() -> None:
+    """Wait until no one holds the other end of standard input: the parent is gone, however it ended."""
+    poll = select.poll()
+    poll.register(0, 0)
+    poll.poll()
+    os._exit(0)

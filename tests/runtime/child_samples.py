@@ -1,0 +1,37 @@
+"""What the decoding processes of a test look like from outside (Linux)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+def children(module: str, parent: int | str = "self") -> list[int]:
+    """Process ids of the children that run a module of ours, oldest first."""
+    found = []
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(int(pid))
+    return sorted(found)
+
+
+def is_gone(pid: int) -> bool:
+    for _ in range(300):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def open_files(pid: int | str) -> list[str]:
+    return sorted(path.name for path in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def limits(pid: int) -> dict[str, list[str]]:
+    """Soft and hard limit of everything that a process may use."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return {line[:26].strip(): line[26:].split()[:2] for line in lines}
