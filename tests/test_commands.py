@@ -15,8 +15,8 @@ from asr_runtime.command import command
 
 _SURFACE = {
     "asr-audit": "--data -h --help --json --layout --version",
-    "asr-bench": "--against --batch --checkpoint --end-to-end --engine -h --help -o --output --rounds --threads "
-    "--version",
+    "asr-bench": "--against --batch --checkpoint --end-to-end --engine -h --help -o --output --quality --rounds "
+    "--threads --version",
     "asr-doctor": "--format -h --help --model --version",
     "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise -h --help --layout "
     "--leave-out --model --reencoding-shift --report --robustness --spectrum --split --version --workers",
@@ -25,7 +25,8 @@ _SURFACE = {
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
     "asr-screen": "--annotate --deadline --device --duration --format --fps -h --help --isolate --metrics --model "
-    "--mqtt --no-reconnect -o --output --reconnect --sha256 --snapshots --sources --threads --version --webhook",
+    "--mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots --sources --threads --version "
+    "--webhook",
     "asr-train": "--amp --balance --batch-size --blocks --blur --clip --crop-size --data --dim --epoch-size --epochs "
     "--equalise --flip --freeze --front-end -h --help --label-smoothing --layout --leave-out --lr --model "
     "--monitor --no-flip --no-freeze --noise --pair-weight --pairs --patch --patch-mask --patience "

@@ -96,6 +96,11 @@ def _data(data: Mapping[str, Any]) -> list[str]:
 
 
 def _result(result: Mapping[str, Any]) -> list[str]:
+    if "auroc_float32" in result:
+        return [
+            f"{result['how']}: AUROC {result['auroc']:.4f} (float32 {result['auroc_float32']:.4f}), "
+            f"{result['flips']:.2%} of the verdicts flip, on {result['images']} images."
+        ]
     protocol = result.get("protocol", {})
     told = [f"{k}: {v}" for k, v in protocol.items() if isinstance(v, str | int) and k != "fingerprint"]
     rows = dict(result.get("generators", {}))

@@ -31,11 +31,12 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--fft", type=click.Choice(["matmul", "dft"]), default="matmul", help="How transforms are written.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "int8"]),
+    type=click.Choice(["fp32", "bf16", "fp16", "int8"]),
     default="fp32",
-    help="Of the convolutions; fp16 is for CUDA. Not written where it costs too much.",
+    help="Of the convolutions; fp16 is for CUDA; bf16 is a float32 file that OpenVINO may compute in bf16. Not written "
+    "where it costs too much.",
 )
-@click.option("--calibration-images", type=_FOLDER, help="Labelled images (folders nature and ai) for fp16 and int8.")
+@click.option("--calibration-images", type=_FOLDER, help="Labelled images (folders nature and ai) to judge it by.")
 @click.option("--images", type=_FOLDER, help="Images of the parity check.  [default: those in the package]")
 @click.option(
     "--metrics",
@@ -50,7 +51,7 @@ def export_command(
     checkpoint: Path,
     output: Path,
     fft: Literal["matmul", "dft"],
-    precision: Literal["fp32", "fp16", "int8"],
+    precision: Literal["fp32", "bf16", "fp16", "int8"],
     calibration_images: Path | None,
     images: Path | None,
     metrics: tuple[str, ...],

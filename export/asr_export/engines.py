@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from asr_export.parity import Engine, onnxruntime
 from asr_runtime import Detector
-from asr_runtime.errors import ConfigurationError, DependencyError
+from asr_runtime.errors import ConfigurationError
+from asr_runtime.openvino_engine import OpenVinoSession
 
 __all__ = ["ENGINES", "engine", "installed_engines"]
 
@@ -34,7 +35,7 @@ def engine(name: str, model: bytes) -> Engine:
     Raises:
         ConfigurationError: no such engine.
         DependencyError: it is not installed.
-        ModelError: onnxruntime refuses the file.
+        ModelError: the engine refuses the file.
     """
     if name == "onnxruntime":
         return onnxruntime(Detector(model, device="cpu"))
@@ -46,17 +47,10 @@ def engine(name: str, model: bytes) -> Engine:
 
 
 def _openvino(model: bytes) -> Engine:
-    try:
-        import openvino
-    except ImportError:
-        raise DependencyError("OpenVINO is not installed; pip install openvino") from None
-    core = openvino.Core()
-    # Unless told so, it silently computes in bf16 where the processor can.
-    compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    session = OpenVinoSession(model, "fp32")
 
     def run(frames: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        found = compiled(frames)
-        return _doubles(found["probability"], found["logits"])
+        return _doubles(*session.run(["probability", "logits"], {"frames": frames}))
 
     return run
 

@@ -18,7 +18,7 @@ from asr_export.half import halve
 from asr_export.lowering import lower
 from asr_export.parity import Parity, compare, tolerance
 from asr_export.parity_inputs import adversarial_frames, packaged_images, real_frames
-from asr_export.precision_gate import Images, calibration_images, gate, scores
+from asr_export.precision_gate import Images, calibration_images, gate, gate_bf16, scores
 from asr_export.quantise import quantise
 from asr_export.stages import STAGE, Staged, hide_stages
 from asr_models import Checkpoint, Deployed
@@ -37,7 +37,7 @@ from asr_runtime.errors import ConfigurationError, GateError, OutputError
 
 __all__ = ["export"]
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 _OPSET = 20
 _WORTH_HALVING = 64  # values
@@ -58,7 +58,8 @@ def export(
     Args:
         checkpoint: network, preprocessing, calibration.
         path: the file; it appears only if it computes what PyTorch computes.
-        precision: of the convolutions; `int8` and `fp16` files pass a gate on labelled images.
+        precision: `int8` or `fp16` convolutions, or a float32 file that the runtime may compute in `bf16`; each passes
+            a gate on labelled images, whose figures are in the card.
         calibration: folder of those images (`calibration_images`).
         fft: `matmul` writes Fourier transforms as matrix products; `dft` keeps the native operator, to compare with.
         images: folder of images for the parity check; None takes those inside this package.
@@ -70,19 +71,20 @@ def export(
     Raises:
         GateError: the file does not compute what PyTorch computes, or lower precision costs too much; no file is left.
         ConfigurationError: no, or too few, calibration images for a lower precision.
+        DependencyError: OpenVINO is not installed, for `bf16`.
         OutputError: the file cannot be written.
     """
     deployed = checkpoint.deployed()
     model = _to_onnx(lower(deployed) if fft == "matmul" else deployed)
-    card = _card(checkpoint, fft, precision, metrics or {})
+    card = _card(checkpoint, fft, "fp32" if precision == "bf16" else precision, metrics or {})
     if precision != "fp32":
         if calibration is None:
             raise ConfigurationError(f"precision {precision}: expected a folder of labelled images to judge it by")
-        model, card = _reduced(model, card, *calibration_images(calibration))
+        model, card = _reduced(model, card, precision, *calibration_images(calibration))
     _store_halves(model)
     onnx.checker.check_model(model, full_check=True)
-    parity = _check(deployed, _with_card(model, card), images or packaged_images(), precision)
-    if precision == "fp32" and not parity.passed:
+    parity = _check(deployed, _with_card(model, card), images or packaged_images(), card.precision)
+    if card.precision == "fp32" and not parity.passed:
         raise GateError(f"{path}: not written: the exported graph is not what PyTorch computes: {parity}")
     card = replace(card, parity=parity.to_dict())
     _write(path, _with_card(model, card))
@@ -90,21 +92,24 @@ def export(
 
 
 def _reduced(
-    model: onnx.ModelProto, card: ModelCard, calibration: Images, holdout: Images
+    model: onnx.ModelProto, card: ModelCard, precision: Precision, calibration: Images, holdout: Images
 ) -> tuple[onnx.ModelProto, ModelCard]:
-    """Lower the precision of the convolutions; the gate's figures go into the card."""
-    if card.precision == "int8":
+    """Lower the precision, of the graph or, for bf16, of its computation; the gate's figures go into the card."""
+    reduced, corrected = model, card.calibration
+    more: dict[str, Any] = {}
+    if precision == "int8":
         found = quantise(model, card, calibration, holdout)
-        reduced, passed, corrected = found.model, found.gate, found.calibration
-        figures = {**passed.to_dict(), "sensitivity": found.sensitivity}
-    else:
-        reduced, corrected = halve(model), card.calibration
+        reduced, corrected, passed = found.model, found.calibration, found.gate
+        more = {"sensitivity": found.sensitivity}
+    elif precision == "fp16":
+        reduced = halve(model)
         _, exact = scores(model, holdout.paths, "float32")
         passed = gate(reduced, exact, holdout, card, "convolutions in 16 bits")
-        figures = passed.to_dict()
+    else:
+        passed = gate_bf16(model, holdout, card.decision)
     if not passed.passed:
-        raise GateError(f"{card.precision}: not written: {passed}")
-    metrics = {**card.metrics, f"{card.precision} against fp32": figures}
+        raise GateError(f"{precision}: not written: {passed}")
+    metrics = {**card.metrics, f"{precision} against fp32": {**passed.to_dict(), **more}}
     return reduced, replace(card, calibration=corrected, metrics=metrics)
 
 
@@ -164,7 +169,10 @@ def _with_card(model: onnx.ModelProto, card: ModelCard) -> bytes:
 
 
 def _card(
-    checkpoint: Checkpoint, fft: Literal["matmul", "dft"], precision: Precision, metrics: Mapping[str, Any]
+    checkpoint: Checkpoint,
+    fft: Literal["matmul", "dft"],
+    precision: Literal["fp32", "fp16", "int8"],
+    metrics: Mapping[str, Any],
 ) -> ModelCard:
     packages = ("asrnet-edge", "torch", "torchvision", "onnx", "onnxscript")
     return ModelCard(

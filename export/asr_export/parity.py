@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from asr_export.parity_inputs import Frames
+from asr_export.precision_gate import FLIPS_ALLOWED
 from asr_models import Deployed
 from asr_models.spectrum import FullMagnitude, HalfMagnitude
 from asr_runtime import Detector
@@ -37,7 +38,6 @@ Engine = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float64], NDArray[np.flo
 """uint8 (N, H, W, 3) -> probability (N,), logits (N, 2)."""
 
 _UNIT_ROUNDOFF = {"fp32": 2.0**-24, "fp16": 2.0**-11, "int8": 2.0**-9}
-_FLIPS_ALLOWED = 0.005  # share of real frames, below float32
 _WORST = 5
 
 
@@ -234,7 +234,7 @@ def judge(found: Answers, reference: Answers, card: ModelCard, allowed: float) -
     """
     error, real = np.abs(found.logits - reference.logits).max(axis=1), reference.real
     scale = max(float(np.abs(reference.logits).max()), 1.0)
-    of_real = 0 if card.precision == "fp32" else math.floor(_FLIPS_ALLOWED * int(reference.real.sum()))
+    of_real = 0 if card.precision == "fp32" else math.floor(FLIPS_ALLOWED * int(reference.real.sum()))
     return Parity(
         frames=len(found.names),
         logits_relative=float(error[real].max()) / scale,

@@ -12,16 +12,19 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from asr_runtime.contract import ModelCard
+from asr_runtime.contract import Decision, ModelCard
 from asr_runtime.decode import IMAGE_SUFFIXES, read_image
 from asr_runtime.engine import open_session
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.openvino_engine import OpenVinoSession, has_native_bf16, openvino_version
 from asr_runtime.progress import shown
 
-__all__ = ["Images", "PrecisionGate", "calibration_images", "gate", "scores"]
+__all__ = ["FLIPS_ALLOWED", "Images", "PrecisionGate", "auroc", "calibration_images", "gate", "gate_bf16", "scores"]
+
+FLIPS_ALLOWED = 0.005
+"""Share of verdicts that may differ below float32."""
 
 _AUROC_DROP = 0.003
-_FLIPS = 0.005
 _FEWEST = 40
 _MOST = 600  # of each half: seconds, not minutes
 _CLASSES = {"nature": 0, "0_real": 0, "real": 0, "ai": 1, "1_fake": 1, "fake": 1}
@@ -40,7 +43,7 @@ class PrecisionGate:
     """A lower precision held against float32 on the hold-out half of the calibration images.
 
     Attributes:
-        precision: `int8` or `fp16`.
+        precision: `int8`, `fp16` or `bf16`.
         images: how many.
         auroc: of the file.
         auroc_float32: of the same graph in float32.
@@ -60,17 +63,17 @@ class PrecisionGate:
     @property
     def passed(self) -> bool:
         """AUROC falls by no more than 0.003 and verdicts flip for no more than 0.5% of the images."""
-        return self.auroc >= self.auroc_float32 - _AUROC_DROP and self.flips <= _FLIPS
+        return self.auroc >= self.auroc_float32 - _AUROC_DROP and self.flips <= FLIPS_ALLOWED
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
-        allowed = {"auroc_drop_allowed": _AUROC_DROP, "flips_allowed": _FLIPS}
+        allowed = {"auroc_drop_allowed": _AUROC_DROP, "flips_allowed": FLIPS_ALLOWED}
         return {**asdict(self), **allowed, "passed": self.passed}
 
     def __str__(self) -> str:
         return (
             f"{self.how}: AUROC {self.auroc:.4f} (float32 {self.auroc_float32:.4f}, may fall by {_AUROC_DROP}), "
-            f"verdicts flipped {self.flips:.2%} (allowed {_FLIPS:.1%}) on {self.images} images"
+            f"verdicts flipped {self.flips:.2%} (allowed {FLIPS_ALLOWED:.1%}) on {self.images} images"
         )
 
 
@@ -103,13 +106,7 @@ def scores(
     model: onnx.ModelProto, paths: Sequence[Path], title: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Run a graph on image files: margins (n,) and probabilities (n,), float64."""
-    session = open_session(model.SerializeToString(), "cpu")
-    margins, probabilities = [], []
-    for path in shown(paths, title):
-        probability, logits = session.run(["probability", "logits"], {"frames": read_image(path)[None]})
-        margins.append(float(logits[0, 1]) - float(logits[0, 0]))
-        probabilities.append(float(probability[0]))
-    return np.array(margins), np.array(probabilities)
+    return _scores(open_session(model.SerializeToString(), "cpu"), paths, title)
 
 
 def gate(
@@ -125,14 +122,53 @@ def gate(
         how: which layers have the lower precision.
     """
     _, found = scores(model, images.paths, f"judging {card.precision}")
-    verdict = card.decision.verdict
-    flips = np.mean([verdict(float(a)) != verdict(float(b)) for a, b in zip(found, exact, strict=True)])
+    return _judged(card.precision, found, exact, images, card.decision, how)
+
+
+def gate_bf16(model: onnx.ModelProto, images: Images, decision: Decision) -> PrecisionGate:
+    """Judge a float32 graph that OpenVINO computes in bf16, as the runtime's `bf16` does.
+
+    Args:
+        model: the graph.
+        images: to judge it by.
+        decision: from probability to verdict.
+
+    Raises:
+        DependencyError: OpenVINO is not installed.
+        DeviceError: this processor can neither compute nor emulate bf16.
+    """
+    how = f"all up to the last product in bf16, by OpenVINO {openvino_version()}"
+    if not has_native_bf16():
+        how += ", emulated"
+    _, found = _scores(OpenVinoSession(model.SerializeToString(), "bf16"), images.paths, "judging bf16")
+    _, exact = scores(model, images.paths, "float32")
+    return _judged("bf16", found, exact, images, decision, how)
+
+
+def _scores(session: Any, paths: Sequence[Path], title: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    margins, probabilities = [], []
+    for path in shown(paths, title):
+        probability, logits = session.run(["probability", "logits"], {"frames": read_image(path)[None]})
+        margins.append(float(logits[0, 1]) - float(logits[0, 0]))
+        probabilities.append(float(probability[0]))
+    return np.array(margins), np.array(probabilities)
+
+
+def _judged(
+    precision: str,
+    found: NDArray[np.float64],
+    exact: NDArray[np.float64],
+    images: Images,
+    decision: Decision,
+    how: str,
+) -> PrecisionGate:
+    flips = [decision.verdict(float(a)) != decision.verdict(float(b)) for a, b in zip(found, exact, strict=True)]
     return PrecisionGate(
-        precision=card.precision,
+        precision=precision,
         images=len(found),
-        auroc=_auroc(images.labels, found),
-        auroc_float32=_auroc(images.labels, exact),
-        flips=float(flips),
+        auroc=auroc(images.labels, found),
+        auroc_float32=auroc(images.labels, exact),
+        flips=float(np.mean(flips)),
         probability=float(np.abs(found - exact).mean()),
         how=how,
     )
@@ -142,7 +178,7 @@ def _images(found: Sequence[tuple[Path, int]]) -> Images:
     return Images(tuple(path for path, _ in found), np.array([label for _, label in found], np.int64))
 
 
-def _auroc(labels: NDArray[np.int64], values: NDArray[np.float64]) -> float:
+def auroc(labels: NDArray[np.int64], values: NDArray[np.float64]) -> float:
     """Share of (real, AI-generated) pairs in the right order, ties half."""
     real, fake = np.sort(values[labels == 0]), values[labels == 1]
     below, up_to = np.searchsorted(real, fake, "left"), np.searchsorted(real, fake, "right")

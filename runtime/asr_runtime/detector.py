@@ -17,10 +17,13 @@ from asr_runtime.contract import CARD_KEY, ModelCard, Verdict
 from asr_runtime.deadline import TimedSession, check_deadline
 from asr_runtime.decode import check_regular_file
 from asr_runtime.engine import DEVICES, PROVIDERS, import_onnxruntime, open_session
+from asr_runtime.engine_choice import choose_engine, open_openvino
 from asr_runtime.errors import ConfigurationError, DeadlineError, DeviceError, InferenceError, ModelError, SourceError
 from asr_runtime.onnx_file import check_self_contained
 
-__all__ = ["Detector", "Scores"]
+__all__ = ["PRECISIONS", "Detector", "Scores"]
+
+PRECISIONS = ("file", "bf16", "auto")
 
 _SELF_CHECK_TOLERANCE = 1e-4
 _SELF_CHECK_SECONDS = 60.0  # at least: a first inference also plans memory, on a device that may be busy
@@ -54,6 +57,9 @@ class Detector:
     Args:
         model: path of an exported `.onnx` file, its bytes, or the name of a built-in model (default: asrnet).
         device: `cpu`, `cuda`, `tensorrt`, or `auto`: CUDA where it really starts, otherwise the CPU.
+        precision: `file`: the file's own, in onnxruntime. `bf16`: by OpenVINO on the CPU, for a file whose card says
+            that it passed the gate for it (`asr-export --precision bf16`). `auto`: on the CPU whatever engine is
+            fastest on this machine, of those that keep the promises of the card (`engine_choice.choose_engine`).
         threads: CPU threads of one inference, at least 1; None: every usable core.
         sha256: the model file that is expected, 64 hexadecimal digits; None: any.
         deadline: seconds in which a call answers; calls from several threads then take turns. None: no limit.
@@ -62,15 +68,16 @@ class Detector:
         name: the path or built-in name; `bytes` for a model given as bytes.
         sha256: of the model file, hexadecimal.
         card: the facts that travel with the model.
-        provider: the onnxruntime execution provider that runs it.
+        provider: the onnxruntime execution provider that runs it, or `openvino fp32`, or `openvino bf16`.
+        choice: what `precision="auto"` chose and why, one line; empty otherwise.
 
     Raises:
         ModelError: the file cannot be read, is not the one pinned by `sha256`, has no valid card, or its graph
-            contradicts card or contract.
+            contradicts card or contract; or no bf16 is promised for it.
         DeviceError: the device does not start here.
-        DependencyError: no usable onnxruntime is installed.
-        ConfigurationError: an unknown device, fewer than one thread, no SHA-256 in `sha256`, or a `deadline` that is
-            not above 0.
+        DependencyError: no usable onnxruntime is installed, or no OpenVINO for bf16.
+        ConfigurationError: an unknown device or precision, bf16 on another device than the CPU, fewer than one thread,
+            no SHA-256 in `sha256`, or a `deadline` that is not above 0.
     """
 
     def __init__(
@@ -78,12 +85,17 @@ class Detector:
         model: str | os.PathLike[str] | bytes | None = None,
         *,
         device: str = "auto",
+        precision: str = "file",
         threads: int | None = None,
         sha256: str | None = None,
         deadline: float | None = None,
     ) -> None:
         if device not in DEVICES:
             raise ConfigurationError(f"device {device!r}: expected one of {', '.join(DEVICES)}")
+        if precision not in PRECISIONS:
+            raise ConfigurationError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+        if precision == "bf16" and device not in ("auto", "cpu"):
+            raise ConfigurationError(f"precision bf16 is for the CPU, and device is {device}: leave one of them out")
         if threads is not None and threads < 1:
             raise ConfigurationError(f"threads {threads}: expected at least 1")
         if sha256 is not None and not _SHA256.fullmatch(sha256):
@@ -99,7 +111,10 @@ class Detector:
             )
         try:
             check_self_contained(data)
-            self._start(data, device, threads)
+            self._start(data, "cpu" if precision == "bf16" else device, threads)
+            self.choice = ""
+            if precision != "file":
+                self._change_engine(data, precision, threads)
         except UnicodeDecodeError:  # onnxruntime hands out the texts of a model as they are
             raise ModelError(f"model {self.name}: a text in it is not UTF-8; expected a file of asr-export") from None
         except ModelError as error:
@@ -159,6 +174,20 @@ class Detector:
                         f"device {candidate}: the model loads but does not run ({error}); use --device cpu"
                     ) from None
 
+    def _change_engine(self, data: bytes, precision: str, threads: int | None) -> None:
+        """Take OpenVINO in place of onnxruntime where it was asked for, or is faster."""
+        if precision == "bf16":
+            self._session = open_openvino(data, self.card, self._session, "bf16", threads)
+            self.provider = "openvino bf16"
+        elif self.provider in PROVIDERS["cpu"]:
+            found = choose_engine(data, self.card, self._session, threads)
+            self._session, self.choice = found.session, found.told
+            if found.engine != "onnxruntime":
+                self.provider = found.engine
+        else:
+            self.choice = f"computed by {self.provider}: a choice is there on the CPU only"
+        self._timed = TimedSession(self._session)
+
     def _run(self, batch: NDArray[np.uint8], seconds: float | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         outputs, feeds = ["probability", "logits"], {"frames": batch}
         try:
@@ -168,9 +197,9 @@ class Detector:
                 probability, logits = self._timed.run(outputs, feeds, seconds)
         except DeadlineError:
             raise
-        except Exception as error:  # onnxruntime's errors have no common root but this one
+        except Exception as error:  # an engine's errors have no common root but this one
             reason = " ".join(str(error).split())
-            raise InferenceError(f"onnxruntime failed on frames of shape {batch.shape}: {reason}") from None
+            raise InferenceError(f"{self.provider} failed on frames of shape {batch.shape}: {reason}") from None
         count = len(batch)
         if probability.shape != (count,) or logits.shape != (count, 2):
             raise InferenceError(

@@ -22,6 +22,7 @@ from asr_runtime.detector import Detector
 from asr_runtime.engine import PROVIDERS, import_onnxruntime
 from asr_runtime.errors import AsrError
 from asr_runtime.isolate import IsolatedDecoder
+from asr_runtime.openvino_engine import has_native_bf16, openvino_version
 from asr_runtime.sources import Source
 from asr_runtime.streams import open_stream
 from asr_runtime.video import VideoFile
@@ -102,7 +103,7 @@ def examine(model: str | os.PathLike[str] | None = None) -> Examination:
         The findings; what does not work is a finding, never an exception.
     """
     devices, found = _devices(model)
-    checks = (_packages(), *devices, *_images(), *_videos(), *_live())
+    checks = (*_packages(), *devices, *_images(), *_videos(), *_live())
     return Examination(_versions(), found, checks)
 
 
@@ -113,7 +114,16 @@ def _check(group: str, name: str, problem: str | None, detail: str) -> Check:
 
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version(), "system": platform.platform()}
-    for name in ("asrnet-edge", "numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "click", "rich"):
+    for name in (
+        "asrnet-edge",
+        "numpy",
+        "opencv-python",
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "openvino",
+        "click",
+        "rich",
+    ):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -122,12 +132,16 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _packages() -> Check:
+def _packages() -> Iterator[Check]:
     try:
-        ort = import_onnxruntime()
+        yield _check("packages", "onnxruntime", None, f"{import_onnxruntime().__version__}")
     except AsrError as error:
-        return _check("packages", "onnxruntime", str(error), "")
-    return _check("packages", "onnxruntime", None, f"{ort.__version__}")
+        yield _check("packages", "onnxruntime", str(error), "")
+    try:
+        bf16 = "computed" if has_native_bf16() else "emulated, which is slow,"
+        yield _check("packages", "openvino", None, f"{openvino_version()}, bf16 is {bf16} on this processor")
+    except AsrError as error:
+        yield _check("packages", "openvino", str(error), "")
 
 
 def _devices(model: str | os.PathLike[str] | None) -> tuple[list[Check], dict[str, Any]]:

@@ -237,7 +237,7 @@ class SummaryRecord:
         seconds: from the first read to the last score.
         model: name or path of the model.
         sha256: of the model file.
-        provider: onnxruntime's execution provider that ran it.
+        provider: onnxruntime's execution provider that ran it, or `openvino fp32`, or `openvino bf16`.
     """
 
     read: int

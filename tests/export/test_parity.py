@@ -15,7 +15,7 @@ from asr_export.cli import parity_command
 from asr_export.engines import ENGINES, engine, installed_engines
 from asr_export.onnx_file import export
 from asr_export.parity import Answers, answers, difference, judge, onnxruntime, pytorch, tolerance
-from asr_export.parity_inputs import Frames, adversarial_frames, packaged_images, real_frames
+from asr_export.parity_inputs import adversarial_frames, packaged_images, real_frames
 from asr_export.stages import stage_errors
 from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
 from asr_runtime import Detector
@@ -192,7 +192,7 @@ def test_the_promised_parity_of_full_size_networks(tmp_path: Path, name: str) ->
     network = create_model(name).eval()
     checkpoint = Checkpoint(name, {}, default_preprocess(name), network)
     export(checkpoint, tmp_path / "x.onnx")
-    batches = [Frames(b.name, b.frames, b.real) for b in real_frames(packaged_images())][:6]
+    batches = list(real_frames(packaged_images()))[:6]
     found = answers(onnxruntime(Detector(tmp_path / "x.onnx")), batches)
     exact = answers(pytorch(checkpoint.deployed(), torch.float64), batches)
     rounding = np.abs(answers(pytorch(checkpoint.deployed()), batches).logits - exact.logits).max()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from asr_export.card_text import card_text
 from asr_export.cli import export_command, parity_command
 from asr_export.precision_gate import PrecisionGate, calibration_images
 from asr_export.stages import stages_in
@@ -62,6 +65,42 @@ def test_a_file_of_lower_precision_keeps_its_verdicts(
     assert 0 < np.abs(low - full).max() < 0.1 * np.abs(full).max()
 
 
+def test_a_file_that_passes_for_bf16_stays_in_float32_and_says_so(
+    checkpoint: Path, exported: Path, calibration: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.onnx"
+    code, said = _export(checkpoint, "-o", path, "--precision", "bf16", "--calibration-images", calibration)
+    assert code == 0, said
+    low, full = Detector(path, precision="bf16"), Detector(exported)
+    assert low.card.precision == "fp32"
+    assert low.card.parity["passed"] is True
+    figures = low.card.metrics["bf16 against fp32"]
+    assert figures["passed"] is True
+    assert figures["flips"] <= 0.005
+    assert "by OpenVINO 20" in figures["how"]
+    page = card_text(dataclasses.replace(low.card, training={}), "x", 1, 1.0)
+    assert f"{figures['flips']:.2%} of the verdicts flip" in page
+    # What the gate judged is what the runtime computes.
+    _, holdout = calibration_images(calibration)
+    images = [read_image(path) for path in holdout.paths]
+    errors = [abs(float(low(image).probability[0] - full(image).probability[0])) for image in images]
+    assert figures["probability"] == pytest.approx(np.mean(errors), rel=0.02)
+    assert max(errors) > 1e-5
+    assert np.array_equal(Detector(path)(images[0]).logits, full(images[0]).logits)
+
+
+def test_bf16_needs_openvino_and_images(
+    checkpoint: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, said = _export(checkpoint, "-o", tmp_path / "x.onnx", "--precision", "bf16")
+    assert (code, "labelled images" in said) == (2, True)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    arguments = ("--precision", "bf16", "--calibration-images", calibration)
+    code, said = _export(checkpoint, "-o", tmp_path / "x.onnx", *arguments)
+    assert (code, "pip install 'asrnet-edge[openvino]'" in said) == (2, True)
+    assert not (tmp_path / "x.onnx").exists()
+
+
 def test_only_convolutions_are_quantised_and_the_stages_stay(
     checkpoint: Path, calibration: Path, tmp_path: Path
 ) -> None:
@@ -102,9 +141,9 @@ def test_parity_tells_where_a_quantised_file_leaves_pytorch(
 def test_what_costs_too_much_is_not_written(
     checkpoint: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asr_export.precision_gate._FLIPS", -1.0)  # no file can reach it
+    monkeypatch.setattr("asr_export.precision_gate.FLIPS_ALLOWED", -1.0)  # no file can reach it
     path = tmp_path / "x.onnx"
-    for precision in ("int8", "fp16"):
+    for precision in ("int8", "fp16", "bf16"):
         code, said = _export(checkpoint, "-o", path, "--precision", precision, "--calibration-images", calibration)
         assert code == 1
         assert f"{precision}: not written" in said

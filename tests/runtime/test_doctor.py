@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def test_what_works_here_is_found_to_work(model_path: Path) -> None:
         assert results["video", name]
     for name in ("--mqtt", "--metrics", "--isolate"):
         assert results["live", name]
+    assert results["packages", "openvino"]
     assert found.model["network"] == "brightness"
     assert found.model["ms_per_image"] > 0
     assert found.versions["numpy"] != "not installed"
@@ -47,6 +49,15 @@ def test_a_model_that_does_not_load_is_2_and_told(run_command: Runner, tmp_path:
     assert cpu["needed"] is True
     assert cpu["ok"] is False
     assert "bad.onnx" in cpu["detail"]
+
+
+def test_openvino_is_optional(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    found = examine(model_path)
+    assert found.ok
+    (check,) = [check for check in found.checks if check.name == "openvino"]
+    assert not check.ok
+    assert "pip install 'asrnet-edge[openvino]'" in check.detail
 
 
 def test_output_that_cannot_be_written_is_3(run_command: Runner, model_path: Path) -> None:

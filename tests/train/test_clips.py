@@ -7,21 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from asr_models import ASRNetLite, load_checkpoint
+from asr_models import ASRNetLite, Preprocess, load_checkpoint
 from asr_runtime.contract import Calibration, Decision, VideoRule
 from asr_runtime.decode import read_image
 from asr_runtime.errors import DatasetError
+from asr_train.augment import equalise
 from asr_train.calibrate import calibrate_video, video_figures
-from asr_train.clips import CLIP_FRAMES, ClipFrame, h264, thinned
+from asr_train.clips import ClipImages, clip, h264, thinned
 from asr_train.config import TrainConfig, recipe
 from asr_train.features import clip_table
 from asr_train.fit import train
 from asr_train.layouts import Sample, find_data
-from asr_train.scoring import score_checkpoint, score_clips
+from asr_train.scoring import score_clips
 
 
 def _tiny(data: Path) -> TrainConfig:
@@ -32,18 +34,14 @@ def _tiny(data: Path) -> TrainConfig:
 
 def test_a_clip_is_a_slow_pan_over_the_picture(examples: Path) -> None:
     image = read_image(examples / "real" / "blouse.jpg")[:240, :256]
-    middle = ClipFrame(5)(image)
+    first, middle, last = clip(image)
     assert np.abs(middle.astype(float) - image).mean() < 4, "the pan passes through the picture as it is"
     moved = {
-        index: {
-            (y, x): _difference(ClipFrame(index)(image), np.roll(image, (y, x), (0, 1)))
-            for y in (-5, 0, 5)
-            for x in (-5, 0, 5)
-        }
-        for index in (0, 10)
+        name: {(y, x): _difference(frame, np.roll(image, (y, x), (0, 1))) for y in (-5, 0, 5) for x in (-5, 0, 5)}
+        for name, frame in (("first", first), ("last", last))
     }
-    first, last = (min(errors, key=lambda shift: errors[shift]) for errors in (moved[0], moved[10]))
-    assert first == (-last[0], -last[1])
+    start, end = (min(errors, key=lambda shift: errors[shift]) for errors in moved.values())
+    assert start == (-end[0], -end[1])
 
 
 def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
@@ -52,17 +50,17 @@ def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 def test_only_the_middle_of_a_large_picture_is_encoded() -> None:
     large = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
-    assert ClipFrame(0)(large).shape == (320, 320, 3)
+    assert [frame.shape for frame in clip(large)] == [(320, 320, 3)] * 3
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(CLIP_FRAMES), st.sampled_from([None, 90]))
-def test_any_size_works_and_repeats(height: int, width: int, index: int, quality: int | None) -> None:
+@given(st.integers(1, 70), st.integers(1, 70))
+def test_any_size_works_and_repeats(height: int, width: int) -> None:
     image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
-    found = ClipFrame(index, quality)(image)
-    assert found.dtype == np.uint8
-    assert found.shape == image.shape
-    assert np.array_equal(found, ClipFrame(index, quality)(image))
+    found = clip(image)
+    assert {frame.shape for frame in found} == {image.shape}
+    assert {frame.dtype for frame in found} == {np.dtype(np.uint8)}
+    assert all(np.array_equal(a, b) for a, b in zip(found, clip(image), strict=True))
 
 
 def test_every_frame_comes_back_in_order() -> None:
@@ -102,13 +100,23 @@ def test_a_run_calibrates_videos_on_clips_of_unseen_sources(generators: Path, tm
         assert told[name] == pytest.approx(figures[name], abs=1e-3)
 
 
-def test_a_clips_margin_is_the_mean_of_its_frames(generators: Path, tmp_path: Path) -> None:
-    loaded = load_checkpoint(train(_tiny(generators), tmp_path).checkpoint)
-    data = find_data(generators)
-    frames = [score_checkpoint(loaded, data.val, transform=ClipFrame(index, 90)).margins for index in CLIP_FRAMES]
-    labels, margins = score_clips(loaded, data.val, 90)
-    assert labels.tolist() == [s.label for s in data.val]
-    assert margins == pytest.approx(np.mean(frames, axis=0), abs=1e-4)
+def test_frames_come_in_turn_and_a_broken_picture_is_left_out(generators: Path) -> None:
+    samples = list(find_data(generators).val)
+    samples[1].path.write_bytes(b"\xff\xd8\xff")
+    preprocess = Preprocess("crop", 48)
+    images = ClipImages(samples, preprocess, 90)
+    items = [images[position] for position in range(len(images))]
+    assert [item.index for item in items] == list(range(3 * len(samples)))
+    problems = [(item.index, item.problem) for item in items if item.frame is None]
+    assert [position for position, _ in problems] == [3, 4, 5]
+    expected = clip(equalise(read_image(samples[2].path), 90))
+    for item, frame in zip(items[6:9], expected, strict=True):
+        assert item.frame is not None
+        assert np.array_equal(item.frame.numpy(), preprocess.geometry(torch.from_numpy(frame)[None])[0].numpy())
+    values = np.array([[float(item.index)] for item in items if item.frame is not None])
+    kept, means = images.per_clip(values, problems)
+    assert kept.tolist() == [0, *range(2, len(samples))]
+    assert means[:2, 0].tolist() == [1.0, 7.0]
 
 
 def test_a_rule_keeps_its_promise_on_other_videos() -> None:

@@ -8,24 +8,30 @@ measured, and verdicts on whole videos calibrated, with the pictures at hand.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from typing import TypeVar
 
 import av
 import cv2
 import numpy as np
+import torch
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
+from asr_models import Preprocess
+from asr_runtime.decode import read_image
 from asr_runtime.errors import InputError
 from asr_train.augment import equalise, mirrored_window
+from asr_train.data import Item
 from asr_train.layouts import Sample
 
-__all__ = ["CLIP_FRAMES", "ClipFrame", "h264", "thinned"]
+__all__ = ["CLIP_FRAMES", "ClipImages", "clip", "h264", "thinned"]
 
 Image = NDArray[np.uint8]
+Float = TypeVar("Float", np.float32, np.float64)
 
 CLIP_FRAMES = (0, 5, 10)
 """Which frames of a clip are looked at: the first is coded by itself, the others are predicted."""
@@ -35,34 +41,63 @@ _CRF = (18, 30)
 _SIDE = 320  # only the middle of larger pictures is encoded
 
 
-@dataclass(frozen=True)
-class ClipFrame:
-    """Turns a picture into one frame of its clip: a slow pan, encoded by x264 at a CRF that is the picture's own.
+class ClipImages(Dataset[Item]):
+    """The frames `CLIP_FRAMES` of each picture's clip, one after the other, as the deployed graph sees them.
 
-    Attributes:
-        index: of the frame, 0 to `CLIP_FRAMES[-1]`.
+    A clip is a slow pan over the picture, encoded by x264 at a CRF that is the picture's own.
+
+    Args:
+        samples: the pictures.
+        preprocess: of the network.
         quality: JPEG quality that every picture is re-encoded with before, so that its history tells nothing; None:
             it is taken as it is.
     """
 
-    index: int
-    quality: int | None = None
+    def __init__(self, samples: Sequence[Sample], preprocess: Preprocess, quality: int | None) -> None:
+        self.samples, self.preprocess, self.quality = samples, preprocess, quality
+        self._last: tuple[int, list[Image]] = (-1, [])
 
-    def __call__(self, image: Image) -> Image:
-        """Encode and decode.
+    def __len__(self) -> int:
+        """Count the frames of all clips."""
+        return len(self.samples) * len(CLIP_FRAMES)
 
-        Raises:
-            InputError: the codec refuses an image of this size.
-        """
-        if self.quality is not None:
-            image = equalise(image, self.quality)
-        height, width = (min(_SIDE, side) for side in image.shape[:2])
-        top, left = ((whole - side) // 2 for whole, side in zip(image.shape[:2], (height, width), strict=True))
-        rng = np.random.default_rng(zlib.crc32(image.tobytes()))
-        down, right = rng.integers(-1, 2, 2).tolist()
-        steps = range(-(CLIP_FRAMES[-1] // 2), CLIP_FRAMES[-1] // 2 + 1)
-        frames = [mirrored_window(image, top + down * s, left + right * s, height, width) for s in steps]
-        return h264(frames, int(rng.integers(_CRF[0], _CRF[1] + 1)))[self.index]
+    def __getitem__(self, position: int) -> Item:
+        """Encode a clip, unless it is that of the frame before, and take one frame of it."""
+        index, frame = divmod(position, len(CLIP_FRAMES))
+        sample = self.samples[index]
+        try:
+            if self._last[0] != index:
+                image = read_image(sample.path)
+                self._last = index, clip(image if self.quality is None else equalise(image, self.quality))
+        except InputError as error:
+            return Item(position, sample.label, None, str(error))
+        pixels = torch.from_numpy(self._last[1][frame])
+        return Item(position, sample.label, self.preprocess.geometry(pixels[None])[0])
+
+    def per_clip(
+        self, values: NDArray[Float], problems: Iterable[tuple[int, str]]
+    ) -> tuple[NDArray[np.int64], NDArray[Float]]:
+        """Return which clips could be made (n,) and the mean (n, ...) of `values` (3 n, ...) over each one's."""
+        bad = {position // len(CLIP_FRAMES) for position, _ in problems}
+        good = np.array([i for i in range(len(self.samples)) if i not in bad], np.int64)
+        frames = values.reshape(len(good), len(CLIP_FRAMES), *values.shape[1:])
+        return good, frames.mean(axis=1, dtype=values.dtype)
+
+
+def clip(image: Image) -> list[Image]:
+    """Pan over an image (of a large one the middle), encode and decode it; returns the frames `CLIP_FRAMES`.
+
+    Raises:
+        InputError: the codec refuses an image of this size.
+    """
+    height, width = (min(_SIDE, side) for side in image.shape[:2])
+    top, left = ((whole - side) // 2 for whole, side in zip(image.shape[:2], (height, width), strict=True))
+    rng = np.random.default_rng(zlib.crc32(image.tobytes()))
+    down, right = rng.integers(-1, 2, 2).tolist()
+    steps = range(-(CLIP_FRAMES[-1] // 2), CLIP_FRAMES[-1] // 2 + 1)
+    frames = [mirrored_window(image, top + down * s, left + right * s, height, width) for s in steps]
+    decoded = h264(frames, int(rng.integers(_CRF[0], _CRF[1] + 1)))
+    return [np.ascontiguousarray(decoded[index]) for index in CLIP_FRAMES]
 
 
 def thinned(samples: Sequence[Sample]) -> Sequence[Sample]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from asr_models import ASRNetLite, Preprocess
 from asr_runtime.errors import DatasetError
-from asr_train.clips import CLIP_FRAMES, ClipFrame, thinned
+from asr_train.clips import ClipImages, thinned
 from asr_train.config import TrainConfig
 from asr_train.data import EvaluationImages, TrainingImages
 from asr_train.extraction import Keyed, draw, extract, extraction_key, keep
@@ -115,17 +115,10 @@ def clip_table(network: ASRNetLite, config: TrainConfig, data: DataFolder, folde
         log.info("features of clips: read from %s", path)
         content = np.load(path)
         return ClipTable(tuple(samples[i] for i in content["good"]), content["features"])
-    preprocess = Preprocess(**config.preprocess)
-    found = []
-    for index in CLIP_FRAMES:
-        frames = EvaluationImages(samples, preprocess, None, ClipFrame(index, config.quality))
-        features, problems = extract(network, config, frames, f"frame {index} of clips")
-        found.append(features)
-    bad = {index for index, _ in problems}
-    good = [i for i in range(len(samples)) if i not in bad]
-    table = ClipTable(tuple(samples[i] for i in good), np.mean(found, axis=0, dtype=np.float32))
-    keep(path, features=table.features, good=np.array(good))
-    return table
+    images = ClipImages(samples, Preprocess(**config.preprocess), config.quality)
+    good, features = images.per_clip(*extract(network, config, images, "clips"))
+    keep(path, features=features, good=good)
+    return ClipTable(tuple(samples[i] for i in good), features)
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from asr_models import Checkpoint
+from asr_models import Checkpoint, Deployed
 from asr_runtime import Detector
 from asr_runtime.decode import read_image
 from asr_runtime.errors import DeviceError, InputError
 from asr_train.augment import equalise as reencoded
-from asr_train.clips import CLIP_FRAMES, ClipFrame, thinned
-from asr_train.data import EvaluationImages, collate
+from asr_train.clips import ClipImages, thinned
+from asr_train.data import Batch, EvaluationImages, Item, collate
 from asr_train.layouts import Sample
 
 __all__ = ["Scored", "score_checkpoint", "score_clips", "score_exported", "torch_device"]
@@ -46,7 +46,6 @@ class Scored:
     content: NDArray[np.float64] | None = None
 
 
-@torch.inference_mode()
 def score_checkpoint(
     checkpoint: Checkpoint,
     samples: Sequence[Sample],
@@ -69,18 +68,9 @@ def score_checkpoint(
     """
     deployed = checkpoint.deployed().to(device)
     images = EvaluationImages(samples, deployed.preprocess, quality, transform)
-    loader = DataLoader(images, batch_size=batch_size, collate_fn=collate, num_workers=workers)
-    kept: list[int] = []
-    rows: list[NDArray[np.float64]] = []
-    unreadable: dict[str, str] = {}
-    for batch in _shown(loader, len(loader)):
-        unreadable |= {str(samples[index].path): why for index, why in batch.problems}
-        if len(batch.labels):
-            logits = deployed.network(deployed.preprocess.normalise(batch.frames.to(device)))
-            values = torch.stack([deployed.probability(logits), logits[:, 1] - logits[:, 0]], dim=1)
-            rows.append(values.double().cpu().numpy())
-            kept += batch.indices.tolist()
-    return _scored(samples, kept, rows, unreadable)
+    values, kept, problems = _run(deployed, images, batch_size, workers)
+    unreadable = {str(samples[index].path): why for index, why in problems}
+    return _scored(samples, kept, [values], unreadable)
 
 
 def score_clips(
@@ -96,11 +86,31 @@ def score_clips(
     Returns:
         Labels (n,) and the mean margin (n,) of each clip's frames.
     """
-    frames = [
-        score_checkpoint(checkpoint, thinned(samples), None, batch_size, workers, device, ClipFrame(index, quality))
-        for index in CLIP_FRAMES
-    ]
-    return frames[0].labels, np.mean([frame.margins for frame in frames], axis=0)
+    deployed = checkpoint.deployed().to(device)
+    images = ClipImages(thinned(samples), deployed.preprocess, quality)
+    values, _, problems = _run(deployed, images, batch_size, workers)
+    good, margins = images.per_clip(values[:, 1], problems)
+    return np.array([images.samples[i].label for i in good], dtype=np.int64), margins
+
+
+@torch.inference_mode()
+def _run(
+    deployed: Deployed, images: Dataset[Item], batch_size: int, workers: int
+) -> tuple[NDArray[np.float64], list[int], list[tuple[int, str]]]:
+    """Return probability and margin (n, 2) of the images that can be read, where these stand, and why others cannot."""
+    device = next(deployed.parameters()).device
+    loader: DataLoader[Batch] = DataLoader(images, batch_size=batch_size, collate_fn=collate, num_workers=workers)  # type: ignore[arg-type]
+    kept: list[int] = []
+    rows: list[NDArray[np.float64]] = [np.empty((0, 2))]
+    problems: list[tuple[int, str]] = []
+    for batch in _shown(loader, len(loader)):
+        problems += list(batch.problems)
+        if len(batch.labels):
+            logits = deployed.network(deployed.preprocess.normalise(batch.frames.to(device)))
+            values = torch.stack([deployed.probability(logits), logits[:, 1] - logits[:, 0]], dim=1)
+            rows.append(values.double().cpu().numpy())
+            kept += batch.indices.tolist()
+    return np.concatenate(rows), kept, problems
 
 
 def score_exported(
