@@ -77,7 +77,7 @@ class ClipImages(Dataset[Item]):
     def per_clip(
         self, values: NDArray[Float], problems: Iterable[tuple[int, str]]
     ) -> tuple[NDArray[np.int64], NDArray[Float]]:
-        """Return which clips could be made (n,) and the mean (n, ...) of `values` (3 n, ...) over each one's."""
+        """Return which clips could be made (n,), and the means (n, ...) over their frames of `values` (3 n, ...)."""
         bad = {position // len(CLIP_FRAMES) for position, _ in problems}
         good = np.array([i for i in range(len(self.samples)) if i not in bad], np.int64)
         frames = values.reshape(len(good), len(CLIP_FRAMES), *values.shape[1:])
