@@ -92,7 +92,6 @@ def screen_command(
     from asr_runtime.detector import Detector
     from asr_runtime.live import LiveSource, is_live, live_source, named_sources
     from asr_runtime.outputs import Outputs
-    from asr_runtime.screening import screen
 
     every = [live_source(source) if is_live(source) else source for source in sources]
     every += named_sources(listed) if listed else []
@@ -103,6 +102,9 @@ def screen_command(
         )
         if detector.choice:
             click.echo(f"asr-screen: {detector.choice}", err=True)
+        # Imported here: loading a model takes memory for a moment, and OpenCV's 28 MB are not to lie on top of it.
+        from asr_runtime.screening import screen
+
         outputs = Outputs(form, output, annotate, snapshots, (*webhook, *mqtt), metrics, live)
         records = screen(
             every,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.errors import DecodeError, SourceError
+from asr_runtime.regular_file import check_regular_file
 
 __all__ = ["IMAGE_FORMATS", "IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "decode_image", "read_image"]
 
@@ -71,22 +71,6 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     except OSError as error:
         raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
     return decode_image(data, name)
-
-
-def check_regular_file(name: str) -> None:
-    """Refuse what is not a regular file: opening a fifo without a writer, or some devices, waits for ever.
-
-    Raises:
-        SourceError: `name` does not exist, cannot be looked at, or is no regular file.
-    """
-    try:
-        mode = Path(name).stat().st_mode
-    except OSError as error:
-        raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise SourceError(f"{name!r}: not a path (it holds a NUL character)") from None
-    if not stat.S_ISREG(mode):
-        raise SourceError(f"{name}: not a regular file")
 
 
 def _is_cut_short(data: bytes) -> bool:

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from asr_runtime.builtin import BUILTIN, DEFAULT, builtin_path
 from asr_runtime.contract import CARD_KEY, ModelCard, Verdict
 from asr_runtime.deadline import TimedSession, check_deadline
-from asr_runtime.decode import check_regular_file
 from asr_runtime.engine import DEVICES, PROVIDERS, import_onnxruntime, open_session
-from asr_runtime.engine_choice import choose_engine, open_openvino
 from asr_runtime.errors import ConfigurationError, DeadlineError, DeviceError, InferenceError, ModelError, SourceError
 from asr_runtime.onnx_file import check_self_contained
+from asr_runtime.regular_file import check_regular_file
 
 __all__ = ["PRECISIONS", "Detector", "Scores"]
 
@@ -176,6 +175,9 @@ class Detector:
 
     def _change_engine(self, data: bytes, precision: str, threads: int | None) -> None:
         """Take OpenVINO in place of onnxruntime where it was asked for, or is faster."""
+        # Imported here: most runs keep the file's own precision, and timing and caching load much.
+        from asr_runtime.engine_choice import choose_engine, open_openvino
+
         if precision == "bf16":
             self._session = open_openvino(data, self.card, self._session, "bf16", threads)
             self.provider = "openvino bf16"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from asr_runtime.capture import open_ffmpeg
 from asr_runtime.container import is_avi, missing_bytes
-from asr_runtime.decode import check_regular_file
 from asr_runtime.errors import SourceError
 from asr_runtime.integrity import broken_at
+from asr_runtime.regular_file import check_regular_file
 
 __all__ = ["MAX_FRAME_PIXELS", "VIDEO_SUFFIXES", "VideoFile", "VideoFrame"]
 

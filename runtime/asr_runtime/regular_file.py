@@ -1,0 +1,26 @@
+"""Before a path is opened: is it a file at all? Apart from the decoders, so that it loads no OpenCV."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from asr_runtime.errors import SourceError
+
+__all__ = ["check_regular_file"]
+
+
+def check_regular_file(name: str) -> None:
+    """Refuse what is not a regular file: opening a fifo without a writer, or some devices, waits for ever.
+
+    Raises:
+        SourceError: `name` does not exist, cannot be looked at, or is no regular file.
+    """
+    try:
+        mode = Path(name).stat().st_mode
+    except OSError as error:
+        raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise SourceError(f"{name!r}: not a path (it holds a NUL character)") from None
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"{name}: not a regular file")
