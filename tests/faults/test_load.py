@@ -18,7 +18,7 @@ from runtime_samples import build_model, environment
 Measured = Callable[[str], None]
 _RATE = 30
 _WORK = 30  # takes longer than the time between two frames
-_SECONDS = 15  # the two kinds of camera together: 30. A queue would be 7 s behind by then
+_SECONDS = 30  # a queue would be 15 s behind by then
 
 
 @pytest.mark.heavy

@@ -43,6 +43,17 @@ def test_it_is_weighted_ridge_regression_on_standardised_features(seed: int, pen
     assert head(views[0]) == pytest.approx(_reference(views, labels, sources, penalty), abs=1e-6)
 
 
+def test_a_view_of_twice_the_weight_counts_as_two() -> None:
+    views, labels, sources = _pictures(5)
+    twice = RidgeFit(views[[0, 0, 1]], labels, sources, 0.1)
+    weighted = RidgeFit(views, labels, sources, 0.1, view_weights=np.array([2 / 3, 1 / 3]))
+    rows = np.arange(len(labels))[::-1]
+    for one, other in ((twice, weighted), (twice.subset(rows), weighted.subset(rows))):
+        assert other.head({"b"}).weight == pytest.approx(one.head({"b"}).weight, rel=1e-9)
+    plain = RidgeFit(views, labels, sources, 0.1)
+    assert plain.head().weight != pytest.approx(weighted.head().weight, rel=1e-3)
+
+
 @pytest.mark.parametrize("without", [{"a"}, {"c"}, {"b", "d"}])
 def test_a_source_left_out_leaves_no_trace(without: set[str]) -> None:
     views, labels, sources = _pictures(7)

@@ -59,8 +59,17 @@ class ClosedForm:
         self._labels = np.array([s.label for s in self._train])
         self._sources = np.array([s.source for s in self._train])
         self._heads: dict[frozenset[str], Head] = {}
+        augmented = len(self.table.views) - 1  # the plain view is the last
+        weights = np.array([*[(1 - config.plain_weight) / augmented] * augmented, config.plain_weight])
         self.fit = RidgeFit(
-            self.table.views, self._labels, self._sources, config.ridge, differences, pair_sources, config.pair_weight
+            self.table.views,
+            self._labels,
+            self._sources,
+            config.ridge,
+            differences,
+            pair_sources,
+            config.pair_weight,
+            weights,
         )
 
     def head(self, without: Collection[str] = ()) -> Head:

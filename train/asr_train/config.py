@@ -17,7 +17,7 @@ __all__ = ["PROTOCOLS", "TrainConfig", "recipe"]
 PROTOCOLS = ("leave-one-generator-out", "leave-one-generator-and-photos-out", "leave-one-resynthesiser-out")
 """What `asr_train.protocols` leaves out of training and judges by."""
 
-_CLOSED_FORM_ONLY = ("views", "ridge", "pairs", "pair_weight")
+_CLOSED_FORM_ONLY = ("views", "plain_weight", "ridge", "pairs", "pair_weight")
 _LOOP_ONLY = (
     "epochs",
     "epoch_size",
@@ -55,6 +55,7 @@ class TrainConfig:
     augment: Augment = field(default_factory=Augment)
 
     views: int = 2  # closed form: augmented views of every training image, beside the plain one
+    plain_weight: float = 0.4  # closed form: of the plain view, relative to all views of an image
     ridge: float = 0.03  # closed form: penalty, relative to each feature's variance
     pairs: str | None = None  # closed form: folder of content-matched pairs (asr-resynthesise)
     pair_weight: float = 0.1  # closed form: of the pairs, relative to all other images
@@ -90,6 +91,8 @@ class TrainConfig:
         for name in ("workers", "warmup_epochs", "weight_decay", "clip", "min_delta", "pair_weight"):
             if getattr(self, name) < 0:
                 raise ConfigurationError(f"{name} {getattr(self, name)}: expected 0 or more")
+        if not 0 <= self.plain_weight < 1:
+            raise ConfigurationError(f"plain_weight {self.plain_weight}: expected 0 or more, below 1")
         if self.equalise != "off" and not 1 <= self.equalise <= 100:
             raise ConfigurationError(f"equalise {self.equalise}: expected a JPEG quality from 1 to 100, or off")
         Preprocess(**self.preprocess)

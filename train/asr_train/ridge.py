@@ -55,7 +55,7 @@ class RidgeFit:
     """Fits heads on all sources or on all but some.
 
     Args:
-        features: float32 (V, n, F); every view of a picture counts alike.
+        features: float32 (V, n, F).
         labels: int (n,), 0 or 1.
         sources: (n,) names. Within a class a source of m pictures weighs sqrt(m); both classes weigh the same.
         penalty: ridge penalty, relative to each feature's variance.
@@ -63,6 +63,7 @@ class RidgeFit:
             margin of 1 between the two, and says nothing about where they lie.
         pair_sources: str (P, k), sources that each pair belongs to; leaving out any of them takes the pair along.
         pair_weight: of all pairs together, relative to all pictures together.
+        view_weights: float (V,), sum 1: what each view counts; None for all alike.
     """
 
     def __init__(
@@ -74,9 +75,11 @@ class RidgeFit:
         differences: NDArray[np.float32] | None = None,
         pair_sources: NDArray[np.str_] | None = None,
         pair_weight: float = 0.0,
+        view_weights: Array | None = None,
     ) -> None:
         self.features, self.labels, self.sources, self.penalty = features, labels, sources, penalty
         self.differences, self.pair_sources, self.pair_weight = differences, pair_sources, pair_weight
+        self.view_weights = np.full(len(features), 1 / len(features)) if view_weights is None else view_weights
         # Subtracted everywhere, so that centred moments lose no digits; the solution does not depend on it.
         self._origin: Array = features[0].mean(axis=0, dtype=np.float64)
         size = features.shape[2]
@@ -117,7 +120,8 @@ class RidgeFit:
 
     def subset(self, rows: NDArray[np.int_]) -> RidgeFit:
         """Return the fit of some of the pictures, without pairs."""
-        return RidgeFit(self.features[:, rows], self.labels[rows], self.sources[rows], self.penalty)
+        chosen = self.features[:, rows], self.labels[rows], self.sources[rows]
+        return RidgeFit(*chosen, self.penalty, view_weights=self.view_weights)
 
     def _pairs_without(self, without: Collection[str]) -> _Moments | None:
         if self._pairs is None or self.differences is None or self.pair_sources is None:
@@ -131,13 +135,12 @@ class RidgeFit:
         chosen = (self.labels == label) & (self.sources == source)
         size = self.features.shape[2]
         first, second = np.zeros(size), np.zeros((size, size))
-        for view in self.features:
+        for view, weight in zip(self.features, self.view_weights, strict=True):
             x = view[chosen].astype(np.float64) - self._origin
-            first += x.sum(axis=0)
-            second += x.T @ x
-        # sqrt(m) in all: every one of m pictures in V views weighs 1 / (V sqrt(m)).
-        each = 1.0 / (len(self.features) * np.sqrt(chosen.sum()))
-        return _Moments(float(np.sqrt(chosen.sum())), first * each, second * each)
+            first += weight * x.sum(axis=0)
+            second += weight * (x.T @ x)
+        in_all = float(np.sqrt(chosen.sum()))  # of m pictures: each weighs 1 / sqrt(m)
+        return _Moments(in_all, first / in_all, second / in_all)
 
 
 def _pair_moments(differences: NDArray[np.float32]) -> _Moments:
