@@ -10,7 +10,7 @@
 PYTHON ?= python3
 DATA ?= dataset
 RECIPE_asrnet = --model asrnet-lite --scales 2 --views 6 --ridge 0.01
-RECIPE_asrnet-tiny = --model asrnet-lite --crop-size 160 --views 8 --ridge 0.3
+RECIPE_asrnet-tiny = --model asrnet-lite --crop-size 160 --views 8 --ridge 0.1
 
 .PHONY: demo test quick faults equipment lint builtin clean
 

@@ -31,7 +31,7 @@ _SURFACE = {
     "--equalise --flip --freeze --front-end -h --help --label-smoothing --layout --leave-out --lr --model "
     "--monitor --no-flip --no-freeze --noise --pair-weight --pairs --patch --patch-mask --patience --plain-weight "
     "--preprocess --prototypes --protocol --quality --reencode --resize --resume --ridge --rotation "
-    "--runs --scales --schedule --seed --spectrum --threads --trunk --version --views --warmup-epochs "
+    "--runs --scales --schedule --seed --spectrum --threads --version --views --warmup-epochs "
     "--weight-decay --weights --workers",
 }
 

@@ -1,7 +1,7 @@
 """ASRNet-Lite: asymmetric spectral statistics of a pretrained trunk's maps, and one linear score.
 
 What the published ASRNet does with the last maps only (describe each once in space, once in frequency, low and high
-band apart) is done here with the maps after every block of an EfficientNet-Lite: of each map's spectrum the zero
+band apart) is done here with the maps after every block of EfficientNet-Lite0: of each map's spectrum the zero
 frequency, and the energy of all other frequencies. By Parseval's theorem these are the map's mean and its standard
 deviation, so no transform is computed. Low-level blocks see traces of upsampling and denoising, which generators
 share; a linear head on frozen maps can be fitted in closed form from a few thousand pictures, where a network trained
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr_models.efficientnet_lite import EfficientNetLite, block_channels, fold_to_half, pretrained_state
+from asr_models.efficientnet_lite import BLOCK_CHANNELS, EfficientNetLite0, fold_to_half, pretrained_state
 from asr_models.errors import OptionError, WeightsError
 
 __all__ = ["ASRNetLite"]
@@ -31,23 +31,20 @@ class ASRNetLite(nn.Module):
     """Spectral statistics of the trunk's maps at one or more magnifications, and a linear head.
 
     Args:
-        trunk: `lite0`, `lite1` or `lite2`, each larger than the one before.
-        blocks: trunk blocks that are used; all but the last one without it (15 of `lite0`).
+        blocks: trunk blocks that are used, 1 to 16.
         scales: magnifications at which the input is looked at (bilinear): at 2 the trunk's first filters respond to
             structures of half the size. Each costs its square times the trunk.
     """
 
-    def __init__(self, trunk: str = "lite0", blocks: int | None = None, scales: Sequence[int] = (1,)) -> None:
+    def __init__(self, blocks: int = 15, scales: Sequence[int] = (1,)) -> None:
         super().__init__()
-        channels = block_channels(trunk)
-        blocks = len(channels) - 1 if blocks is None else blocks
-        if not 1 <= blocks <= len(channels):
-            raise OptionError(f"asrnet-lite: blocks {blocks}: expected 1 to {len(channels)}")
+        if not 1 <= blocks <= len(BLOCK_CHANNELS):
+            raise OptionError(f"asrnet-lite: blocks {blocks}: expected 1 to {len(BLOCK_CHANNELS)}")
         if not scales or any(scale not in (1, 2, 3, 4) for scale in scales):
             raise OptionError(f"asrnet-lite: scales {list(scales)}: expected one or more of 1, 2, 3, 4")
-        self.trunk = EfficientNetLite(trunk, blocks)
-        self.trunk_name, self.blocks, self.scales = trunk, blocks, tuple(scales)
-        self.features_out = 2 * sum(channels[:blocks]) * len(self.scales)
+        self.trunk = EfficientNetLite0(blocks)
+        self.blocks, self.scales = blocks, tuple(scales)
+        self.features_out = 2 * sum(BLOCK_CHANNELS[:blocks]) * len(self.scales)
         self.head = nn.Linear(self.features_out, 1)
 
     def load_pretrained(self, weights: str) -> None:
@@ -59,7 +56,7 @@ class ASRNetLite(nn.Module):
         Raises:
             WeightsError: they cannot be had, or do not fit.
         """
-        state = pretrained_state(self.trunk_name, None if weights == "imagenet" else Path(weights))
+        state = pretrained_state(None if weights == "imagenet" else Path(weights))
         wanted = self.trunk.state_dict()
         for key, tensor in wanted.items():
             if key not in state or state[key].shape != tensor.shape:

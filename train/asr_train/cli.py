@@ -95,8 +95,7 @@ def _number_or_all(_: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--front-end", type=click.Choice(["zero-sum", "official"]), help="asrnet: residual kernels.")
 @click.option("--spectrum", type=click.Choice(["global", "patch"]), help="fft-*: transform.")
 @click.option("--patch", type=int, help="fft-*: patch side in pixels.")
-@click.option("--trunk", type=click.Choice(["lite0", "lite1", "lite2"]), help="asrnet-lite: size.  [default: lite0]")
-@click.option("--blocks", type=int, help="asrnet-lite: trunk blocks.  [default: all but the last]")
+@click.option("--blocks", type=int, help="asrnet-lite: trunk blocks.  [default: 15]")
 @click.option("--scales", type=int, multiple=True, help="asrnet-lite: magnification; repeatable.  [default: 1]")
 @click.option("--views", type=int, help="asrnet-lite: augmented views of every training image.")
 @click.option("--plain-weight", type=float, help="asrnet-lite: of the view without augmentation, 0 to 1.")
@@ -277,7 +276,7 @@ def _config_fields(options: dict[str, Any]) -> dict[str, Any]:
     from asr_models import default_preprocess
 
     given = dict(options)
-    network = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze", "trunk", "blocks", "scales")
+    network = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze", "blocks", "scales")
     given["options"] = {k: v for k in network if (v := given.pop(k)) not in (None, ())}
     augment = ("flip", "rotation", "reencode", "quality", "resize", "blur", "noise", "patch_mask")
     given["augment"] = {k: v for k in augment if (v := given.pop(k)) is not None}

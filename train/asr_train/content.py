@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from asr_models.efficientnet_lite import EfficientNetLite, pretrained_state
+from asr_models.efficientnet_lite import EfficientNetLite0, pretrained_state
 from asr_runtime.decode import decode_image, read_image
 from asr_runtime.errors import DatasetError, InputError
 from asr_train.layouts import Sample
@@ -157,7 +157,7 @@ def content_features(samples: Sequence[Sample], progress: bool = True) -> NDArra
         WeightsError: the package with the network's weights is not installed.
     """
     found = np.full((len(samples), _FEATURES), np.nan, np.float32)
-    network: EfficientNetLite | None = None
+    network: EfficientNetLite0 | None = None
     waiting: list[tuple[int, str, NDArray[np.uint8]]] = []
     for index, sample in enumerate(_shown(samples, progress)):
         try:
@@ -180,8 +180,8 @@ def content_features(samples: Sequence[Sample], progress: bool = True) -> NDArra
     return found
 
 
-def _network() -> EfficientNetLite:
-    network = EfficientNetLite(head=True)
+def _network() -> EfficientNetLite0:
+    network = EfficientNetLite0(16, head=True)
     state = {k: v for k, v in pretrained_state().items() if not k.startswith("_fc.")}
     network.load_state_dict(state)
     # (N, C, H, W) channels last: the faster layout, and that of decoded pictures.
@@ -203,7 +203,7 @@ def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def _describe(
-    network: EfficientNetLite, waiting: Sequence[tuple[int, str, NDArray[np.uint8]]], found: NDArray[np.float32]
+    network: EfficientNetLite0, waiting: Sequence[tuple[int, str, NDArray[np.uint8]]], found: NDArray[np.float32]
 ) -> None:
     """Fill the rows of `found` that wait, and the cache."""
     frames_nhwc = torch.from_numpy(np.stack([image[..., ::-1] for _, _, image in waiting]))
