@@ -19,7 +19,17 @@ from asr_runtime.errors import ConfigurationError
 from asr_runtime.openvino_engine import OpenVinoSession, has_native_bf16, openvino_version
 from asr_runtime.progress import shown
 
-__all__ = ["FLIPS_ALLOWED", "Images", "PrecisionGate", "auroc", "calibration_images", "gate", "gate_bf16", "scores"]
+__all__ = [
+    "FLIPS_ALLOWED",
+    "Images",
+    "PrecisionGate",
+    "auroc",
+    "calibration_images",
+    "gate",
+    "gate_bf16",
+    "judged",
+    "scores",
+]
 
 FLIPS_ALLOWED = 0.005
 """Share of verdicts that may differ below float32."""
@@ -122,7 +132,7 @@ def gate(
         how: which layers have the lower precision.
     """
     _, found = scores(model, images.paths, f"judging {card.precision}")
-    return _judged(card.precision, found, exact, images, card.decision, how)
+    return judged(card.precision, found, exact, images, card.decision, how)
 
 
 def gate_bf16(model: onnx.ModelProto, images: Images, decision: Decision) -> PrecisionGate:
@@ -142,7 +152,7 @@ def gate_bf16(model: onnx.ModelProto, images: Images, decision: Decision) -> Pre
         how += ", emulated"
     _, found = _scores(OpenVinoSession(model.SerializeToString(), "bf16"), images.paths, "judging bf16")
     _, exact = scores(model, images.paths, "float32")
-    return _judged("bf16", found, exact, images, decision, how)
+    return judged("bf16", found, exact, images, decision, how)
 
 
 def _scores(session: Any, paths: Sequence[Path], title: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -154,7 +164,7 @@ def _scores(session: Any, paths: Sequence[Path], title: str) -> tuple[NDArray[np
     return np.array(margins), np.array(probabilities)
 
 
-def _judged(
+def judged(
     precision: str,
     found: NDArray[np.float64],
     exact: NDArray[np.float64],
@@ -162,6 +172,7 @@ def _judged(
     decision: Decision,
     how: str,
 ) -> PrecisionGate:
+    """Judge probabilities (n,) of a lower precision, given those of float32 (n,) on the same n images."""
     flips = [decision.verdict(float(a)) != decision.verdict(float(b)) for a, b in zip(found, exact, strict=True)]
     return PrecisionGate(
         precision=precision,
