@@ -27,12 +27,12 @@ _SURFACE = {
     "asr-screen": "--annotate --deadline --device --duration --format --fps -h --help --isolate --metrics --model "
     "--mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots --sources --threads --version "
     "--webhook",
-    "asr-train": "--amp --balance --batch-size --blocks --blur --clip --crop-size --data --dim --epoch-size --epochs "
-    "--equalise --flip --freeze --front-end -h --help --label-smoothing --layout --leave-out --lr --model "
-    "--monitor --no-flip --no-freeze --noise --pair-weight --pairs --patch --patch-mask --patience --plain-weight "
-    "--preprocess --prototypes --protocol --quality --reencode --resize --resume --ridge --rotation "
-    "--runs --scales --schedule --seed --spectrum --threads --version --views --warmup-epochs "
-    "--weight-decay --weights --workers",
+    "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --crop-size --data --degrade "
+    "--dim --epoch-size --epochs --equalise --flip --freeze --front-end -h --help --label-smoothing "
+    "--layout --leave-out --lr --model --monitor --no-flip --no-freeze --noise --pair-weight --pairs "
+    "--patch --patch-mask --patience --plain-weight --preprocess --prototypes --protocol --quality "
+    "--reencode --resize --resume --ridge --rotation --runs --scales --schedule --seed --spectrum "
+    "--threads --version --views --warmup-epochs --weight-decay --weights --workers",
 }
 
 

@@ -19,7 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr_models.efficientnet_lite import BLOCK_CHANNELS, EfficientNetLite0, fold_to_half, pretrained_state
+from asr_models.efficientnet_lite import (
+    ACTIVATION_CHANNELS,
+    BLOCK_CHANNELS,
+    EfficientNetLite0,
+    fold_to_half,
+    pretrained_state,
+)
 from asr_models.errors import OptionError, WeightsError
 
 __all__ = ["ASRNetLite"]
@@ -32,19 +38,28 @@ class ASRNetLite(nn.Module):
 
     Args:
         blocks: trunk blocks that are used, 1 to 16.
+        activations: first and last block, counted from 0, of which the mean of every depthwise filter's rectified
+            response is used as well: how often a filter finds what it looks for, which mean and energy of the linear
+            maps after a block cannot say. None for none; of the first blocks, with their large maps, they take time.
         scales: magnifications at which the input is looked at (bilinear): at 2 the trunk's first filters respond to
             structures of half the size. Each costs its square times the trunk.
     """
 
-    def __init__(self, blocks: int = 15, scales: Sequence[int] = (1,)) -> None:
+    def __init__(
+        self, blocks: int = 15, scales: Sequence[int] = (1,), activations: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
         if not 1 <= blocks <= len(BLOCK_CHANNELS):
             raise OptionError(f"asrnet-lite: blocks {blocks}: expected 1 to {len(BLOCK_CHANNELS)}")
         if not scales or any(scale not in (1, 2, 3, 4) for scale in scales):
             raise OptionError(f"asrnet-lite: scales {list(scales)}: expected one or more of 1, 2, 3, 4")
+        first, last = (0, -1) if activations is None else activations
+        if activations is not None and not 0 <= first <= last < blocks:
+            raise OptionError(f"asrnet-lite: activations {first} {last}: expected first and last of 0 to {blocks - 1}")
         self.trunk = EfficientNetLite0(blocks)
-        self.blocks, self.scales = blocks, tuple(scales)
-        self.features_out = 2 * sum(BLOCK_CHANNELS[:blocks]) * len(self.scales)
+        self.blocks, self.scales, self.rectified = blocks, tuple(scales), range(first, last + 1)
+        per_scale = 2 * sum(BLOCK_CHANNELS[:blocks]) + sum(ACTIVATION_CHANNELS[i] for i in self.rectified)
+        self.features_out = per_scale * len(self.scales)
         self.head = nn.Linear(self.features_out, 1)
 
     def load_pretrained(self, weights: str) -> None:
@@ -66,7 +81,7 @@ class ASRNetLite(nn.Module):
         fold_to_half(self.trunk)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return mean and standard deviation of every map.
+        """Return mean and standard deviation of every map, and the means of rectified responses.
 
         Args:
             x: float32 (N, 3, S, S), normalised as the trunk expects.
@@ -77,10 +92,12 @@ class ASRNetLite(nn.Module):
         statistics = []
         for scale in self.scales:
             seen = x if scale == 1 else F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
-            for maps in self.trunk(seen):  # (N, C, h, w)
+            for block, (rectified, maps) in enumerate(self.trunk.blocks(seen)):  # (N, E, h, w), (N, C, h, w)
                 low = maps.mean(dim=(2, 3))  # (N, C)
                 high = (maps - low[:, :, None, None]).square().mean(dim=(2, 3))
                 statistics += [low, (high + _SMALLEST_VARIANCE).sqrt()]
+                if block in self.rectified:
+                    statistics.append(rectified.mean(dim=(2, 3)))  # (N, E)
         return torch.cat(statistics, dim=1)
 
     def forward(self, x: Tensor) -> Tensor:

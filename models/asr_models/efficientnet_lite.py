@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from asr_models.errors import WeightsError
 
-__all__ = ["BLOCK_CHANNELS", "EfficientNetLite0", "fold_to_half", "pretrained_state"]
+__all__ = ["ACTIVATION_CHANNELS", "BLOCK_CHANNELS", "EfficientNetLite0", "fold_to_half", "pretrained_state"]
 
 # (expansion, kernel, stride, channels, repeats)
 _GROUPS = (
@@ -31,6 +31,10 @@ _GROUPS = (
 )
 BLOCK_CHANNELS = tuple(channels for _, _, _, channels, repeats in _GROUPS for _ in range(repeats))
 _STEM = 32
+_INPUTS = (_STEM, *BLOCK_CHANNELS)
+ACTIVATION_CHANNELS = tuple(
+    expansion * _INPUTS[i] for i, expansion in enumerate(e for e, _, _, _, repeats in _GROUPS for _ in range(repeats))
+)
 _HEAD = 1280
 # A convolution and the batch normalisation after it, by their names in the packaged weights.
 _PAIRS = (
@@ -75,14 +79,28 @@ class EfficientNetLite0(nn.Module):
         Returns:
             One float32 (N, C_i, H_i, W_i) per block.
         """
-        maps = []
+        maps = [after for _, after in self.blocks(x)]
+        if self.head:
+            maps.append(F.relu6(self._bn1(self._conv_head(maps[-1]))))
+        return maps
+
+    def blocks(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return what each block's depthwise filters found, rectified, and the maps after the block.
+
+        Args:
+            x: as for `forward`.
+
+        Returns:
+            Per block float32 (N, E_i, H_i, W_i) in [0, 6], E_i of `ACTIVATION_CHANNELS`, and (N, C_i, H_i, W_i).
+        """
+        found = []
         x = F.relu6(self._bn0(self._conv_stem(x)))  # (N, 3, H, W) -> (N, 32, H/2, W/2)
         for block in self._blocks:
-            x = block(x)
-            maps.append(x)
-        if self.head:
-            maps.append(F.relu6(self._bn1(self._conv_head(x))))
-        return maps
+            assert isinstance(block, _Block)
+            activations = block.activations(x)
+            x = block(x, activations)
+            found.append((activations, x))
+        return found
 
 
 @torch.no_grad()
@@ -164,9 +182,12 @@ class _Block(nn.Module):
         self._bn2 = nn.BatchNorm2d(channels_out, eps=_EPSILON)
         self.shortcut = stride == 1 and channels_in == channels_out
 
-    def forward(self, x: Tensor) -> Tensor:
-        """float32 (N, C_in, H, W) -> (N, C_out, H / stride, W / stride)."""
+    def activations(self, x: Tensor) -> Tensor:
+        """float32 (N, C_in, H, W) -> (N, expansion * C_in, H / stride, W / stride)."""
         inner = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
-        inner = F.relu6(self._bn1(self._depthwise_conv(inner)))
-        out: Tensor = self._bn2(self._project_conv(inner))
+        return F.relu6(self._bn1(self._depthwise_conv(inner)))
+
+    def forward(self, x: Tensor, activations: Tensor) -> Tensor:
+        """float32 (N, C_in, H, W) and its activations -> (N, C_out, H / stride, W / stride)."""
+        out: Tensor = self._bn2(self._project_conv(activations))
         return out + x if self.shortcut else out

@@ -120,14 +120,15 @@ def test_the_command_reports_and_refuses(checkpoint: Path, tmp_path: Path) -> No
 
 
 def test_kernels_that_sixteen_bits_hold_are_stored_in_them_and_nothing_is_lost(tmp_path: Path) -> None:
-    network = ASRNetLite(blocks=6)
+    options = {"blocks": 6, "activations": [2, 4]}
+    network = ASRNetLite(blocks=6, activations=[2, 4])
     network.load_pretrained("imagenet")
     facts = {
         "calibration": {"temperature": 1.0, "shift": 0.0, "fitted_on": "nothing"},
         "decision": {"real_below": 0.4, "ai_from": 0.6, "rule": "a test"},
     }
     preprocess = {**default_preprocess("asrnet-lite"), "size": 64}
-    checkpoint = Checkpoint("asrnet-lite", {"blocks": 6}, preprocess, network.eval(), **facts)
+    checkpoint = Checkpoint("asrnet-lite", options, preprocess, network.eval(), **facts)
     path = tmp_path / "lite.onnx"
     card = export(checkpoint, path, metrics={"a test": {"protocol": {"data": "pictures"}, "generators": {}}})
     kernels = sum(p.numel() for p in network.trunk.parameters() if p.ndim == 4)
@@ -136,6 +137,7 @@ def test_kernels_that_sixteen_bits_hold_are_stored_in_them_and_nothing_is_lost(t
         types[tensor.data_type] += int(np.prod(tensor.dims))
     assert types[onnx.TensorProto.FLOAT16] >= kernels
     assert types[onnx.TensorProto.FLOAT] < 0.2 * kernels
+    assert stages_in(onnx.load(path)) == list(checkpoint.deployed().stages())
     assert card.parity["logits_relative"] < 1e-5
     page = card_text(card, "lite", path.stat().st_size, multiply_adds(checkpoint))
     assert page.startswith("# lite\n")

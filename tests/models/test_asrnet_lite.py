@@ -25,6 +25,22 @@ def test_the_statistics_are_zero_frequency_and_energy_of_all_others() -> None:
     assert torch.allclose(found[:, 16:32], energy.sqrt(), atol=1e-4)
 
 
+def test_rectified_responses_are_what_the_projection_reads() -> None:
+    network = ASRNetLite(blocks=3, activations=(1, 1), scales=(1, 2)).eval()
+    network.load_pretrained("imagenet")
+    x = torch.rand(2, 3, 40, 40) * 2 - 1
+    read: list[torch.Tensor] = []
+    for block in network.trunk._blocks:
+        block._project_conv.register_forward_pre_hook(lambda _, given: read.append(given[0]))  # type: ignore[union-attr, arg-type]
+    with torch.inference_mode():
+        found = network.features(x)
+    assert found.shape == (2, network.features_out)
+    assert network.features_out == 2 * (2 * (16 + 24 + 24) + 96)
+    before = 2 * (16 + 24)  # mean and deviation of the first two blocks' maps
+    assert torch.equal(found[:, before : before + 96], read[1].mean(dim=(2, 3)))
+    assert read[1].min() == 0
+
+
 def test_folding_keeps_the_trunk_and_leaves_only_halves() -> None:
     folded = ASRNetLite(blocks=15).eval()
     folded.load_pretrained("imagenet")
@@ -49,9 +65,11 @@ def test_any_side_works_and_padding_is_tensorflows(side: int) -> None:
     assert shapes == [(half, half), (quarter, quarter), (quarter, quarter), (eighth, eighth)]
 
 
-@pytest.mark.parametrize("options", [{"blocks": 0}, {"blocks": 17}, {"scales": []}, {"scales": [5]}])
+@pytest.mark.parametrize(
+    "options", [{"blocks": 0}, {"blocks": 17}, {"scales": []}, {"scales": [5]}, {"blocks": 2, "activations": [1, 2]}]
+)
 def test_options_that_cannot_work_are_refused(options: dict[str, object]) -> None:
-    with pytest.raises(OptionError, match=r"asrnet-lite: (blocks|scales)"):
+    with pytest.raises(OptionError, match=r"asrnet-lite: (blocks|scales|activations)"):
         ASRNetLite(**options)  # type: ignore[arg-type]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,10 +16,11 @@ from click.testing import CliRunner
 
 from asr_models import ASRNetLite, load_checkpoint
 from asr_runtime.decode import read_image
-from asr_runtime.errors import AsrError, DatasetError
+from asr_runtime.errors import AsrError, ConfigurationError, DatasetError
 from asr_train.cli import train_command
 from asr_train.closed_form import ClosedForm
 from asr_train.config import TrainConfig, recipe
+from asr_train.degradations import Degradation, degradation
 from asr_train.features import feature_table
 from asr_train.fit import train
 from asr_train.layouts import find_data
@@ -83,6 +86,35 @@ def test_protocols_need_one_extraction(generators: Path, tmp_path: Path, protoco
     assert len(list(tmp_path.glob("features-*.npz"))) == 1
     stored = json.loads((tmp_path / f"{protocol}.json").read_text())
     assert stored == json.loads(json.dumps(found))
+
+
+def test_a_generator_left_out_is_judged_under_degradations(generators: Path, tmp_path: Path) -> None:
+    def judged(*degradations: Degradation) -> Mapping[str, Any]:
+        name, config = "leave-one-generator-out", _tiny(generators)
+        return leave_out_protocol(name, config, tmp_path, at_least=3, progress=False, degradations=degradations)
+
+    mild, none, harsh = degradation("jpeg", 90), degradation("crop", 0.75), degradation("blur", 2)
+    found = judged(mild, none, harsh)
+    sd3 = found["generators"]["sd3"]
+    assert list(found["mean_degraded"]) == ["jpeg 90", "crop 0.75", "blur 2"]
+    assert found["mean_degraded"]["blur 2"]["auroc"] == sd3["degraded"]["blur 2"]["auroc"]
+    # Every picture is judged at JPEG 90 anyway, and this degradation is just that.
+    assert sd3["degraded"]["jpeg 90"]["auroc"] == sd3["auroc"]
+    assert sd3["degraded"]["jpeg 90"]["ca_auroc"] == sd3["ca_auroc"]
+    assert "mean_degraded" not in judged()
+
+
+def test_only_one_protocol_takes_degradations(generators: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--degrade: leave-one-generator-and-photos-out"):
+        leave_out_protocol(
+            "leave-one-generator-and-photos-out",
+            _tiny(generators),
+            tmp_path,
+            at_least=3,
+            degradations=[degradation("jpeg", 75)],
+        )
+    with pytest.raises(ConfigurationError, match="degradation jpeg 76: expected one of 95, 90, 75"):
+        degradation("jpeg", 76)
 
 
 @pytest.fixture

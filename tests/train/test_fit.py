@@ -153,6 +153,7 @@ def test_the_published_command_lines_work(folders: Path, tmp_path: Path, monkeyp
 def test_leaving_one_generator_out_never_shows_it(
     generators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from asr_train.degradations import degradation
     from asr_train.protocols import leave_out_protocol
 
     config = _tiny(generators, epochs=1)
@@ -166,8 +167,10 @@ def test_leaving_one_generator_out_never_shows_it(
     again = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", at_least=3)
     assert again == found  # nothing was trained again: the run folder's name is the same
     next((generators / "photos" / "val" / "nature").iterdir()).unlink()
-    changed = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", at_least=3, progress=False)
-    assert changed["generators"]["sd3"]["real"] == 6  # other data under the same name: not the old figures
+    given = {"at_least": 3, "progress": False, "degradations": [degradation("jpeg", 90)]}
+    changed = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", **given)["generators"]["sd3"]
+    assert changed["real"] == 6  # other data under the same name: not the old figures
+    assert changed["degraded"]["jpeg 90"]["auroc"] == changed["auroc"]  # every picture is judged at JPEG 90 anyway
 
 
 @pytest.mark.heavy

@@ -96,7 +96,17 @@ def _number_or_all(_: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--spectrum", type=click.Choice(["global", "patch"]), help="fft-*: transform.")
 @click.option("--patch", type=int, help="fft-*: patch side in pixels.")
 @click.option("--blocks", type=int, help="asrnet-lite: trunk blocks.  [default: 15]")
+@click.option(
+    "--activations", type=(int, int), help="asrnet-lite: first and last block whose rectified responses are used."
+)
 @click.option("--scales", type=int, multiple=True, help="asrnet-lite: magnification; repeatable.  [default: 1]")
+@click.option(
+    "--degrade",
+    type=(str, float),
+    multiple=True,
+    metavar="FAMILY STRENGTH",
+    help="leave-one-generator-out: judge degraded pictures as well, jpeg 75 for one; repeatable.",
+)
 @click.option("--views", type=int, help="asrnet-lite: augmented views of every training image.")
 @click.option("--plain-weight", type=float, help="asrnet-lite: of the view without augmentation, 0 to 1.")
 @click.option("--ridge", type=float, help="asrnet-lite: penalty of the closed-form head.")
@@ -121,6 +131,7 @@ def train_command(**options: Any) -> None:
     solved head, calibrated on training images of sources that it had not seen).
     """
     from asr_train.audit import audit_warning
+    from asr_train.degradations import degradation
     from asr_train.fit import resume, train
     from asr_train.layouts import find_data
     from asr_train.learning_curves import learning_curves
@@ -128,6 +139,9 @@ def train_command(**options: Any) -> None:
 
     progress = _log_to_stderr().is_terminal
     folder, runs, protocol = options.pop("resume"), options.pop("runs"), options.pop("protocol")
+    degraded = [degradation(*given) for given in options.pop("degrade")]
+    if degraded and protocol in ("seen", "learning-curves"):
+        raise ConfigurationError("--degrade: give it with --protocol leave-one-generator-out")
     if folder is not None:
         _refuse_beside_resume(click.get_current_context())
         run = resume(folder, options["epochs"], progress=progress)
@@ -140,7 +154,8 @@ def train_command(**options: Any) -> None:
         click.echo(json.dumps(learning_curves(config, runs, progress=progress), indent=2))
         return
     if protocol != "seen":
-        click.echo(json.dumps(leave_out_protocol(protocol, config, runs, progress=progress), indent=2))
+        found = leave_out_protocol(protocol, config, runs, progress=progress, degradations=degraded)
+        click.echo(json.dumps(found, indent=2))
         return
     run = train(config, runs, progress=progress)
     click.echo(f"{run.checkpoint}: best validation {run.best}")
@@ -276,7 +291,7 @@ def _config_fields(options: dict[str, Any]) -> dict[str, Any]:
     from asr_models import default_preprocess
 
     given = dict(options)
-    network = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze", "blocks", "scales")
+    network = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze", "blocks", "activations", "scales")
     given["options"] = {k: v for k in network if (v := given.pop(k)) not in (None, ())}
     augment = ("flip", "rotation", "reencode", "quality", "resize", "blur", "noise", "patch_mask")
     given["augment"] = {k: v for k in augment if (v := given.pop(k)) is not None}

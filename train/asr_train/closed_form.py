@@ -20,7 +20,8 @@ from asr_runtime.contract import VideoRule
 from asr_runtime.errors import DatasetError
 from asr_train.calibrate import FittedCalibration, calibrate, calibrate_video, video_figures
 from asr_train.config import TrainConfig
-from asr_train.features import FeatureTable, PairTable, clip_table, feature_table, pair_table
+from asr_train.degradations import Degradation
+from asr_train.features import FeatureTable, PairTable, clip_table, degraded_table, feature_table, pair_table
 from asr_train.layouts import DataFolder, Sample, find_data
 from asr_train.pairs import pair_figures
 from asr_train.ridge import Array, Head, RidgeFit
@@ -59,6 +60,7 @@ class ClosedForm:
         self._labels = np.array([s.label for s in self._train])
         self._sources = np.array([s.source for s in self._train])
         self._heads: dict[frozenset[str], Head] = {}
+        self._degraded: dict[Degradation, FeatureTable] = {}
         augmented = len(self.table.views) - 1  # the plain view is the last
         weights = np.array([*[(1 - config.plain_weight) / augmented] * augmented, config.plain_weight])
         self.fit = RidgeFit(
@@ -127,15 +129,27 @@ class ClosedForm:
         rule = calibrate_video(labels[train], log_odds[train], fitted_on)
         return rule, video_figures(labels[~train], log_odds[~train], rule)
 
-    def score(self, head: Head, fitted: FittedCalibration, samples: Sequence[Sample]) -> Scored:
-        """Score pictures of the data folder."""
-        rows = self.table.rows(samples)
-        margins = head(self.table.plain[rows])
+    def score(
+        self,
+        head: Head,
+        fitted: FittedCalibration,
+        samples: Sequence[Sample],
+        degradation: Degradation | None = None,
+    ) -> Scored:
+        """Score pictures of the data folder; degraded ones must be of its validation split."""
+        table = self.table if degradation is None else self._table_of(degradation)
+        rows = table.rows(samples)
+        margins = head(table.plain[rows])
         scaled = margins / fitted.calibration.temperature + fitted.calibration.shift
-        kept = tuple(self.table.samples[row] for row in rows)
+        kept = tuple(table.samples[row] for row in rows)
         labels = np.array([s.label for s in kept], dtype=np.int64)
         probability: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-scaled))
-        return Scored(kept, labels, probability, margins, self.table.unreadable)
+        return Scored(kept, labels, probability, margins, table.unreadable)
+
+    def _table_of(self, degradation: Degradation) -> FeatureTable:
+        if degradation not in self._degraded:
+            self._degraded[degradation] = degraded_table(self._network, self.config, self.data.val, degradation)
+        return self._degraded[degradation]
 
     def pair_figures(self, head: Head) -> dict[str, dict[str, Any]]:
         """Return `asr_train.pairs.pair_figures` of the validation pairs; empty without any."""

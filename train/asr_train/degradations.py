@@ -18,7 +18,7 @@ from asr_runtime.errors import ConfigurationError, InputError
 from asr_train.augment import mirrored_window, reencode
 from asr_train.clips import h264
 
-__all__ = ["FAMILIES", "Degradation", "Family", "degradations"]
+__all__ = ["FAMILIES", "Degradation", "Family", "degradation", "degradations"]
 
 Image = NDArray[np.uint8]
 
@@ -54,6 +54,10 @@ class Degradation:
         """Family and strength, `jpeg 75` for one."""
         return f"{self.family} {self.strength:g}"
 
+    def quality_after(self, quality: int | None) -> int | None:
+        """JPEG quality of the re-encoding that makes two classes equal after it; none after one that ends in a JPEG."""
+        return None if FAMILIES[self.family].ends_in_jpeg else quality
+
     def __call__(self, image: Image) -> Image:
         """Degrade one image.
 
@@ -77,6 +81,20 @@ def degradations(families: Iterable[str] | None = None) -> tuple[Degradation, ..
     if unknown := [name for name in names if name not in FAMILIES]:
         raise ConfigurationError(f"degradation {unknown[0]!r}: expected one of {', '.join(FAMILIES)}")
     return tuple(Degradation(name, strength) for name in names for strength in FAMILIES[name].strengths)
+
+
+def degradation(family: str, strength: float) -> Degradation:
+    """One strength of one family.
+
+    Raises:
+        ConfigurationError: no such family, or not one of its strengths.
+    """
+    known = [one.strength for one in degradations([family])]
+    if strength not in known:
+        raise ConfigurationError(
+            f"degradation {family} {strength:g}: expected one of {', '.join(f'{s:g}' for s in known)}"
+        )
+    return Degradation(family, strength)
 
 
 def _jpeg(image: Image, quality: float) -> Image:

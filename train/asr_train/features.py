@@ -20,11 +20,12 @@ from asr_runtime.errors import DatasetError
 from asr_train.clips import ClipImages, thinned
 from asr_train.config import TrainConfig
 from asr_train.data import EvaluationImages, TrainingImages
+from asr_train.degradations import Degradation
 from asr_train.extraction import Keyed, draw, extract, extraction_key, keep
 from asr_train.layouts import DataFolder, Sample
 from asr_train.pairs import content_matched_pairs
 
-__all__ = ["ClipTable", "FeatureTable", "PairTable", "clip_table", "feature_table", "pair_table"]
+__all__ = ["ClipTable", "FeatureTable", "PairTable", "clip_table", "degraded_table", "feature_table", "pair_table"]
 
 log = logging.getLogger("asr_train")
 
@@ -80,6 +81,18 @@ def feature_table(network: ASRNetLite, config: TrainConfig, data: DataFolder, fo
     unreadable = {str(seen.samples[i].path): why for i, why in problems}
     keep(path, plain=plain, views=np.stack(views), good=np.array(good), unreadable=np.array(json.dumps(unreadable)))
     return FeatureTable(samples, plain, _with_plain(views, plain), unreadable)
+
+
+def degraded_table(
+    network: ASRNetLite, config: TrainConfig, samples: Sequence[Sample], degradation: Degradation
+) -> FeatureTable:
+    """Extract the features of degraded pictures, as `asr_train.robustness` degrades them; without views."""
+    quality = degradation.quality_after(config.quality)
+    images = EvaluationImages(samples, Preprocess(**config.preprocess), quality, degradation)
+    features, problems = extract(network, config, images, degradation.name)
+    unreadable = {str(samples[i].path): why for i, why in problems}
+    good = tuple(sample for sample in samples if str(sample.path) not in unreadable)
+    return FeatureTable(good, features, np.empty((0, 0, network.features_out), np.float32), unreadable)
 
 
 def _with_plain(views: Sequence[NDArray[np.float32]], plain: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_train.bootstrap import concordance
 from asr_train.closed_form import ClosedForm
 from asr_train.config import PROTOCOLS, TrainConfig
+from asr_train.degradations import Degradation
 from asr_train.fit import train
 from asr_train.folds import Fold, FoldContent, folds_of, judged_generators
 from asr_train.layouts import DataFolder, find_data
@@ -38,13 +39,19 @@ from asr_train.scoring import Scored, score_checkpoint, torch_device
 
 __all__ = ["leave_out_protocol"]
 
-_, _PHOTOS, _RESYNTHESISER = PROTOCOLS
+_GENERATOR, _PHOTOS, _RESYNTHESISER = PROTOCOLS
+_DEGRADED = ("ca_auroc", "auroc")  # what is kept of every degradation
 
 log = logging.getLogger("asr_train")
 
 
 def leave_out_protocol(
-    protocol: str, config: TrainConfig, runs: Path, at_least: int = 10, progress: bool = True
+    protocol: str,
+    config: TrainConfig,
+    runs: Path,
+    at_least: int = 10,
+    progress: bool = True,
+    degradations: Sequence[Degradation] = (),
 ) -> Mapping[str, Any]:
     """Train without a source, then judge by that source; once for every generator.
 
@@ -66,19 +73,22 @@ def leave_out_protocol(
         runs: run folders and extracted features are kept here.
         at_least: generators with fewer validation images are never left out: their figures would say little.
         progress: show progress bars.
+        degradations: `leave-one-generator-out` is judged under each of them as well.
 
     Returns:
         Plain JSON data: `generators` (figures per generator), the means `mean_ca_auroc`, `mean_auroc`, `mean_accuracy`,
-        `mean_balanced_ece`, ... of what all of them have, `pooled_balanced_ece` of all generators together, and
-        `protocol`.
+        `mean_balanced_ece`, ... of what all of them have, `pooled_balanced_ece` of all generators together,
+        `mean_degraded` (degradation -> means), and `protocol`.
 
     Raises:
         DatasetError: no generator has enough validation images, or there are no validation pairs.
-        ConfigurationError: the protocol needs pairs that are not configured.
+        ConfigurationError: the protocol needs pairs that are not configured, or takes no degradations.
     """
     data = find_data(config.data, config.layout).without(config.leave_out)
     if protocol == _RESYNTHESISER and config.pairs is None:
         raise ConfigurationError(f"{protocol} needs --pairs, a folder that asr-resynthesise made")
+    if degradations and protocol != _GENERATOR:
+        raise ConfigurationError(f"--degrade: {protocol} is not judged under degradations; {_GENERATOR} is")
     names = _resynthesisers(config) if protocol == _RESYNTHESISER else judged_generators(data, at_least)
     path = runs / f"{protocol}.json"
     facts = {
@@ -89,13 +99,18 @@ def leave_out_protocol(
     }
     if config.pairs is not None:
         facts["pairs_fingerprint"] = find_data(config.pairs, "generators").summary()["fingerprint"]
+    if degradations:
+        facts["degradations"] = [degradation.name for degradation in degradations]
     facts = json.loads(json.dumps(facts))
     done = json.loads(path.read_text()) if path.is_file() else {}
     results: dict[str, Any] = done.get("generators", {}) if done.get("protocol") == facts else {}
     runs.mkdir(parents=True, exist_ok=True)
     missing = [name for name in names if name not in results]
     if missing:
-        judge = (_by_pairs if protocol == _RESYNTHESISER else _by_folds)(protocol, config, data, runs, progress)
+        if protocol == _RESYNTHESISER:
+            judge = _by_pairs(protocol, config, data, runs)
+        else:
+            judge = _by_folds(protocol, config, data, runs, progress, degradations)
         for name in missing:
             log.info("leaving out %s", name)
             results[name] = judge(name)
@@ -109,6 +124,7 @@ class _Judged(NamedTuple):
     decision: Decision
     points: tuple[OperatingPoint, ...]
     run: str | None = None
+    degraded: Mapping[str, Scored] = {}
 
 
 def _resynthesisers(config: TrainConfig) -> list[str]:
@@ -119,9 +135,7 @@ def _resynthesisers(config: TrainConfig) -> list[str]:
     return names
 
 
-def _by_pairs(
-    protocol: str, config: TrainConfig, data: DataFolder, runs: Path, progress: bool
-) -> Callable[[str], dict[str, Any]]:
+def _by_pairs(protocol: str, config: TrainConfig, data: DataFolder, runs: Path) -> Callable[[str], dict[str, Any]]:
     """Judge a resynthesiser by its pairs: never seen, and beside it (`seen_...`) trained with."""
     network = create_model(config.model, **config.options)
     if not isinstance(network, ASRNetLite):
@@ -138,9 +152,14 @@ def _by_pairs(
 
 
 def _by_folds(
-    protocol: str, config: TrainConfig, data: DataFolder, runs: Path, progress: bool
+    protocol: str,
+    config: TrainConfig,
+    data: DataFolder,
+    runs: Path,
+    progress: bool,
+    degradations: Sequence[Degradation],
 ) -> Callable[[str], dict[str, Any]]:
-    judge, content = _judge(config, data, runs, progress), FoldContent(data, progress)
+    judge, content = _judge(config, data, runs, progress, degradations), FoldContent(data, progress)
 
     def figures(name: str) -> dict[str, Any]:
         return _figures(folds_of(data, name, with_photos=protocol == _PHOTOS), judge, content, progress)
@@ -154,7 +173,9 @@ def _solved(network: ASRNetLite, config: TrainConfig, data: DataFolder, runs: Pa
     return ClosedForm(network, config, data, runs)
 
 
-def _judge(config: TrainConfig, data: DataFolder, runs: Path, progress: bool) -> Callable[[Fold], _Judged]:
+def _judge(
+    config: TrainConfig, data: DataFolder, runs: Path, progress: bool, degradations: Sequence[Degradation]
+) -> Callable[[Fold], _Judged]:
     network = create_model(config.model, **config.options)
     if isinstance(network, ASRNetLite):
         solved = _solved(network, config, data, runs)
@@ -162,8 +183,10 @@ def _judge(config: TrainConfig, data: DataFolder, runs: Path, progress: bool) ->
         def solve(fold: Fold) -> _Judged:
             ignored = () if fold.photos is None else (fold.photos,)
             fitted = solved.calibration("leave-one-out", (fold.generator,), ignored)
-            scored = solved.score(solved.head(fold.without), fitted, fold.samples)
-            return _Judged(scored, fitted.decision, fitted.operating_points)
+            head = solved.head(fold.without)
+            scored = solved.score(head, fitted, fold.samples)
+            degraded = {d.name: solved.score(head, fitted, fold.samples, d) for d in degradations}
+            return _Judged(scored, fitted.decision, fitted.operating_points, degraded=degraded)
 
         return solve
 
@@ -171,12 +194,15 @@ def _judge(config: TrainConfig, data: DataFolder, runs: Path, progress: bool) ->
         left_out = (*config.leave_out, *fold.without)
         run = train(dataclasses.replace(config, leave_out=left_out), runs, progress=progress)
         loaded = load_checkpoint(run.checkpoint)
-        device = torch_device("auto")
-        scored = score_checkpoint(
-            loaded, fold.samples, config.quality, config.batch_size, config.workers, device=device
-        )
+
+        def score(degradation: Degradation | None = None) -> Scored:
+            quality = config.quality if degradation is None else degradation.quality_after(config.quality)
+            batch, workers, device = config.batch_size, config.workers, torch_device("auto")
+            return score_checkpoint(loaded, fold.samples, quality, batch, workers, device, degradation)
+
         points = tuple(OperatingPoint(**point) for point in loaded.operating_points)
-        return _Judged(scored, Decision(**loaded.decision), points, run.folder.name)
+        degraded = {degradation.name: score(degradation) for degradation in degradations}
+        return _Judged(score(), Decision(**loaded.decision), points, run.folder.name, degraded)
 
     return fit
 
@@ -189,21 +215,26 @@ def _figures(
     shown = track(folds, folds[0].generator, console=console, transient=True, disable=not progress or len(folds) < 2)
     judged = [(fold, judge(fold), content(fold)) for fold in shown]
     if len(judged) == 1:
-        fold, (scored, decision, points, run), probed = judged[0]
+        fold, (scored, decision, points, run, degraded), probed = judged[0]
         of = dict(zip((s.path for s in fold.samples), probed, strict=True))
         held = np.array([of[s.path] for s in scored.samples])
+        worse = {}
+        for name, under in degraded.items():
+            found = binary_metrics(under.labels, under.probability, np.array([of[s.path] for s in under.samples]))
+            worse[name] = {key: found[key] for key in _DEGRADED}
         sources = [s.source for s in scored.samples]
         figures = binary_metrics(scored.labels, scored.probability, held)
         verdicts = verdict_metrics(scored.labels, scored.probability, sources, decision, points)
         content_auroc = float(roc_auc_score(scored.labels, held))
         table = reliability(scored.labels, scored.probability).tolist()
-        return {"run": run, **figures, "content_auroc": content_auroc, "verdicts": verdicts, "reliability": table}
+        found = {"run": run, **figures, "content_auroc": content_auroc, "verdicts": verdicts, "reliability": table}
+        return {**found, "degraded": worse} if worse else found
     return _pooled(judged)
 
 
 def _pooled(judged: Sequence[tuple[Fold, _Judged, NDArray[np.float64]]]) -> dict[str, Any]:
     labels, margins, probability, strata, folds, false_positives = [], [], [], [], [], {}
-    for number, (fold, (scored, _, points, _), probed) in enumerate(judged):
+    for number, (fold, (scored, _, points, *_), probed) in enumerate(judged):
         of = dict(zip((s.path for s in fold.samples), probed, strict=True))
         held = np.array([of[s.path] for s in scored.samples])
         labels.append(scored.labels)
@@ -238,8 +269,8 @@ def _number(value: float) -> float | None:
 def _summary(facts: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
     """Put means over generators before the figures of each."""
 
-    def mean(key: str) -> float | None:
-        values = [figures[key] for figures in results.values() if figures.get(key) is not None]
+    def mean(key: str, of: Iterable[Mapping[str, Any]] = results.values()) -> float | None:
+        values = [figures[key] for figures in of if figures.get(key) is not None]
         return float(np.mean(values)) if values else None
 
     keys = (
@@ -253,7 +284,12 @@ def _summary(facts: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, 
         "seen_auroc",
         "seen_ranked_right",
     )
-    means = {f"mean_{key}": value for key in keys if (value := mean(key)) is not None}
+    means: dict[str, Any] = {f"mean_{key}": value for key in keys if (value := mean(key)) is not None}
     if tables := [np.array(figures["reliability"]) for figures in results.values() if "reliability" in figures]:
         means["pooled_balanced_ece"] = calibration_error(np.sum(tables, axis=0))
+    if "degradations" in facts:
+        means["mean_degraded"] = {
+            name: {key: mean(key, [figures["degraded"][name] for figures in results.values()]) for key in _DEGRADED}
+            for name in facts["degradations"]
+        }
     return {"protocol": facts, **means, "generators": dict(results)}

@@ -1,8 +1,9 @@
 """A linear head in closed form: ridge regression on frozen features, classes and sources balanced.
 
 All that the solution needs are weighted first and second moments per class. Leaving a source out subtracts its moments,
-so every leave-one-source-out model costs one linear solve, and never sees a picture of that source. The moments of
-every source are kept: 8 F^2 bytes each.
+so every leave-one-source-out model costs one linear solve, and never sees a picture of that source. The moments of a
+source, 8 F^2 bytes, are computed again when it is left out: of all sources together they would fill gigabytes. The last
+few are kept, because protocols leave one generator out of many heads in a row.
 
 Shape legend: V views, n pictures, F features.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from scipy import linalg
 __all__ = ["Array", "Head", "RidgeFit"]
 
 Array = NDArray[np.float64]
+_KEPT = 3  # sources
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,10 @@ class RidgeFit:
         self._origin: Array = features[0].mean(axis=0, dtype=np.float64)
         size = features.shape[2]
         self._total = {label: _Moments(0.0, np.zeros(size), np.zeros((size, size))) for label in (0, 1)}
-        self._parts: dict[tuple[int, str], _Moments] = {}
-        for label, source in sorted({(int(k), str(s)) for k, s in zip(labels, sources, strict=True)}):
-            self._parts[label, source] = self._moments(label, source)
-            self._total[label] += self._parts[label, source]
+        self._parts = sorted({(int(k), str(s)) for k, s in zip(labels, sources, strict=True)})
+        for label, source in self._parts:
+            self._total[label] += self._moments(label, source)
+        self._last_moments = lru_cache(_KEPT)(self._moments)
         self._pairs = None if differences is None else _pair_moments(differences)
 
     def head(self, without: Collection[str] = ()) -> Head:
@@ -100,7 +103,7 @@ class RidgeFit:
         for label in (0, 1):
             for source in sorted(set(without)):
                 if (label, source) in self._parts:
-                    left[label] -= self._parts[label, source]
+                    left[label] -= self._last_moments(label, source)
         if min(m.weight for m in left.values()) < 1e-9:
             raise ValueError("one class has no pictures left")
         # Class-balanced weighted moments; targets -1 and +1.
@@ -115,7 +118,8 @@ class RidgeFit:
             covariance += share * pairs.second
         variance = np.maximum(np.diag(covariance), 1e-12)
         covariance[np.diag_indices_from(covariance)] += self.penalty * variance + 1e-12
-        weight: Array = linalg.solve(covariance, towards_ai, assume_a="pos", overwrite_a=True, check_finite=False)
+        factor = linalg.cho_factor(covariance.T, overwrite_a=True, check_finite=False)  # symmetric, so .T is itself
+        weight: Array = linalg.cho_solve(factor, towards_ai, check_finite=False)
         return Head(weight, float(-(mean + self._origin) @ weight))
 
     def subset(self, rows: NDArray[np.int_]) -> RidgeFit:
@@ -133,14 +137,12 @@ class RidgeFit:
 
     def _moments(self, label: int, source: str) -> _Moments:
         chosen = (self.labels == label) & (self.sources == source)
-        size = self.features.shape[2]
-        first, second = np.zeros(size), np.zeros((size, size))
-        for view, weight in zip(self.features, self.view_weights, strict=True):
-            x = view[chosen].astype(np.float64) - self._origin
-            first += weight * x.sum(axis=0)
-            second += weight * (x.T @ x)
         in_all = float(np.sqrt(chosen.sum()))  # of m pictures: each weighs 1 / sqrt(m)
-        return _Moments(in_all, first / in_all, second / in_all)
+        root = np.sqrt(self.view_weights / in_all)[:, None, None]
+        x = (self.features[:, chosen] - self._origin) * root  # (V, m, F)
+        first = (x * root).sum(axis=(0, 1))
+        x = x.reshape(-1, x.shape[2])  # one product over all views: one each takes four times as long
+        return _Moments(in_all, first, x.T @ x)
 
 
 def _pair_moments(differences: NDArray[np.float32]) -> _Moments:

@@ -73,7 +73,7 @@ def robustness(
         if degradation.family not in found:
             log.info("robustness: %s", family.title)
             found[degradation.family] = {"title": family.title, "axis": family.axis, "points": []}
-        scored = score(samples, None if family.ends_in_jpeg else quality, degradation)
+        scored = score(samples, degradation.quality_after(quality), degradation)
         point = {"strength": degradation.strength, **_point(scored, content, figures, threshold)}
         found[degradation.family]["points"].append(point)
     return {
