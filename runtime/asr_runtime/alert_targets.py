@@ -175,7 +175,9 @@ class Mqtt:
             if parts.username is not None:
                 client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
             if parts.scheme == "mqtts":
-                client.tls_set_context(ssl.create_default_context())
+                context = ssl.create_default_context()
+                context.sslsocket_class = _ClosingSocket
+                client.tls_set_context(context)
             # paho waits as long as `keepalive` for a TLS handshake.
             port = parts.port or _MQTT_PORTS[parts.scheme]
             client.connect(parts.hostname or "", port, keepalive=max(1, round(self._timeout)))
@@ -199,6 +201,17 @@ class Mqtt:
                 raise DeliveryError(f"{failure}: connection lost")
             if time.monotonic() > deadline:
                 raise DeliveryError(f"{failure} within {self._timeout:g} s")
+
+
+class _ClosingSocket(ssl.SSLSocket):
+    """Closes when its handshake fails, which paho leaves to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 def _line(reason: object) -> str:
