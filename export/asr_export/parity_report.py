@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from asr_export.engines import engine
-from asr_export.parity import Answers, Difference, Parity, answers, difference, judge, pytorch, tolerance
+from asr_export.parity import Answers, Difference, Parity, answers, difference, explain, judge, pytorch, tolerance
 from asr_export.parity_inputs import Frames, adversarial_frames, real_frames
 from asr_export.stages import StageError, stage_errors
 from asr_models import Checkpoint
@@ -157,12 +157,14 @@ def parity_report(checkpoint: Checkpoint, exported: Path, images: Path, engines:
     few = _spread_out([batch for batch in batches if len(batch.frames) == 1])
     exact = given[_FLOAT64] = answers(pytorch(deployed, torch.float64), shown(few, _FLOAT64))
     allowed = tolerance(deployed.network, card.precision)
-    verdicts = {name: judge(given[name], given[_FLOAT32], card, allowed) for name in candidates}
+    explained = {name: explain(given[name], given[_FLOAT32], deployed, batches, allowed) for name in candidates}
+    verdicts = {name: judge(given[name], given[_FLOAT32], card, allowed, explained[name]) for name in candidates}
     differences = {(name, _FLOAT32): difference(given[name], given[_FLOAT32], card) for name in candidates}
     differences |= {
         (name, _FLOAT64): difference(given[name].among(exact.names), exact, card) for name in (_FLOAT32, *candidates)
     }
     real = {name for name, is_real in zip(given[_FLOAT32].names, given[_FLOAT32].real, strict=True) if is_real}
+    real = real - explained[engines[0]] or real
     worst = difference(given[engines[0]].among(real), given[_FLOAT32].among(real), card).worst[0][0]
     frames = next(b.frames for b in batches if b.name == worst.partition(", number ")[0])
     facts = {

@@ -91,6 +91,7 @@ def test_large_networks_export_within_their_tolerance(tmp_path: Path, name: str,
     network = create_model(name, **options).eval()
     card = export(Checkpoint(name, options, default_preprocess(name), network), tmp_path / "x.onnx")
     assert card.parity["logits_relative"] <= 5e-5  # promised; the gate allows what rounding can explain
+    assert card.parity["explained"] == 0 or "convnext" in name  # its LayerNorm divides by hardly anything
     assert card.parity["verdict_flips"] == 0
 
 

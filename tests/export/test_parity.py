@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from asr_export.cli import parity_command
 from asr_export.engines import ENGINES, engine, installed_engines
 from asr_export.onnx_file import export
-from asr_export.parity import Answers, answers, difference, judge, onnxruntime, pytorch, tolerance
-from asr_export.parity_inputs import adversarial_frames, packaged_images, real_frames
+from asr_export.parity import Answers, answers, difference, explain, judge, onnxruntime, pytorch, tolerance
+from asr_export.parity_inputs import Frames, adversarial_frames, packaged_images, real_frames
 from asr_export.stages import stage_errors
 from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
 from asr_runtime import Detector
@@ -175,6 +175,46 @@ def test_nan_never_passes() -> None:
     reference = _answers([0.3, 0.7])
     broken = Answers(reference.names, reference.real, np.array([0.3, np.nan]), reference.logits * np.nan)
     assert not judge(broken, reference, _card(), 1.0).passed
+
+
+class _Cancelling(torch.nn.Module):
+    """Adds and takes away a large number where a frame is dark: there float32 keeps few digits of the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large = torch.nn.Parameter(torch.tensor(3e5))
+
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = frames.to(self.large.dtype).mean(dim=(1, 2, 3)) / 255
+        large = torch.where(mean < 0.5, self.large, 0)
+        margin = mean + large - large
+        return torch.sigmoid(margin), torch.stack([torch.zeros_like(margin), margin], dim=1)
+
+
+def test_a_frame_on_which_pytorch_itself_rounds_badly_is_explained() -> None:
+    rng = np.random.default_rng(0)
+    dark, bright = (rng.integers(*levels, (1, 5, 7, 3), dtype=np.uint8) for levels in ((0, 80), (180, 255)))
+    batches = [Frames("dark", dark), Frames("dark too", np.repeat(dark, 2, axis=0)), Frames("bright", bright)]
+    network = _Cancelling()
+    reference = answers(pytorch(network), batches)  # type: ignore[arg-type]
+    exact = answers(pytorch(network, torch.float64), batches)  # type: ignore[arg-type]
+    off = np.abs(reference.logits - exact.logits).max(axis=1)
+    assert off[0] > 1e-3 > 1e-6 > off[-1]
+
+    def explained(*added: float) -> frozenset[str]:
+        logits = exact.logits + np.array([[0.0, a] for a in added])
+        found = Answers(exact.names, exact.real, exact.probability, logits)
+        names = explain(found, reference, network, batches, 1e-5)  # type: ignore[arg-type]
+        parity = judge(found, reference, _card(), 1e-5, names)
+        assert parity.explained == len(names)
+        assert parity.passed == (names == {"dark", "dark too, number 1", "dark too, number 2"})
+        return names
+
+    assert explained(0, 0, 0, 0) == {"dark", "dark too, number 1", "dark too, number 2"}
+    assert explained(1.9 * off[0], 0, 0, 0) == {"dark", "dark too, number 1", "dark too, number 2"}
+    assert "dark" not in explained(4 * off[0], 0, 0, 0)
+    assert explained(0, 0, 0, 0.1) == frozenset()  # PyTorch is exact on the bright one, so the file is wrong
+    assert explained(float("nan"), 0, 0, 0) != {"dark", "dark too, number 1", "dark too, number 2"}
 
 
 def test_the_tolerance_follows_from_the_lengths_of_the_sums() -> None:
