@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,6 +67,18 @@ def test_a_source_left_out_leaves_no_trace(without: set[str]) -> None:
     never = RidgeFit(views[:, kept], labels[kept], sources[kept], 0.1).head()
     assert full.weight == pytest.approx(never.weight, rel=1e-6)
     assert RidgeFit(changed, labels, sources, 0.1).head(without).weight == pytest.approx(never.weight, rel=1e-4)
+
+
+def test_its_memory_goes_with_it() -> None:
+    fit = RidgeFit(*_pictures(9), 0.1)
+    fit.head({"b"})
+    gone = weakref.ref(fit)
+    gc.disable()
+    try:
+        del fit
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_class_left_without_pictures_is_refused() -> None:

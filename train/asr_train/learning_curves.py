@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
@@ -42,13 +43,13 @@ class _Point:
     Attributes:
         curve: what is scarce.
         count: how much of it is kept.
-        fit: on the images that are kept.
+        rows: of the images that are kept; None for all.
         order: sources that are scarce, in random order: the first `count` that are not judged stay.
     """
 
     curve: str
     count: int
-    fit: RidgeFit
+    rows: NDArray[np.int_] | None = None
     order: tuple[str, ...] = ()
 
     def without(self, generator: str) -> set[str]:
@@ -96,9 +97,10 @@ def learning_curves(
     points = list(_points(solved.fit, draws, np.random.default_rng(config.seed)))
     curves: dict[str, list[dict[str, Any]]] = {}
     for point in track(points, "learning curves", console=console, transient=True, disable=not progress):
+        fit = solved.fit if point.rows is None else solved.fit.subset(point.rows)
         adjusted, plain = [], []
         for fold, held in judged:
-            head = point.fit.head(point.without(fold.generator))
+            head = fit.head(point.without(fold.generator))
             labels = np.array([sample.label for sample in fold.samples])
             margins = head(solved.table.plain[solved.table.rows(fold.samples)])
             adjusted.append(content_adjusted_auroc(labels, margins, held))
@@ -121,21 +123,19 @@ def learning_curves(
 
 def _points(whole: RidgeFit, draws: int, rng: np.random.Generator) -> Iterator[_Point]:
     """Yield the points of all curves; what uses everything is drawn once."""
-    everything = np.arange(len(whole.labels))
     for share in _SHARES:
         for _ in range(1 if share == 1 else draws):
-            kept = everything if share == 1 else _share_of_each(whole, share, rng)
-            fit = whole if share == 1 else whole.subset(kept)
-            yield _Point("images", len(kept), fit)
+            kept = None if share == 1 else _share_of_each(whole, share, rng)
+            yield _Point("images", len(whole.labels) if kept is None else len(kept), kept)
     for label, curve in ((1, "generators"), (0, "photo sources")):
         names = sorted({str(s) for s in whole.sources[whole.labels == label]})
         most = len(names) - label  # one generator is judged
         for count in (*(c for c in _COUNTS if c < most), most):
             for _ in range(1 if count == most else draws):
-                yield _Point(curve, count, whole, tuple(rng.permutation(names).tolist()))
+                yield _Point(curve, count, order=tuple(rng.permutation(names).tolist()))
 
 
-def _share_of_each(whole: RidgeFit, share: float, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int_]]:
+def _share_of_each(whole: RidgeFit, share: float, rng: np.random.Generator) -> NDArray[np.int_]:
     """Choose rows: this share of every source of every class, at least one image."""
     kept = []
     for label in (0, 1):

@@ -10,9 +10,10 @@ Shape legend: V views, n pictures, F features.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,8 @@ class RidgeFit:
         self._parts = sorted({(int(k), str(s)) for k, s in zip(labels, sources, strict=True)})
         for label, source in self._parts:
             self._total[label] += self._moments(label, source)
-        self._last_moments = lru_cache(_KEPT)(self._moments)
+        # A cycle through the cache would keep this object's gigabyte until the garbage collector runs.
+        self._last_moments = lru_cache(_KEPT)(partial(RidgeFit._moments, weakref.proxy(self)))
         self._pairs = None if differences is None else _pair_moments(differences)
 
     def head(self, without: Collection[str] = ()) -> Head:
