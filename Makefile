@@ -17,8 +17,11 @@ RECIPE_asrnet-tiny = --model asrnet-lite --crop-size 160 --views 8 --activations
 demo: .venv-device/ready
 	.venv-device/bin/asr-screen runtime/examples
 
+# Tests that measure time, age or memory have the machine to themselves; the others run two at a time.
+TIMED = tests/bench tests/faults tests/runtime
 test: lint equipment
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(TIMED:%=--ignore=%)
+	.venv/bin/python -m pytest $(TIMED)
 
 quick: .venv/ready
 	.venv/bin/python -m pytest -m "not heavy"
