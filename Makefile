@@ -9,8 +9,8 @@
 
 PYTHON ?= python3
 DATA ?= dataset
-RECIPE_asrnet = --model asrnet-lite --scales 2 --views 6 --activations 3 11 --ridge 0.1
-RECIPE_asrnet-tiny = --model asrnet-lite --crop-size 160 --views 8 --activations 3 8 --ridge 0.3
+RECIPE_asrnet-lite = --model asrnet-lite --scales 2 --views 6 --activations 3 11 --ridge 0.1
+RECIPE_asrnet-lite-tiny = --model asrnet-lite --crop-size 160 --views 8 --activations 3 8 --ridge 0.3
 
 .PHONY: demo test quick faults equipment lint builtin clean
 
@@ -45,7 +45,7 @@ lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-builtin: builtin-asrnet builtin-asrnet-tiny
+builtin: builtin-asrnet-lite builtin-asrnet-lite-tiny
 
 builtin-%: .venv/ready
 	rm -rf build/$*

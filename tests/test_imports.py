@@ -22,6 +22,26 @@ _MAY_IMPORT = {
     "export": {"asr_models", "asr_runtime"},
     "bench": {"asr_export", "asr_train", "asr_models", "asr_runtime"},
 }
+_ROOMS = {
+    "asr_runtime": {
+        "media": {"errors"},
+        "sources": {"errors", "redact", "media"},
+        "cameras": {"errors", "redact", "records", "media", "sources"},
+        "isolation": {"errors", "media", "sources", "cameras"},
+        "inference": {"errors", "contract", "media.regular_file"},
+        "reports": {"errors", "contract", "redact", "records"},
+    },
+    "asr_train": {
+        "data": set(),
+        "figures": {"data"},
+        "fitting": {"data", "figures"},
+        "protocols": {"data", "figures", "fitting"},
+        "evaluation": {"data", "figures"},
+        "audit": {"data", "figures"},
+        "resynthesis": {"data", "figures"},
+    },
+}
+"""What each room may import of its own package, beside itself."""
 _NOT_ON_A_DEVICE = {"torch", "torchvision", "lightning", "torchmetrics", "sklearn", "matplotlib", "onnx", "onnxscript"}
 
 
@@ -50,3 +70,37 @@ def test_imports_follow_the_arrows(folder: str) -> None:
 
 def test_the_device_part_names_no_training_library() -> None:
     assert {p: n & _NOT_ON_A_DEVICE for p, n in _imported("runtime").items() if n & _NOT_ON_A_DEVICE} == {}
+
+
+def _modules(path: Path, package: str) -> set[str]:
+    """What a file imports of a package, as dotted names below it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == package:
+            below = (node.module or "").partition(".")[2]
+            found |= {below} if below else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize(("package", "room"), [(p, room) for p, rooms in _ROOMS.items() for room in rooms])
+def test_rooms_import_what_the_table_allows(package: str, room: str) -> None:
+    folder = next(f for f, p in _FOLDERS.items() if p == package)
+    allowed = _ROOMS[package][room] | {room}
+    files = sorted((_ROOT / folder / package / room).glob("*.py"))
+    assert len(files) > 1
+    strangers = {
+        f"{path.name}: {name}"
+        for path in files
+        for name in _modules(path, package)
+        if name not in allowed and name.partition(".")[0] not in allowed
+    }
+    assert strangers == set()
+
+
+@pytest.mark.parametrize("package", sorted(_ROOMS))
+def test_every_room_says_what_it_is_for(package: str) -> None:
+    folder = next(f for f, p in _FOLDERS.items() if p == package)
+    rooms = {path.parent.name for path in (_ROOT / folder / package).glob("*/*.py")}
+    assert rooms == set(_ROOMS[package])
+    for room in rooms:
+        assert "Imports " in (_ROOT / folder / package / room / "__init__.py").read_text()

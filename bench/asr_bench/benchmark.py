@@ -29,7 +29,7 @@ from asr_export.precision_gate import Images
 from asr_models import Checkpoint
 from asr_runtime import Detector, read_image
 from asr_runtime.errors import ConfigurationError, GateError
-from asr_runtime.progress import shown
+from asr_runtime.reports.progress import shown
 
 __all__ = ["Benchmark", "benchmark", "figures"]
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from asr_runtime import Detector, read_image
 from asr_runtime.errors import ConfigurationError
-from asr_runtime.progress import shown
+from asr_runtime.media.video import VideoFile
+from asr_runtime.reports.progress import shown
 from asr_runtime.screening import screen
-from asr_runtime.sources import Unreadable, expand
-from asr_runtime.video import VideoFile
+from asr_runtime.sources.expand import Unreadable, expand
 
 __all__ = ["EndToEnd", "end_to_end"]
 

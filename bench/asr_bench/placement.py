@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.engine import PROVIDERS, import_onnxruntime
+from asr_runtime.inference.onnxruntime_engine import PROVIDERS, import_onnxruntime
 
 __all__ = ["node_placement"]
 

@@ -11,7 +11,7 @@ from asr_bench.process import EngineProcess
 from asr_export.precision_gate import Images, auroc
 from asr_runtime import read_image
 from asr_runtime.contract import Decision
-from asr_runtime.progress import shown
+from asr_runtime.reports.progress import shown
 
 __all__ = ["Quality", "measure_quality"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from asr_export.parity import Engine, onnxruntime
 from asr_runtime import Detector
 from asr_runtime.errors import ConfigurationError
-from asr_runtime.openvino_engine import OpenVinoSession
+from asr_runtime.inference.openvino_engine import OpenVinoSession
 
 __all__ = ["ENGINES", "engine", "installed_engines"]
 

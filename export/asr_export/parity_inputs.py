@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.decode import IMAGE_SUFFIXES, read_image
 from asr_runtime.errors import ConfigurationError
-from asr_runtime.video import VIDEO_SUFFIXES, VideoFile
+from asr_runtime.media.image import IMAGE_SUFFIXES, read_image
+from asr_runtime.media.video import VIDEO_SUFFIXES, VideoFile
 
 __all__ = ["Frames", "adversarial_frames", "packaged_images", "real_frames"]
 

@@ -21,7 +21,7 @@ from asr_export.stages import StageError, stage_errors
 from asr_models import Checkpoint
 from asr_runtime import Detector
 from asr_runtime.errors import ModelError, OutputError
-from asr_runtime.progress import shown
+from asr_runtime.reports.progress import shown
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -13,11 +13,11 @@ import onnx
 from numpy.typing import NDArray
 
 from asr_runtime.contract import Decision, ModelCard
-from asr_runtime.decode import IMAGE_SUFFIXES, read_image
-from asr_runtime.engine import open_session
 from asr_runtime.errors import ConfigurationError
-from asr_runtime.openvino_engine import OpenVinoSession, has_native_bf16, openvino_version
-from asr_runtime.progress import shown
+from asr_runtime.inference.onnxruntime_engine import open_session
+from asr_runtime.inference.openvino_engine import OpenVinoSession, has_native_bf16, openvino_version
+from asr_runtime.media.image import IMAGE_SUFFIXES, read_image
+from asr_runtime.reports.progress import shown
 
 __all__ = [
     "FLIPS_ALLOWED",

@@ -27,9 +27,9 @@ from onnx import helper, numpy_helper
 from asr_export.precision_gate import Images, PrecisionGate, gate, judged, scores
 from asr_export.rounding import Rounded, round_kernels
 from asr_runtime.contract import Calibration, ModelCard
-from asr_runtime.decode import read_image
 from asr_runtime.errors import GateError
-from asr_runtime.progress import shown
+from asr_runtime.media.image import read_image
+from asr_runtime.reports.progress import shown
 
 __all__ = ["Quantised", "quantise"]
 

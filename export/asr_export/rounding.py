@@ -22,9 +22,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from asr_runtime.decode import read_image
-from asr_runtime.engine import open_session
-from asr_runtime.progress import shown
+from asr_runtime.inference.onnxruntime_engine import open_session
+from asr_runtime.media.image import read_image
+from asr_runtime.reports.progress import shown
 
 __all__ = ["Rounded", "round_kernels"]
 

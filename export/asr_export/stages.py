@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asr_models import Deployed
-from asr_runtime.engine import open_session
+from asr_runtime.inference.onnxruntime_engine import open_session
 
 __all__ = ["STAGE", "StageError", "Staged", "hide_stages", "stage_errors", "stages_in"]
 

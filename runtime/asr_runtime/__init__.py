@@ -26,10 +26,10 @@ os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
 
 if TYPE_CHECKING:
     from asr_runtime.contract import ModelCard
-    from asr_runtime.decode import decode_image, read_image
-    from asr_runtime.detector import Detector, Scores
     from asr_runtime.doctor import examine
-    from asr_runtime.live import LiveSource, named_sources
+    from asr_runtime.inference.detector import Detector, Scores
+    from asr_runtime.media.image import decode_image, read_image
+    from asr_runtime.media.video import VideoFile, VideoFrame
     from asr_runtime.records import (
         ErrorRecord,
         FrameRecord,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         VideoRecord,
     )
     from asr_runtime.screening import screen
-    from asr_runtime.video import VideoFile, VideoFrame
+    from asr_runtime.sources.live import LiveSource, named_sources
 
 __all__ = [
     "Detector",
@@ -66,24 +66,24 @@ __all__ = [
 ]
 
 _HOME = {
-    "Detector": "detector",
+    "Detector": "inference.detector",
     "ErrorRecord": "records",
     "FrameRecord": "records",
     "ImageRecord": "records",
-    "LiveSource": "live",
+    "LiveSource": "sources.live",
     "ModelCard": "contract",
     "Record": "records",
-    "Scores": "detector",
+    "Scores": "inference.detector",
     "SegmentRecord": "records",
     "StateRecord": "records",
     "SummaryRecord": "records",
-    "VideoFile": "video",
-    "VideoFrame": "video",
+    "VideoFile": "media.video",
+    "VideoFrame": "media.video",
     "VideoRecord": "records",
-    "decode_image": "decode",
+    "decode_image": "media.image",
     "examine": "doctor",
-    "named_sources": "live",
-    "read_image": "decode",
+    "named_sources": "sources.live",
+    "read_image": "media.image",
     "screen": "screening",
 }
 

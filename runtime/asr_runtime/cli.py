@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asr_runtime.command import EXIT_GIVEN_UP, command
+from asr_runtime.command import EXIT_GIVEN_UP, EXIT_INPUT_FAILED, command
 from asr_runtime.interrupt import stop_on_signals
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @command("asr-screen")
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option("--sources", "listed", metavar="FILE", help='Live sources: TOML, a line name = "rtsp://..." each.')
-@click.option("--model", metavar="X.onnx", help="Exported model file, or a built-in name.  [default: asrnet]")
+@click.option("--model", metavar="X.onnx", help="Exported model file, or a built-in name.  [default: asrnet-lite]")
 @click.option("--sha256", metavar="HEX", help="Refuse another model file than the one of this SHA-256.")
 @click.option(
     "--device",
@@ -89,9 +89,9 @@ def screen_command(
     written; 4 a live source, or inference, was given up; 130 or 143 stopped by SIGINT or SIGTERM with all output
     complete.
     """
-    from asr_runtime.detector import Detector
-    from asr_runtime.live import LiveSource, is_live, live_source, named_sources
-    from asr_runtime.outputs import Outputs
+    from asr_runtime.inference.detector import Detector
+    from asr_runtime.reports.outputs import Outputs
+    from asr_runtime.sources.live import LiveSource, is_live, live_source, named_sources
 
     every = [live_source(source) if is_live(source) else source for source in sources]
     every += named_sources(listed) if listed else []
@@ -103,10 +103,10 @@ def screen_command(
         if detector.choice:
             click.echo(f"asr-screen: {detector.choice}", err=True)
         # Imported here: loading a model takes memory for a moment, and OpenCV's 28 MB are not to lie on top of it.
-        from asr_runtime.screening import screen
+        from asr_runtime.screening import screen_with_pictures
 
         outputs = Outputs(form, output, annotate, snapshots, (*webhook, *mqtt), metrics, live)
-        records = screen(
+        steps = screen_with_pictures(
             every,
             detector,
             fps=fps,
@@ -114,9 +114,9 @@ def screen_command(
             reconnect=reconnect,
             duration=duration,
             isolate=isolate,
-            observe=outputs.picture,
         )
-        code = outputs.run(records)
+        summary = outputs.run(steps)
+        code = EXIT_GIVEN_UP if summary.given_up else EXIT_INPUT_FAILED if summary.failed else 0
         if interrupt.exit_code is not None or code == EXIT_GIVEN_UP or live:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -127,7 +127,7 @@ def screen_command(
 
 
 @command("asr-doctor")
-@click.option("--model", metavar="X.onnx", help="Exported model file, or a built-in name.  [default: asrnet]")
+@click.option("--model", metavar="X.onnx", help="Exported model file, or a built-in name.  [default: asrnet-lite]")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 def doctor_command(model: str | None, form: str) -> None:
     """Try everything that asr-screen rests on and say what works on this machine.
@@ -135,7 +135,7 @@ def doctor_command(model: str | None, form: str) -> None:
     Exit codes: 0 all that asr-screen needs works, 2 it does not.
     """
     from asr_runtime.doctor import examine
-    from asr_runtime.sinks import Output
+    from asr_runtime.reports.text import Output
 
     found = examine(model)
     text = json.dumps(found.to_dict(), indent=2) if form == "json" else _doctor_table(found)

@@ -17,15 +17,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from asr_runtime.decode import decode_image
-from asr_runtime.detector import Detector
-from asr_runtime.engine import PROVIDERS, import_onnxruntime
+from asr_runtime.cameras.streams import open_stream
 from asr_runtime.errors import AsrError
-from asr_runtime.isolate import IsolatedDecoder
-from asr_runtime.openvino_engine import has_native_bf16, openvino_version
-from asr_runtime.sources import Source
-from asr_runtime.streams import open_stream
-from asr_runtime.video import VideoFile
+from asr_runtime.inference.detector import Detector
+from asr_runtime.inference.onnxruntime_engine import PROVIDERS, import_onnxruntime
+from asr_runtime.inference.openvino_engine import has_native_bf16, openvino_version
+from asr_runtime.isolation.files import IsolatedDecoder
+from asr_runtime.media.image import decode_image
+from asr_runtime.media.video import VideoFile
+from asr_runtime.sources.expand import Source
 
 __all__ = ["Check", "Examination", "examine"]
 

@@ -8,31 +8,48 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.camera import MAX_AGE, Camera, LiveFailure, LiveFrame, connect, connect_isolated
-from asr_runtime.decoding import Decoded, decode_source
-from asr_runtime.detector import Detector
+from asr_runtime.cameras.camera import MAX_AGE, Camera, LiveFailure, LiveFrame
+from asr_runtime.cameras.inbox import Inbox
 from asr_runtime.errors import AsrError, ConfigurationError, DeadlineError, InferenceError
-from asr_runtime.inbox import Inbox
-from asr_runtime.live import LiveSource, is_live, live_source
+from asr_runtime.inference.detector import Detector
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, StateRecord, SummaryRecord
 from asr_runtime.redact import redact
 from asr_runtime.smoothing import Track
-from asr_runtime.sources import Source, Unreadable, check_sources, expand
+from asr_runtime.sources.expand import Source, Unreadable, check_sources, expand
+from asr_runtime.sources.live import LiveSource, is_live, live_source
+from asr_runtime.sources.steps import Decoded, decode_source
 
-__all__ = ["Observer", "screen"]
+if TYPE_CHECKING:
+    from asr_runtime.cameras.streams import Stream
 
-Observer = Callable[[ImageRecord | FrameRecord, NDArray[np.uint8]], None]
-"""Is shown every scored picture with its record, before the record is reported."""
+__all__ = ["Step", "open_isolated_stream", "open_stream", "screen", "screen_with_pictures"]
+
+Step = tuple[Record, NDArray[np.uint8] | None]
+"""A record and the picture that it scores, uint8 BGR `(H, W, 3)`; None for records without one."""
 
 _AHEAD = 2  # decoded frames that wait: enough to overlap decoding with inference, and a 4K frame is 25 MB
 _POLL = 0.1  # seconds between looks at `stop` and at the health of cameras
 _LEAVE = 0.2  # seconds that reading threads get to end; they are daemons and never outlive the process
 _OVERRUNS = 3  # inferences in a row that did not end in time, after which there is no use in going on
+
+
+def open_stream(url: str) -> Stream:
+    """Open a live source in this process; see `cameras.streams.open_stream`."""
+    from asr_runtime.cameras.streams import open_stream  # the network's modules, which screening files does not need
+
+    return open_stream(url)
+
+
+def open_isolated_stream(url: str) -> Stream:
+    """Open a live source in a separate process; see `isolation.stream.IsolatedStream`."""
+    from asr_runtime.isolation.stream import IsolatedStream
+
+    return IsolatedStream(url)
 
 
 class _FilesEnd:
@@ -49,7 +66,6 @@ def screen(
     reconnect: bool = True,
     duration: float | None = None,
     isolate: bool = False,
-    observe: Observer | None = None,
 ) -> Generator[Record, None, None]:
     """Score every image and video frame of the sources, files in order, live sources beside them as frames come.
 
@@ -66,7 +82,6 @@ def screen(
         reconnect: try a live source again when it is lost; otherwise it is given up.
         duration: seconds after which the run ends; None: live sources are watched for ever.
         isolate: decode files in a process of its own, and every live source in another, which may crash or hang.
-        observe: is called with every scored picture; what it raises ends the run.
 
     Returns:
         Generator of one record per image, frame, failure, segment, video and change of a live source's state, then
@@ -76,6 +91,37 @@ def screen(
         ConfigurationError: at once, before anything is read: no source, an unknown kind of URL, the same live source
             twice, `fps` or `duration` not above 0.
     """
+    steps = screen_with_pictures(
+        sources,
+        detector,
+        fps=fps,
+        stop=stop,
+        stdin=stdin,
+        reconnect=reconnect,
+        duration=duration,
+        isolate=isolate,
+    )
+    return _records(steps)
+
+
+def screen_with_pictures(
+    sources: Sequence[str | os.PathLike[str] | LiveSource],
+    detector: Detector,
+    *,
+    fps: float | None = None,
+    stop: threading.Event | None = None,
+    stdin: IO[bytes] | None = None,
+    reconnect: bool = True,
+    duration: float | None = None,
+    isolate: bool = False,
+) -> Generator[Step, None, None]:
+    """Screen as `screen` does, and give every scored picture with its record.
+
+    Args, errors and order as for `screen`.
+
+    Returns:
+        Generator of (record, picture); the picture of an image or frame record is the one that was scored.
+    """
     arguments = [source if isinstance(source, LiveSource) else os.fspath(source) for source in sources]
     files = [a for a in arguments if isinstance(a, str) and not is_live(a)]
     live = [a if isinstance(a, LiveSource) else live_source(a) for a in arguments if a not in files]
@@ -83,8 +129,14 @@ def screen(
     for name, value in (("fps", fps), ("duration", duration)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ConfigurationError(f"{name} {value}: expected a number above 0")
-    run = _Run(files, live, detector, fps, stdin, reconnect, isolate, observe)
-    return run.records(stop or threading.Event(), math.inf if duration is None else duration)
+    run = _Run(files, live, detector, fps, stdin, reconnect, isolate)
+    return run.steps(stop or threading.Event(), math.inf if duration is None else duration)
+
+
+def _records(steps: Generator[Step, None, None]) -> Generator[Record, None, None]:
+    with contextlib.closing(steps):
+        for record, _ in steps:
+            yield record
 
 
 class _Run:
@@ -99,19 +151,18 @@ class _Run:
         stdin: IO[bytes] | None,
         reconnect: bool,
         isolate: bool,
-        observe: Observer | None,
     ) -> None:
         self._files, self._fps, self._stdin, self._isolate = files, fps, stdin, isolate
-        self._detector, self._observe = detector, observe
+        self._detector = detector
         self._inbox: Inbox[Any] = Inbox(_AHEAD)
-        opener = connect_isolated if isolate else connect
+        opener = open_isolated_stream if isolate else open_stream
         self._cameras = [Camera(s, self._inbox, fps=fps, reconnect=reconnect, connect=opener) for s in live]
         self._leave = threading.Event()  # ends the threads when the caller stops, and when it just drops this iterator
         self._sources: dict[str, _Source] = {}
         self._told: dict[str, int] = {}  # dropped frames of each live source that its records told of
         self._scored = self._failed = self._skipped = self._overruns = 0
 
-    def records(self, stop: threading.Event, duration: float) -> Generator[Record, None, None]:
+    def steps(self, stop: threading.Event, duration: float) -> Generator[Step, None, None]:
         started = time.perf_counter()
         # Threads keep signals served: Python runs their handlers in the main thread, which cv2 would block.
         decoder = threading.Thread(target=self._decode_ahead, name="asr-decode", daemon=True)
@@ -137,7 +188,7 @@ class _Run:
                     break
             for name in list(self._sources):
                 yield from self._end(name)
-            yield self._summary(time.perf_counter() - started)
+            yield self._summary(time.perf_counter() - started), None
         finally:
             self._leave.set()
             for camera in self._cameras:
@@ -147,39 +198,39 @@ class _Run:
             for camera in self._cameras:
                 camera.join(_LEAVE / len(self._cameras))
 
-    def _take(self, item: Decoded | LiveFrame | LiveFailure | StateRecord) -> Iterator[Record]:
+    def _take(self, item: Decoded | LiveFrame | LiveFailure | StateRecord) -> Iterator[Step]:
         if isinstance(item, StateRecord):
             if item.state == "lost":
                 yield from self._end(item.source)
-            yield item
+            yield item, None
         elif isinstance(item, LiveFailure):
-            yield self._failure(item.camera.source.name, item.error, item.frame)
+            yield self._failure(item.camera.source.name, item.error, item.frame), None
         elif isinstance(item, LiveFrame):
             yield from self._live_frame(item)
         else:
             yield from self._decoded(item)
 
-    def _decoded(self, item: Decoded) -> Iterator[Record]:
+    def _decoded(self, item: Decoded) -> Iterator[Step]:
         self._skipped += item.skipped
         if item.ends:
             yield from self._end(item.source, whole=True)
         if item.error is not None:
-            yield self._failure(item.source, item.error)
+            yield self._failure(item.source, item.error), None
         elif item.image is not None and item.frame is not None:
             yield from self._frame(item.source, item.image, item.frame, item.time)
         elif item.image is not None:
             yield from self._image(item.source, item.image)
 
-    def _image(self, source: str, image: NDArray[np.uint8]) -> Iterator[Record]:
+    def _image(self, source: str, image: NDArray[np.uint8]) -> Iterator[Step]:
         try:
             scores = self._infer(image)
         except InferenceError as error:
-            yield self._failure(source, InferenceError(f"{source}: {error}"), kind=error)
+            yield self._failure(source, InferenceError(f"{source}: {error}"), kind=error), None
             return
-        record = ImageRecord(source, float(scores.probability[0]), scores.verdicts[0])
-        yield self._shown(record, image)
+        self._scored += 1
+        yield ImageRecord(source, float(scores.probability[0]), scores.verdicts[0]), image
 
-    def _live_frame(self, item: LiveFrame) -> Iterator[Record]:
+    def _live_frame(self, item: LiveFrame) -> Iterator[Step]:
         if time.monotonic() - item.received > MAX_AGE:
             item.camera.drop()
             return
@@ -187,7 +238,7 @@ class _Run:
 
     def _frame(
         self, name: str, image: NDArray[np.uint8], frame: int, seconds: float, live: LiveFrame | None = None
-    ) -> Iterator[Record]:
+    ) -> Iterator[Step]:
         source = self._sources.get(name)
         if source is None:
             source = self._sources[name] = _Source(name, self._detector)
@@ -197,13 +248,13 @@ class _Run:
                 source.probability = float(self._infer(image).probability[0])
             except InferenceError as error:
                 source.last = None
-                yield self._failure(name, InferenceError(f"{name}: {error}"), frame, kind=error)
+                yield self._failure(name, InferenceError(f"{name}: {error}"), frame, kind=error), None
                 return
             source.last = image
         probability = source.probability
         smoothed, steady, ended = source.track.add(seconds, probability, image)
         if ended is not None:
-            yield ended
+            yield ended, None
         age, dropped = None, 0
         if live is not None:
             age = time.monotonic() - live.received
@@ -213,7 +264,8 @@ class _Run:
         record = FrameRecord(
             name, frame, seconds, probability, verdict, smoothed, steady, repeated, age=age, dropped=dropped
         )
-        yield self._shown(record, image)
+        self._scored += 1
+        yield record, image
 
     def _infer(self, image: NDArray[np.uint8]) -> Any:
         try:
@@ -224,26 +276,20 @@ class _Run:
         self._overruns = 0
         return scores
 
-    def _shown(self, record: ImageRecord | FrameRecord, image: NDArray[np.uint8]) -> Record:
-        self._scored += 1
-        if self._observe is not None:
-            self._observe(record, image)
-        return record
-
     def _failure(
         self, source: str, error: AsrError, frame: int | None = None, *, kind: AsrError | None = None
     ) -> ErrorRecord:
         self._failed += 1
         return ErrorRecord(source, type(kind or error).__name__, redact(" ".join(str(error).split())), frame)
 
-    def _end(self, name: str, *, whole: bool = False) -> Iterator[Record]:
+    def _end(self, name: str, *, whole: bool = False) -> Iterator[Step]:
         """Close a source's segment; of a video that was read to its end, its verdict too."""
         if (source := self._sources.pop(name, None)) is None:
             return
         if (segment := source.track.end()) is not None:
-            yield segment
+            yield segment, None
         if whole and (video := source.track.video()) is not None:
-            yield video
+            yield video, None
 
     def _summary(self, seconds: float) -> SummaryRecord:
         dropped = sum(camera.dropped for camera in self._cameras)
@@ -280,7 +326,7 @@ class _Run:
         if not self._isolate:
             yield decode_source
             return
-        from asr_runtime.isolate import IsolatedDecoder
+        from asr_runtime.isolation.files import IsolatedDecoder
 
         with contextlib.closing(IsolatedDecoder()) as isolated:
             yield isolated.decode

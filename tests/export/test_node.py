@@ -12,7 +12,7 @@ import pytest
 
 from asr_export.parity_inputs import adversarial_frames, packaged_images, real_frames
 from asr_runtime import Detector
-from asr_runtime.builtin import builtin_path
+from asr_runtime.inference.builtin import builtin_path
 
 _HERE = Path(__file__).with_name("node")
 
@@ -34,7 +34,7 @@ def node_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("model", ["exported", "asrnet", "asrnet-tiny"])
+@pytest.mark.parametrize("model", ["exported", "asrnet-lite", "asrnet-lite-tiny"])
 def test_raw_bytes_give_the_same_probability_in_javascript(
     node_project: Path, exported: Path, tmp_path: Path, model: str
 ) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from fault_table import FAULTS
-
-sys.path.append(str(Path(__file__).parents[1] / "runtime"))  # runtime_samples
 
 _figures: dict[int, list[str]] = defaultdict(list)
 _outcomes: dict[int, list[str]] = defaultdict(list)

@@ -197,7 +197,7 @@ def test_an_isolated_rtsp_camera_that_restarts_is_scored_again_and_nothing_grows
 
 def _decoding(run: LiveRun) -> list[int]:
     """Processes that decode a camera each."""
-    return children("asr_runtime.isolated_stream", run.process.pid)
+    return children("asr_runtime.isolation.stream", run.process.pid)
 
 
 @pytest.mark.heavy

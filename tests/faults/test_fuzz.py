@@ -14,7 +14,7 @@ from fault_clips import AV1, MJPEG, PRORES, VP9, X264, X265, encode, plain_frame
 from runtime_samples import build_model, encoded, environment
 
 import asr_runtime
-from asr_runtime.decode import decode_image
+from asr_runtime.media.image import decode_image
 
 Measured = Callable[[str], None]
 EXAMPLES = Path(__file__).parents[2] / "runtime/examples"
@@ -86,5 +86,5 @@ def test_300_mutated_models(tmp_path: Path, measured: Measured) -> None:
     folder = tmp_path / "seeds"
     folder.mkdir()
     (folder / "brightness.onnx").write_bytes(build_model())
-    (folder / "asrnet-tiny.onnx").write_bytes((BUILTIN / "asrnet-tiny.onnx").read_bytes())
+    (folder / "asrnet-lite-tiny.onnx").write_bytes((BUILTIN / "asrnet-lite-tiny.onnx").read_bytes())
     measured(told("300 models", fuzz("models", 300, folder)))

@@ -17,7 +17,7 @@ from fault_process import run_python, screen
 from PIL import Image
 from runtime_samples import encoded
 
-from asr_runtime.decode import IMAGE_FORMATS, decode_image
+from asr_runtime.media.image import IMAGE_FORMATS, decode_image
 
 Measured = Callable[[str], None]
 EXAMPLES = Path(__file__).parents[2] / "runtime/examples"

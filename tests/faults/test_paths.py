@@ -13,10 +13,10 @@ import pytest
 from fault_process import screen
 from runtime_samples import build_model, command_line, encoded, environment, picture
 
-from asr_runtime.decode import read_image
 from asr_runtime.errors import InputError
-from asr_runtime.sources import Source, expand
-from asr_runtime.video import VideoFile
+from asr_runtime.media.image import read_image
+from asr_runtime.media.video import VideoFile
+from asr_runtime.sources.expand import Source, expand
 
 Measured = Callable[[str], None]
 MANY = 100_000

@@ -26,8 +26,8 @@ from fault_process import screen
 from runtime_samples import read_stamp
 
 from asr_runtime.errors import SourceError
-from asr_runtime.integrity import broken_at
-from asr_runtime.video import VideoFile
+from asr_runtime.media.integrity import broken_at
+from asr_runtime.media.video import VideoFile
 
 Measured = Callable[[str], None]
 COUNT = 60

@@ -23,12 +23,14 @@ def child(code: str) -> list[str]:
 
 
 def test_a_detector_starts_without_opencv() -> None:
-    code = "import asr_runtime; asr_runtime.Detector('asrnet-tiny', device='cpu'); print(json.dumps(list(sys.modules)))"
+    load = "import asr_runtime; asr_runtime.Detector('asrnet-lite-tiny', device='cpu')"
+    code = f"{load}; print(json.dumps(list(sys.modules)))"
     assert not {"cv2", *_NOT_NEEDED} & set(child(code))
 
 
 def test_images_load_nothing_for_cameras_networks_or_other_engines() -> None:
-    code = "import asr_runtime.screening, asr_runtime.outputs, asr_runtime.cli; print(json.dumps(list(sys.modules)))"
+    modules = "asr_runtime.screening, asr_runtime.reports.outputs, asr_runtime.cli"
+    code = f"import {modules}; print(json.dumps(list(sys.modules)))"
     assert not set(_NOT_NEEDED) & set(child(code))
 
 
@@ -41,9 +43,9 @@ def resident():
     return pages * __import__('resource').getpagesize() // 1024
 def peak():
     return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM:'))
-from asr_runtime.builtin import builtin_path
-from asr_runtime.engine import open_session
-session = open_session(builtin_path('asrnet-tiny').read_bytes(), 'cpu', 1)
+from asr_runtime.inference.builtin import builtin_path
+from asr_runtime.inference.onnxruntime_engine import open_session
+session = open_session(builtin_path('asrnet-lite-tiny').read_bytes(), 'cpu', 1)
 print(json.dumps([peak(), resident()]))
 """
     kept = [int(number) for number in child(code)]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from runtime_samples import Runner, build_model, command_line, encoded, environment, picture, write_clip
 
-from asr_runtime.sinks import CSV_COLUMNS
+from asr_runtime.reports.text import CSV_COLUMNS
 
 
 def lines(output: bytes) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from runtime_samples import build_model, encoded, picture, read_stamp, write_cli
 from asr_runtime import Detector, Scores, screen
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord, VideoRecord
+from asr_runtime.screening import screen_with_pictures
 
 
 def account(records: list[Record]) -> SummaryRecord:
@@ -183,15 +184,14 @@ def test_equal_frames_are_scored_once_and_say_so(tmp_path: Path) -> None:
     assert "repeated" not in frames[0].to_dict()
 
 
-def test_the_observer_sees_every_scored_picture_first(detector: Detector, clip: Path, mixed_folder: Path) -> None:
-    seen = []
-    told = []
-    for record in screen([mixed_folder, clip], detector, observe=lambda record, image: seen.append((record, image))):
-        if isinstance(record, ImageRecord | FrameRecord):
-            told.append(record)
-            assert seen[-1][0] is record
-    assert [record for record, _ in seen] == told
-    assert [read_stamp(image) for record, image in seen if isinstance(record, FrameRecord)] == list(range(100))
+def test_every_scored_picture_comes_with_its_record(detector: Detector, clip: Path, mixed_folder: Path) -> None:
+    steps = list(screen_with_pictures([mixed_folder, clip], detector))
+    assert all((image is not None) == isinstance(record, ImageRecord | FrameRecord) for record, image in steps)
+    frames = [image for record, image in steps if isinstance(record, FrameRecord) and image is not None]
+    assert [read_stamp(image) for image in frames] == list(range(100))
+    assert [record.to_dict() for record, _ in steps][:-1] == [
+        record.to_dict() for record in screen([mixed_folder, clip], detector)
+    ][:-1]
 
 
 def test_isolated_decoding_gives_the_same_records(detector: Detector, clip: Path, mixed_folder: Path) -> None:

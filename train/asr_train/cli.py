@@ -23,8 +23,8 @@ require_extra(
 )
 
 from asr_models import ModelsError  # noqa: E402 - needs the extra
-from asr_train.config import PROTOCOLS, recipe  # noqa: E402
-from asr_train.resynthesis import RESYNTHESISERS  # noqa: E402
+from asr_train.fitting.config import PROTOCOLS, recipe  # noqa: E402
+from asr_train.resynthesis.resynthesise import RESYNTHESISERS  # noqa: E402
 
 __all__ = ["audit_command", "evaluate_command", "resynthesise_command", "train_command"]
 
@@ -130,12 +130,12 @@ def train_command(**options: Any) -> None:
     Writes a run folder with checkpoint_MODEL.pth: the best epoch, calibrated on the validation split (asrnet-lite: the
     solved head, calibrated on training images of sources that it had not seen).
     """
-    from asr_train.audit import audit_warning
-    from asr_train.degradations import degradation
-    from asr_train.fit import resume, train
-    from asr_train.layouts import find_data
-    from asr_train.learning_curves import learning_curves
-    from asr_train.protocols import leave_out_protocol
+    from asr_train.audit.audit import audit_warning
+    from asr_train.data.degradations import degradation
+    from asr_train.data.layouts import find_data
+    from asr_train.fitting.fit import resume, train
+    from asr_train.protocols.learning_curves import learning_curves
+    from asr_train.protocols.leave_out import leave_out_protocol
 
     progress = _log_to_stderr().is_terminal
     folder, runs, protocol = options.pop("resume"), options.pop("runs"), options.pop("protocol")
@@ -195,8 +195,8 @@ def evaluate_command(**options: Any) -> None:
 
     Prints the figures and writes metrics.json, report.txt, result.csv and plots.
     """
-    from asr_train.evaluate import evaluate_model
-    from asr_train.report import report_text, write_report
+    from asr_train.evaluation.evaluate import evaluate_model
+    from asr_train.evaluation.report import report_text, write_report
 
     _log_to_stderr()
     report: Path | None = options.pop("report")
@@ -217,9 +217,9 @@ def audit_command(data: Path, layout: str | None, path: Path | None) -> None:
 
     File facts (container, size, compression, metadata), subject matter, and pictures that occur twice; worst first.
     """
-    from asr_train.audit import audit
-    from asr_train.audit_text import audit_text
-    from asr_train.layouts import find_data
+    from asr_train.audit.audit import audit
+    from asr_train.audit.text import audit_text
+    from asr_train.data.layouts import find_data
 
     found = audit(find_data(data, layout))
     click.echo(audit_text(found), nl=False)
@@ -255,8 +255,8 @@ def resynthesise_command(**options: Any) -> None:
     written; 130 or 143 stopped by SIGINT or SIGTERM with all pairs whole.
     """
     from asr_runtime.interrupt import stop_on_signals
-    from asr_train.layouts import find_data
-    from asr_train.resynthesis import resynthesise
+    from asr_train.data.layouts import find_data
+    from asr_train.resynthesis.resynthesise import resynthesise
 
     data = find_data(options["data"], options["layout"])
     splits = [options["split"]] if options["split"] else None

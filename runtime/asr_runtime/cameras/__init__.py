@@ -1,0 +1,1 @@
+"""Live sources: connections, a reading thread for each, the inbox. Imports `media`, `sources`, `records`."""

@@ -1,0 +1,106 @@
+"""Times of engines on this machine, kept in the user's cache folder under everything that they depend on.
+
+A library for the place of that folder (platformdirs) would be one more package on every device, for one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from asr_runtime.inference.onnxruntime_engine import import_onnxruntime, usable_cores
+
+__all__ = ["Times", "fingerprint", "keep_times", "kept_times", "times_path", "version"]
+
+_PROCESSOR_FACTS = ("model name", "flags", "CPU implementer", "CPU part", "Features")
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What was found out about engines.
+
+    Attributes:
+        milliseconds: engine -> median of one frame, the most trusted engine first.
+        left_out: engine -> why it was not timed.
+    """
+
+    milliseconds: dict[str, float]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def fingerprint(model: bytes, threads: int | None) -> dict[str, Any]:
+    """Return everything that the times depend on."""
+    return {
+        "model": hashlib.sha256(model).hexdigest(),
+        "processor": _processor(),
+        "cores": usable_cores(),
+        "threads": threads or usable_cores(),
+        "onnxruntime": str(import_onnxruntime().__version__),
+        "openvino": version("openvino"),
+        "asrnet-edge": version("asrnet-edge"),
+    }
+
+
+def _processor() -> str:
+    """Name the processor with what it can do; virtual ones of one name differ in that."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()]
+        facts = {name.strip(): value.strip() for name, _, value in lines}
+        if known := [facts[name] for name in _PROCESSOR_FACTS if name in facts]:
+            return f"{known[0]} {hashlib.sha256(' '.join(known).encode()).hexdigest()[:12]}"
+    return f"{platform.machine()} {platform.processor()}"
+
+
+def version(package: str) -> str | None:
+    """Return the version of an installed package; None where it is not."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def times_path(of: Mapping[str, Any]) -> Path:
+    """Name the file of a fingerprint.
+
+    Raises:
+        RuntimeError: the user has no home.
+    """
+    name = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:32]
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "asrnet-edge", "engines", f"{name}.json")
+
+
+def kept_times(of: Mapping[str, Any], engines: Collection[str]) -> Times | None:
+    """Return what was kept of these engines; a file that is damaged, or tells of something else, counts as none."""
+    try:
+        found = json.loads(times_path(of).read_bytes())
+        left_out = {engine: str(why) for engine, why in found["left_out"].items() if engine in engines}
+        times = {engine: float(found["milliseconds"][engine]) for engine in engines if engine not in left_out}
+        usable = found["fingerprint"] == of and times and all(0 < value < math.inf for value in times.values())
+    except (OSError, RuntimeError, RecursionError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return Times(times, left_out) if usable else None
+
+
+def keep_times(of: Mapping[str, Any], times: Times) -> str:
+    """Write them; the file appears whole or not at all. Returns where they are, or why they are nowhere."""
+    try:
+        path = times_path(of)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_text(json.dumps({"fingerprint": of, **asdict(times)}, indent=2) + "\n")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        return f"not kept ({error})"
+    return f"kept in {path}"

@@ -1,0 +1,1 @@
+"""Files of pictures and videos -> pixels, with damage noticed. Imports `errors` only."""

@@ -1,0 +1,1 @@
+"""Records -> text, pictures, alerts, metrics. Imports `records`, `contract`, `redact`."""

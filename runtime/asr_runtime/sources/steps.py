@@ -1,0 +1,77 @@
+"""One source -> its pictures: what a decoder gives, whether it works in this process or in one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_runtime.errors import InputError, SourceError
+from asr_runtime.media.image import decode_image, read_image
+from asr_runtime.media.video import VideoFile
+from asr_runtime.sources.expand import Source, Unreadable
+
+__all__ = ["Decoded", "decode_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One step: an image, a frame, a failure, only `skipped` frames, or the end of a video.
+
+    Attributes:
+        source: name of the source.
+        image: uint8 `(H, W, 3)`, BGR; None for a failure or an end.
+        frame: index of a video's frame, from 0; None for an image.
+        time: of a frame, seconds.
+        error: why there is no picture.
+        skipped: frames passed over before this one because of `fps`.
+        ends: the video is over.
+    """
+
+    source: str
+    image: NDArray[np.uint8] | None = None
+    frame: int | None = None
+    time: float = 0.0
+    error: InputError | None = None
+    skipped: int = 0
+    ends: bool = False
+
+
+def decode_source(source: Source | Unreadable, fps: float | None) -> Iterator[Decoded]:
+    """Decode an image or a video file.
+
+    Args:
+        source: what `sources.expand` found.
+        fps: frames wanted per second of video; None: all.
+
+    Yields:
+        Pictures in order. What cannot be read gives an error instead; a damaged video its frames, then its end, then
+        an error that says it is partial.
+    """
+    name = source.name
+    if isinstance(source, Unreadable):
+        yield Decoded(name, error=source.error)
+        return
+    try:
+        if source.kind == "video":
+            yield from _decode_video(name, fps)
+        elif source.data is not None:
+            yield Decoded(name, decode_image(source.data, name))
+        else:
+            yield Decoded(name, read_image(name))
+    except InputError as error:
+        yield Decoded(name, error=error)
+
+
+def _decode_video(name: str, fps: float | None) -> Iterator[Decoded]:
+    video = VideoFile(name, fps)
+    told = scored = 0
+    for number, seconds, image in video:
+        yield Decoded(name, image, number, seconds, skipped=video.skipped - told)
+        told = video.skipped
+        scored += 1
+    yield Decoded(name, skipped=video.skipped - told, ends=True)
+    if damage := video.damage():
+        raise SourceError(f"{name}: partial, {scored} frames were scored: {damage}")

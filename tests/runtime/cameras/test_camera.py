@@ -1,0 +1,183 @@
+"""The life of a live source, with streams that do what a test wants; real cameras are in tests/faults."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from asr_runtime.cameras import camera as camera_module
+from asr_runtime.cameras.camera import Camera, LiveFailure, LiveFrame
+from asr_runtime.cameras.inbox import Inbox
+from asr_runtime.errors import DecodeError, SourceError
+from asr_runtime.records import StateRecord
+from asr_runtime.sources.live import LiveSource
+
+SOURCE = LiveSource("door", "rtsp://user:secret@10.0.0.1/1")
+Script = Iterator[float | Exception | None]
+
+
+class Scripted:
+    """A stream whose reads give the script's times, or raise its errors."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self.closed = threading.Event()
+
+    def grab(self) -> float | None:
+        step = next(self._script, SourceError("the source ended the stream"))
+        if isinstance(step, SourceError):
+            raise step
+        self._garbage = isinstance(step, DecodeError)
+        return None if isinstance(step, Exception) else step
+
+    def retrieve(self) -> NDArray[np.uint8]:
+        if self._garbage:
+            raise DecodeError("frame: not a complete image")
+        return np.zeros((8, 8, 3), np.uint8)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def paced(steps: int, seconds: float = 0.01, own_time: float | None = None) -> Script:
+    for i in range(steps):
+        time.sleep(seconds)
+        yield None if own_time is None else own_time + i * seconds
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Camera, Inbox[object], list[Scripted]]]]:
+    monkeypatch.setattr(camera_module, "_DELAYS", (0.05, 0.1))
+    cameras = []
+
+    def begin(*scripts: Script | Exception, **options: object) -> tuple[Camera, Inbox[object], list[Scripted]]:
+        waiting, opened = iter(scripts), []
+
+        def connect(url: str) -> Scripted:
+            script = next(waiting, SourceError("connection refused"))
+            if isinstance(script, Exception):
+                raise script
+            opened.append(Scripted(script))
+            return opened[-1]
+
+        inbox: Inbox[object] = Inbox(2)
+        camera = Camera(SOURCE, inbox, connect=connect, **options)  # type: ignore[arg-type]
+        cameras.append(camera)
+        camera.start()
+        return camera, inbox, opened
+
+    yield begin
+    for camera in cameras:
+        camera.leave()
+        assert camera.join(5)
+
+
+def until(inbox: Inbox[object], state: str, limit: float = 5.0) -> list[object]:
+    """Take items until the camera is in `state`."""
+    found: list[object] = []
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        if (item := inbox.take(0.1)) is not None:
+            found.append(item)
+            if isinstance(item, StateRecord) and item.state == state:
+                return found
+    raise AssertionError(f"no {state} in {found}")
+
+
+Start = Callable[..., tuple[Camera, Inbox[object], list[Scripted]]]
+
+
+def test_it_comes_back_and_counts(start: Start) -> None:
+    camera, inbox, opened = start(paced(5), SourceError("connection refused"), paced(5), paced(5))
+    found = [*until(inbox, "lost"), *until(inbox, "lost"), *until(inbox, "lost"), *until(inbox, "lost")]
+    states = [item.state for item in found if isinstance(item, StateRecord)]
+    assert states == ["connecting", "live", "lost", "connecting", "lost", *["connecting", "live", "lost"] * 2]
+    lost = [item for item in found if isinstance(item, StateRecord) and item.state == "lost"]
+    assert all(item.retry is not None and 0.8 * 0.05 <= item.retry <= 1.2 * 0.1 for item in lost)
+    assert "refused" in lost[1].detail
+    assert camera.reconnects == 2
+    assert all(stream.closed.is_set() for stream in opened)
+    frames = [item.frame for item in found if isinstance(item, LiveFrame)]
+    assert frames == sorted(set(frames))
+    assert camera.received == 15
+
+
+def test_without_reconnect_it_is_given_up(start: Start) -> None:
+    camera, inbox, _ = start(SourceError("no such thing at rtsp://user:secret@10.0.0.1/1"), reconnect=False)
+    *_, last = until(inbox, "lost")
+    assert isinstance(last, StateRecord)
+    assert last.given_up
+    assert last.retry is None
+    assert "secret" not in last.detail
+    assert camera.given_up
+    assert camera.join(5)
+
+
+def test_a_silent_source_is_stalled_by_the_age_of_its_newest_frame(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(camera_module, "STALLED_AFTER", 0.2)
+    camera, inbox, _ = start(itertools.chain(paced(3), paced(1, 0.6), paced(300)))
+    until(inbox, "live")
+    began = time.monotonic()
+    while time.monotonic() < began + 0.5:
+        camera.watch()
+        time.sleep(0.01)
+    until(inbox, "stalled", 0.1)
+    until(inbox, "live", 1.0)
+    assert camera.reconnects == 0
+
+
+def test_garbage_is_a_failure_and_no_reason_to_reconnect(start: Start) -> None:
+    garbage: Script = iter([DecodeError("x")])
+    camera, inbox, opened = start(itertools.chain(paced(3), garbage, paced(3)))
+    found = until(inbox, "lost")
+    failures = [item for item in found if isinstance(item, LiveFailure)]
+    assert [failure.frame for failure in failures] == [3]
+    assert len(opened) == 1
+    assert camera.received == 7
+
+
+def test_frames_that_nobody_takes_are_dropped_and_counted(start: Start) -> None:
+    camera, inbox, _ = start(paced(20), reconnect=False)
+    assert camera.join(5)
+    frames = [item for item in iter(lambda: inbox.take(0), None) if isinstance(item, LiveFrame)]
+    assert not frames, "the newest was withdrawn when the source was lost"
+    assert (camera.received, camera.dropped) == (20, 20)
+
+
+def test_a_backlog_is_dropped_by_the_times_of_the_source(start: Start) -> None:
+    def hiccup() -> Script:
+        for i in range(10):
+            time.sleep(0.02)
+            yield i * 0.02
+        time.sleep(1.0)
+        for i in range(10, 60):  # a second of frames at once
+            yield i * 0.02
+
+    camera, _inbox, _ = start(hiccup(), reconnect=False)
+    assert camera.join(5)
+    late = 25  # of the 50, those that are older than half a second
+    assert camera.dropped >= late
+    assert camera.received == 60
+
+
+def test_fps_thins_out_evenly(start: Start) -> None:
+    camera, inbox, _ = start(paced(100, 0.01), fps=10, reconnect=False)
+    frames = [item for item in until(inbox, "lost") if isinstance(item, LiveFrame)]
+    gaps = np.diff([frame.received for frame in frames])
+    assert 8 <= len(frames) <= 13
+    assert np.median(gaps) == pytest.approx(0.1, abs=0.03)
+    assert camera.skipped == 100 - len(frames) - camera.dropped
+
+
+def test_a_bug_of_the_thread_is_raised_in_the_run(start: Start) -> None:
+    _, inbox, _ = start(ZeroDivisionError("a bug"))
+    items = [inbox.take(2), inbox.take(2)]
+    assert isinstance(items[1], ZeroDivisionError)

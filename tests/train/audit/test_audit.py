@@ -1,0 +1,182 @@
+"""The audit finds a leak that was planted, names it first, and is quiet where there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+from asr_train.audit.audit import Audit, audit, audit_warning
+from asr_train.audit.text import audit_text
+from asr_train.cli import audit_command
+from asr_train.data.layouts import find_data
+
+Image = NDArray[np.uint8]
+Save = Callable[[Path, Image, np.random.Generator], None]
+
+
+def _jpeg(low: int, high: int) -> Save:
+    def save(path: Path, image: Image, rng: np.random.Generator) -> None:
+        quality = int(rng.integers(low, high + 1))
+        cv2.imwrite(str(path.with_suffix(".jpg")), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+    return save
+
+
+def _png(path: Path, image: Image, rng: np.random.Generator) -> None:
+    cv2.imwrite(str(path.with_suffix(".png")), image)
+
+
+def _picture(rng: np.random.Generator, size: tuple[int, int] = (128, 128), tint: int = 0) -> Image:
+    """Smooth blobs of random colours and a little noise."""
+    blobs = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    image = cv2.resize(blobs, size, interpolation=cv2.INTER_CUBIC) + rng.normal(0, 3, (size[1], size[0], 3))
+    image[..., 0] += tint
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _data(root: Path, real: Save, ai: Save, counts: tuple[int, int] = (16, 12), **of_ai: Any) -> Path:
+    """Data in which the classes differ by how they are saved, and by the arguments of `_picture` given for ai."""
+    rng = np.random.default_rng(5)
+    for split, count in zip(("train", "val"), counts, strict=True):
+        for folder, save, given in (("photos/{}/nature", real, {}), ("maker/{}/ai", ai, of_ai)):
+            into = root / folder.format(split)
+            into.mkdir(parents=True)
+            for index in range(count):
+                save(into / str(index), _picture(rng, **given), rng)
+    return root
+
+
+def _audit(root: Path) -> Audit:
+    return audit(find_data(root))
+
+
+def test_data_without_a_leak_give_nothing_away(tmp_path: Path) -> None:
+    found = _audit(_data(tmp_path / "data", _jpeg(60, 95), _jpeg(60, 95)))
+    assert [f["what"] for f in found.findings if f["gives_away"]] == []
+    assert found.files is not None
+    assert found.content is not None
+    assert {f["what"] for f in found.findings} >= {"JPEG quality (of JPEG files)", "content"}
+    assert "Nothing was found that gives the label away" in audit_text(found)
+    assert audit_warning(find_data(tmp_path / "data")) is None
+
+
+@pytest.mark.parametrize(
+    ("real", "ai", "of_ai", "what", "says"),
+    [
+        (_jpeg(60, 95), _png, {}, "container", "PNG: 0% of real files, 100% of AI-generated"),
+        (_jpeg(70, 80), _jpeg(85, 95), {}, "JPEG quality (of JPEG files)", "median and middle 80%: real 7"),
+        (_png, _png, {"size": (136, 128)}, "width", "real 128 (128 to 128), AI-generated 136 (136 to 136)"),
+    ],
+    ids=["container", "quality", "size"],
+)
+def test_a_planted_leak_of_the_files_is_named(
+    real: Save, ai: Save, of_ai: dict[str, Any], what: str, says: str, tmp_path: Path
+) -> None:
+    found = _audit(_data(tmp_path / "data", real, ai, **of_ai))
+    assert found.files is not None
+    assert found.files["auroc"] > 0.95
+    finding = next(f for f in found.findings if f["what"] == what)
+    assert finding["auroc"] == found.findings[0]["auroc"]  # nothing tells more
+    assert finding["gives_away"]
+    assert says in finding["says"]
+    assert not any(f["gives_away"] for f in found.findings if f["kind"] == "content")
+    text = audit_text(found)
+    assert text.index(f"{what}: {finding['says']}") > text.index("The files give the label away")
+    warning = audit_warning(find_data(tmp_path / "data"))
+    assert warning is not None
+    assert "container, size and compression of the files (AUROC" in warning
+    assert "subject matter" not in warning
+
+
+def test_planted_content_is_told_from_the_files(tmp_path: Path) -> None:
+    found = _audit(_data(tmp_path / "data", _jpeg(60, 95), _jpeg(60, 95), tint=70))
+    assert [f["what"] for f in found.findings if f["gives_away"]] == ["content"]
+    assert "The subjects give the label away" in audit_text(found)
+    warning = audit_warning(find_data(tmp_path / "data"))
+    assert warning is not None
+    assert "by subject matter (AUROC" in warning
+    assert "files" not in warning
+
+
+def test_a_generator_that_is_left_out_is_measured_by_probes_that_never_saw_it(tmp_path: Path) -> None:
+    root = _data(tmp_path / "data", _png, _jpeg(90, 90), (20, 10))
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 20), ("val", 10)):
+        into = root / "lossless maker" / split / "ai"
+        into.mkdir(parents=True)
+        for index in range(count):
+            _png(into / str(index), _picture(rng), rng)
+    found = _audit(root).leave_one_generator_out
+    assert set(found["generators"]) == {"maker", "lossless maker"}
+    # Without it nothing hints at JPEG, and with only JPEG fakes the lossless ones look real.
+    assert found["generators"]["maker"]["files"] == pytest.approx(0.5, abs=0.01)
+    assert found["generators"]["lossless maker"]["files"] == pytest.approx(0.5, abs=0.01)
+    assert set(found) == {"mean_content", "mean_files", "generators"}
+
+
+def test_copies_across_splits_and_unreadable_files_are_said(tmp_path: Path) -> None:
+    root = _data(tmp_path / "data", _png, _png, (8, 6))
+    shutil.copy(root / "photos" / "train" / "nature" / "0.png", root / "photos" / "val" / "nature" / "copy.png")
+    (root / "maker" / "val" / "ai" / "broken.png").write_text("no picture")
+    found = _audit(root)
+    assert found.duplicates["exact"]["across_splits"] == 1
+    assert found.duplicates["exact"]["examples"] == [["photos/train/nature/0.png", "photos/val/nature/copy.png"]]
+    assert list(found.data["unreadable"]) == ["maker/val/ai/broken.png"]
+    text = audit_text(found)
+    assert "photos/train/nature/0.png = photos/val/nature/copy.png" in text
+    assert "unreadable, left out: 1: maker/val/ai/broken.png" in text
+
+
+def test_without_a_validation_split_the_figures_are_cross_validated_and_a_handful_is_not_measured(
+    tmp_path: Path, folders: Path
+) -> None:
+    root = _data(tmp_path / "data", _jpeg(60, 95), _png, (20, 1))
+    for folder in root.glob("*/val"):
+        shutil.rmtree(folder)
+    found = _audit(root)
+    assert found.measured == "5-fold cross-validation on train"
+    assert found.files is not None
+    assert (found.files["auroc"], found.files["images"]) == (1.0, 40)
+    assert found.leave_one_generator_out == {"generators": {}}
+    for file in sorted((root / "maker").rglob("*.png"))[3:]:
+        file.unlink()
+    handful = _audit(root)
+    assert (handful.files, handful.content, handful.findings) == (None, None, [])
+    assert "too little to measure" in audit_text(handful)
+
+
+def test_small_pictures_have_no_content_figure(tmp_path: Path) -> None:
+    root = _data(tmp_path / "data", _png, _png, (8, 6))
+    for file in root.rglob("*.png"):
+        cv2.imwrite(str(file), np.ascontiguousarray(cv2.imread(str(file))[:32, :32]))  # type: ignore[index]
+    found = _audit(root)
+    assert found.content is None
+    assert "images of 32 px show traces even in a thumbnail" in audit_text(found)
+
+
+def test_the_command_prints_text_and_writes_everything_as_json(generators: Path, tmp_path: Path) -> None:
+    path = tmp_path / "audit.json"
+    done = CliRunner().invoke(audit_command, ["--data", str(generators), "--json", str(path)])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("generators (layout generators): 7 real and 5 AI-generated in train")
+    found = json.loads(path.read_text())
+    assert found["duplicates"]["exact"]["across_splits"] == 12  # train and validation hold the same pictures here
+    groups = {(g["split"], g["class"], g["source"]): g for g in found["groups"]}
+    assert groups["val", "ai", "sd3"]["images"] == 3
+    assert groups["val", "ai", None]["containers"] == {"JPEG": 5}
+
+
+def test_mistakes_are_one_line(generators: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(audit_command, ["--data", str(tmp_path / "nowhere")])
+    assert (done.exit_code, "no such folder" in done.output) == (2, True)
+    done = CliRunner().invoke(audit_command, ["--data", str(generators), "--json", str(tmp_path / "no" / "x.json")])
+    assert (done.exit_code, "cannot be written" in done.output) == (3, True)

@@ -1,0 +1,133 @@
+"""Clips made of stills: what they show, and verdicts on videos calibrated with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from asr_models import ASRNetLite, Preprocess, load_checkpoint
+from asr_runtime.contract import Calibration, Decision, VideoRule
+from asr_runtime.errors import DatasetError
+from asr_runtime.media.image import read_image
+from asr_train.data.augment import equalise
+from asr_train.data.clips import ClipImages, clip, h264, thinned
+from asr_train.data.layouts import Sample, find_data
+from asr_train.figures.calibrate import calibrate_video, video_figures
+from asr_train.figures.scoring import score_clips
+from asr_train.fitting.config import TrainConfig, recipe
+from asr_train.fitting.features import clip_table
+from asr_train.fitting.fit import train
+
+
+def _tiny(data: Path) -> TrainConfig:
+    given = {"options": {"blocks": 2}, "data": str(data), "views": 2, "batch_size": 4, "workers": 0, "ridge": 1.0}
+    config = recipe("asrnet-lite", **given)
+    return dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
+
+
+def test_a_clip_is_a_slow_pan_over_the_picture(examples: Path) -> None:
+    image = read_image(examples / "real" / "blouse.jpg")[:240, :256]
+    first, middle, last = clip(image)
+    assert np.abs(middle.astype(float) - image).mean() < 4, "the pan passes through the picture as it is"
+    moved = {
+        name: {(y, x): _difference(frame, np.roll(image, (y, x), (0, 1))) for y in (-5, 0, 5) for x in (-5, 0, 5)}
+        for name, frame in (("first", first), ("last", last))
+    }
+    start, end = (min(errors, key=lambda shift: errors[shift]) for errors in moved.values())
+    assert start == (-end[0], -end[1])
+
+
+def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    return float(np.abs(one[16:-16, 16:-16].astype(float) - other[16:-16, 16:-16]).mean())
+
+
+def test_only_the_middle_of_a_large_picture_is_encoded() -> None:
+    large = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
+    assert [frame.shape for frame in clip(large)] == [(320, 320, 3)] * 3
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70))
+def test_any_size_works_and_repeats(height: int, width: int) -> None:
+    image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+    found = clip(image)
+    assert {frame.shape for frame in found} == {image.shape}
+    assert {frame.dtype for frame in found} == {np.dtype(np.uint8)}
+    assert all(np.array_equal(a, b) for a, b in zip(found, clip(image), strict=True))
+
+
+def test_every_frame_comes_back_in_order() -> None:
+    frames = [np.full((32, 48, 3), 20 * i, np.uint8) for i in range(12)]
+    found = h264(frames, 18)
+    assert [round(float(frame.mean()) / 20) for frame in found] == list(range(12))
+
+
+def test_a_large_split_is_thinned_evenly() -> None:
+    samples = [Sample(Path(str(i)), 0, "s") for i in range(7000)]
+    kept = [int(s.path.name) for s in thinned(samples)]
+    assert len(kept) <= 3000
+    assert set(np.diff(kept)) == {3}
+    assert thinned(samples[:3000]) == samples[:3000]
+
+
+def test_a_run_calibrates_videos_on_clips_of_unseen_sources(generators: Path, tmp_path: Path) -> None:
+    config = _tiny(generators)
+    run = train(config, tmp_path)
+    loaded = load_checkpoint(run.checkpoint)
+    assert "H.264 clips" in loaded.video["calibration"]["fitted_on"]
+    assert "never saw its source" in loaded.video["calibration"]["fitted_on"]
+    data = find_data(generators)
+    labels, margins = score_clips(loaded, data.val, 90)
+    network = loaded.network
+    assert isinstance(network, ASRNetLite)
+    clips = clip_table(network, config, data, tmp_path)  # what the run kept
+    assert len(list(tmp_path.glob("clips-*.npz"))) == 1
+    head, own = network.head.weight.detach().numpy()[0], clips.features[-len(labels) :]
+    assert margins == pytest.approx(own @ head + float(network.head.bias.detach()), abs=1e-3)
+    calibration = Calibration(**loaded.calibration)
+    rule = VideoRule(Calibration(**loaded.video["calibration"]), Decision(**loaded.video["decision"]))
+    figures = video_figures(labels, margins / calibration.temperature + calibration.shift, rule)
+    told = run.summary["val_video"]
+    assert told.keys() == figures.keys()
+    for name in ("videos", "auroc", "balanced_ece_as_images"):  # the others jump with margins that lie at a threshold
+        assert told[name] == pytest.approx(figures[name], abs=1e-3)
+
+
+def test_frames_come_in_turn_and_a_broken_picture_is_left_out(generators: Path) -> None:
+    samples = list(find_data(generators).val)
+    samples[1].path.write_bytes(b"\xff\xd8\xff")
+    preprocess = Preprocess("crop", 48)
+    images = ClipImages(samples, preprocess, 90)
+    items = [images[position] for position in range(len(images))]
+    assert [item.index for item in items] == list(range(3 * len(samples)))
+    problems = [(item.index, item.problem) for item in items if item.frame is None]
+    assert [position for position, _ in problems] == [3, 4, 5]
+    expected = clip(equalise(read_image(samples[2].path), 90))
+    for item, frame in zip(items[6:9], expected, strict=True):
+        assert item.frame is not None
+        assert np.array_equal(item.frame.numpy(), preprocess.geometry(torch.from_numpy(frame)[None])[0].numpy())
+    values = np.array([[float(item.index)] for item in items if item.frame is not None])
+    kept, means = images.per_clip(values, problems)
+    assert kept.tolist() == [0, *range(2, len(samples))]
+    assert means[:2, 0].tolist() == [1.0, 7.0]
+
+
+def test_a_rule_keeps_its_promise_on_other_videos() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 20_000)
+    log_odds = rng.normal(labels * 2 - 2.5, 1.0)  # calibrated for images, would they all lie about -0.5
+    rule = calibrate_video(labels[:10_000], log_odds[:10_000], "a test")
+    found = video_figures(labels[10_000:], log_odds[10_000:], rule)
+    assert found["balanced_ece"] < 0.02 < 0.2 < found["balanced_ece_as_images"]
+    assert found["false_positive_rate"] == pytest.approx(0.05, abs=0.01)
+    assert found["videos"] == 10_000
+    assert video_figures(labels[labels == 0], log_odds[labels == 0], rule) == {}
+    with pytest.raises(DatasetError, match="both classes"):
+        calibrate_video(np.zeros(3, int), np.zeros(3), "a test")

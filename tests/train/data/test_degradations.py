@@ -1,0 +1,123 @@
+"""Each degradation does something, the same thing every time, to an image of any size."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from asr_runtime.errors import ConfigurationError, InputError
+from asr_runtime.media.image import read_image
+from asr_train.data.degradations import FAMILIES, Degradation, degradations
+
+_EVERY = degradations()
+_STRONGEST = [Degradation(name, family.strengths[-1]) for name, family in FAMILIES.items()]
+
+
+def _texture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def _expected(image: NDArray[np.uint8], degradation: Degradation) -> tuple[int, int]:
+    """Height and width by the rule of the family, for images of 8 px and more."""
+    height, width = image.shape[:2]
+    if degradation.family in ("resize", "crop"):
+        return round(height * degradation.strength), round(width * degradation.strength)
+    if degradation.family == "twice":
+        return height - 3, width - 3
+    if degradation.family == "screenshot":
+        wide = round(width * min(degradation.strength / width, degradation.strength * 16 / 9 / height))
+        tall = round(height * min(degradation.strength / width, degradation.strength * 16 / 9 / height))
+        return tall + 2 * max(1, round(wide * 0.04)), wide
+    return height, width
+
+
+@pytest.mark.parametrize("degradation", _EVERY, ids=lambda d: d.name)
+def test_a_photo_is_changed_but_stays_a_picture(degradation: Degradation, examples: Path) -> None:
+    image = read_image(examples / "real" / "blouse.jpg")[:201, :150]
+    before = image.copy()
+    found = degradation(image)
+    assert found.dtype == np.uint8
+    assert found.flags["C_CONTIGUOUS"]
+    assert found.shape == (*_expected(image, degradation), 3)
+    assert found.shape != image.shape or not np.array_equal(found, image)
+    np.testing.assert_array_equal(image, before)
+    np.testing.assert_array_equal(found, degradation(image))
+    assert abs(found.mean() - image.mean()) < (12 if degradation.family in ("crop", "screenshot") else 3)
+
+
+@settings(max_examples=40)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), degradation=st.sampled_from(_STRONGEST))
+def test_any_size_works_and_repeats(height: int, width: int, degradation: Degradation) -> None:
+    image = _texture(height, width)
+    found = degradation(image)
+    assert found.dtype == np.uint8
+    assert found.ndim == 3
+    assert min(found.shape) >= 1
+    assert found.shape[2] == 3
+    np.testing.assert_array_equal(found, degradation(image))
+
+
+@pytest.mark.parametrize("family", ["jpeg", "webp", "blur", "noise", "h264"])
+def test_a_greater_strength_does_more(family: str, examples: Path) -> None:
+    image = read_image(examples / "real" / "blouse.jpg")[:160, :160]
+    found = [Degradation(family, s)(image).astype(float) - image for s in FAMILIES[family].strengths]
+    errors = [float(np.square(difference).mean()) for difference in found]
+    assert errors == sorted(errors)
+
+
+def test_a_cut_leaves_the_grid_of_the_first_encoding() -> None:
+    marked = np.zeros((384, 384, 3), np.uint8)
+    marked[::8, :] = 255
+    kept = Degradation("crop", 0.75)(marked)
+    assert np.flatnonzero(kept[:, 0, 0])[0] % 8 != 0
+
+
+@pytest.mark.parametrize(
+    "degradation", [Degradation("resize", 0.5), Degradation("screenshot", 360)], ids=lambda d: d.name
+)
+def test_reduction_averages(degradation: Degradation) -> None:
+    stripes = np.zeros((720, 720, 3), np.uint8)
+    stripes[:, ::2] = 255  # finer than half the size can show: must turn grey, neither black nor white
+    middle = degradation(stripes)[100:-100, 100:-100]
+    assert middle.std() < 2
+    assert 126 <= middle.mean() <= 129
+
+
+def test_video_moves_the_picture_back(examples: Path) -> None:
+    image = read_image(examples / "real" / "blouse.jpg")[:101, :99]
+    found = Degradation("h264", 18)(image)
+    errors = {
+        shift: np.abs(np.roll(found, shift, (0, 1))[8:-8, 8:-8].astype(float) - image[8:-8, 8:-8]).mean()
+        for shift in (-1, 0, 1)
+    }
+    assert min(errors, key=lambda shift: errors[shift]) == 0
+
+
+def test_noise_depends_on_the_picture_alone() -> None:
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    first = Degradation("noise", 8)(grey).astype(int) - 128
+    assert first.std() == pytest.approx(8, rel=0.05)
+    second = Degradation("noise", 8)(grey + 1).astype(int) - 129
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05
+
+
+def test_names_families_and_pickles() -> None:
+    assert Degradation("resize", 0.75).name == "resize 0.75"
+    assert len({d.name for d in _EVERY}) == len(_EVERY)
+    assert pickle.loads(pickle.dumps(_EVERY)) == _EVERY  # reading processes may be spawned
+    with pytest.raises(ConfigurationError, match="degradation 'fog': expected one of jpeg, webp"):
+        degradations(["jpeg", "fog"])
+
+
+def test_what_a_codec_refuses_is_named() -> None:
+    wide = np.zeros((1, 17_000, 3), np.uint8)
+    with pytest.raises(InputError, match="webp 75: cannot be done to an image of 17000 x 1 px"):
+        Degradation("webp", 75)(wide)
+    assert cv2.imencode(".jpg", wide)[0]

@@ -1,0 +1,124 @@
+"""Evaluation on real pictures: what is held fixed, what stands beside the figures, and what is said where it cannot."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from asr_models import Checkpoint, create_model, save_checkpoint
+from asr_runtime.media.image import read_image
+from asr_train.data.layouts import find_data
+from asr_train.evaluation.evaluate import Evaluation, evaluate_model
+from asr_train.figures.metrics import binary_metrics
+
+
+def _checkpoint(folder: Path, training: Mapping[str, Any]) -> Path:
+    """An untrained network that says how it was trained."""
+    torch.manual_seed(0)
+    network = create_model("asrnet", dim=4)
+    path = folder / "x.pth"
+    facts: dict[str, Any] = {
+        "calibration": {"temperature": 1.0, "shift": 0.0, "fitted_on": "nothing"},
+        "decision": {"real_below": 0.4, "ai_from": 0.6, "rule": "a test"},
+        "operating_points": ({"false_positive_rate": 0.05, "threshold": 0.6, "true_positive_rate": 0.5},),
+    }
+    preprocess = {"mode": "crop", "size": 48}
+    save_checkpoint(path, Checkpoint("asrnet", {"dim": 4}, preprocess, network, **facts, training=training))
+    return path
+
+
+def _evaluate(checkpoint: Path, data: Path, **options: Any) -> Evaluation:
+    return evaluate_model(None, checkpoint, data, device="cpu", **options)
+
+
+def test_files_are_made_equal_by_default_and_stand_raw_beside_it(generators: Path, tmp_path: Path) -> None:
+    path = _checkpoint(tmp_path, {})
+    equal, raw = _evaluate(path, generators), _evaluate(path, generators, equalise=None)
+    assert equal.protocol["re-encoding"] == "every image at JPEG 90"
+    assert raw.raw is None
+    assert equal.raw == raw.overall
+    assert not np.array_equal(equal.scored.probability, raw.scored.probability)
+    assert equal.reencoding is None
+
+
+def test_the_content_only_probe_is_fitted_on_the_train_split_and_reported_beside_the_model(
+    generators: Path, tmp_path: Path
+) -> None:
+    found = _evaluate(_checkpoint(tmp_path, {}), generators)
+    assert found.scored.content is not None
+    assert found.content_probe is not None
+    # Train and validation hold the same pictures here, so content tells the classes apart.
+    assert found.content_probe["auroc"] == 1.0
+    assert found.content_probe["fitted_images"] == 12
+    expected = binary_metrics(found.scored.labels, found.scored.probability, found.scored.content)
+    assert found.overall["ca_auroc"] == expected["ca_auroc"]
+    assert "does not say what it was trained on" in found.protocol["content held fixed"]
+
+
+@pytest.mark.parametrize(("left_out", "option"), [(["sd3"], ()), ([], ("sd3",)), (["sd3"], ("sd3",))])
+def test_the_probe_sees_no_more_than_the_model_did(
+    generators: Path, tmp_path: Path, left_out: list[str], option: tuple[str, ...]
+) -> None:
+    fingerprint = find_data(generators).without(left_out).summary()["fingerprint"]
+    path = _checkpoint(tmp_path, {"left_out": left_out, "data": {"fingerprint": fingerprint}})
+    found = _evaluate(path, generators, leave_out=option)
+    assert found.content_probe is not None
+    assert found.content_probe["fitted_images"] == 12 - 3
+    said = found.protocol["content held fixed"]
+    assert "without sd3 (9 images): the model's own training data" in said
+    assert ("sd3" in found.by_source) is not bool(option)
+
+
+def test_other_data_than_the_model_was_trained_on_is_said(generators: Path, tmp_path: Path) -> None:
+    path = _checkpoint(tmp_path, {"data": {"fingerprint": "0" * 64}})
+    assert "not the data that the model was trained on" in _evaluate(path, generators).protocol["content held fixed"]
+
+
+def test_a_test_set_without_training_images_needs_them_named(generators: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    for folder in generators.glob("*/val"):
+        shutil.copytree(folder, bare / folder.parent.name / "test")
+    path = _checkpoint(tmp_path, {})
+    without = _evaluate(path, bare)
+    assert (without.scored.content, without.content_probe, without.overall["ca_auroc"]) == (None, None, None)
+    assert "--content-data DIR" in without.protocol["content held fixed"]
+    named = _evaluate(path, bare, content_data=generators)
+    assert named.content_probe is not None
+    assert "train split of generators (12 images)" in named.protocol["content held fixed"]
+
+
+def test_pictures_too_small_for_a_thumbnail_have_no_content_adjusted_figure(folders: Path, tmp_path: Path) -> None:
+    for file in sorted(folders.rglob("*.*g")) + sorted(folders.rglob("*.webp")):
+        cv2.imwrite(str(file), np.ascontiguousarray(read_image(file)[:64, :64]))
+    found = _evaluate(_checkpoint(tmp_path, {}), folders)
+    assert found.content_probe is None
+    assert "images of 64 px show traces even in a thumbnail" in found.protocol["content held fixed"]
+
+
+def test_the_shift_at_jpeg_96_is_measured_against_the_files_as_they_are(generators: Path, tmp_path: Path) -> None:
+    path = _checkpoint(tmp_path, {})
+    found = _evaluate(path, generators, reencoding_shift=True)
+    moved, at_96 = found.reencoding, _evaluate(path, generators, equalise=96)
+    assert moved is not None
+    assert found.raw is not None
+    assert moved["quality"] == 96
+    assert moved["accuracy"] == at_96.overall["accuracy"]
+    assert moved["raw_accuracy"] == found.raw["accuracy"]
+    assert moved["shift"] == pytest.approx(moved["accuracy"] - moved["raw_accuracy"])
+
+
+def test_the_models_own_thresholds_are_measured_where_it_has_them(generators: Path, tmp_path: Path) -> None:
+    found = _evaluate(_checkpoint(tmp_path, {}), generators).verdicts
+    assert found is not None
+    assert (found["rule"], found["real_below"], found["ai_from"]) == ("a test", 0.4, 0.6)
+    assert set(found["operating_points"][0]["found_by_source"]) == {"photos"}
+    exported = evaluate_model("asrnet-lite", None, generators, device="cpu").verdicts
+    assert exported is not None
+    assert [p["false_positive_rate"] for p in exported["operating_points"]] == [0.01, 0.05]

@@ -1,0 +1,264 @@
+"""Figures against hand-made cases and independent formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from asr_runtime.contract import Decision, OperatingPoint
+from asr_runtime.errors import DatasetError
+from asr_train.figures.bootstrap import bootstrap_intervals
+from asr_train.figures.calibrate import calibrate
+from asr_train.figures.metrics import (
+    balanced_calibration_error,
+    binary_metrics,
+    content_adjusted_auroc,
+    content_strata,
+    metrics_by_source,
+    threshold_at,
+    verdict_metrics,
+)
+
+
+def test_a_hand_made_case() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    probability = np.array([0.1, 0.2, 0.6, 0.3, 0.9, 0.8, 0.4, 0.7])
+    found = binary_metrics(labels, probability)
+    assert found["confusion_matrix"] == [[3, 1], [1, 3]]
+    assert (found["accuracy"], found["precision"], found["recall"], found["f1"]) == (0.75, 0.75, 0.75, 0.75)
+    assert found["auroc"] == 15 / 16  # one of 16 pairs is in the wrong order
+    assert found["tpr_at_fpr_5%"] == 0.75
+
+
+@settings(max_examples=60)
+@given(
+    scores=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=60), rate=st.sampled_from([0.0, 0.01, 0.05, 0.3])
+)
+def test_a_threshold_keeps_its_promise_and_is_the_lowest_that_does(scores: list[float], rate: float) -> None:
+    real = np.array(scores)
+    threshold = threshold_at(real, rate)
+    assert (real >= threshold).mean() <= rate
+    just_below = np.nextafter(threshold, -np.inf)
+    assert (real >= just_below).mean() > rate
+
+
+def test_a_generator_is_measured_against_its_own_photos_where_it_has_them() -> None:
+    labels = np.array([0, 0, 1, 1, 0, 1])
+    probability = np.array([0.1, 0.9, 0.8, 0.7, 0.2, 0.6])
+    found = metrics_by_source(labels, probability, ["a", "a", "a", "a", "photos", "b"])
+    assert (found["a"]["against"], found["a"]["images"]) == ("own photos", 4)
+    assert found["a"]["auroc"] == 0.5
+    assert (found["b"]["against"], found["b"]["images"]) == ("all photos", 4)
+    assert found["b"]["auroc"] == pytest.approx(2 / 3)
+    assert found["photos"] == {
+        "images": 1,
+        "against": None,
+        "accuracy": 1.0,
+        "mean_probability": 0.2,
+        "interval": {"accuracy": [1.0, 1.0]},
+    }
+    assert list(found) == ["a", "b", "photos"]  # worst generator first, photos last
+
+
+def test_the_worst_generator_is_the_one_that_is_worst_with_content_held_fixed() -> None:
+    rng = np.random.default_rng(0)
+    n = 400
+    labels = np.repeat([0, 1, 1], n)
+    sources = ["photos"] * n + ["by subject"] * n + ["by trace"] * n
+    content = np.concatenate([rng.normal(0, 1, n), rng.normal(2, 1, n), rng.normal(0, 1, n)])
+    trace = np.concatenate([rng.normal(0, 1, 2 * n), rng.normal(1, 1, n)])
+    probability = 1 / (1 + np.exp(-(content + trace)))
+    found = metrics_by_source(labels, probability, sources, content)
+    assert found["by subject"]["auroc"] > found["by trace"]["auroc"] + 0.1
+    assert [name for name, figures in found.items() if figures["against"]] == ["by subject", "by trace"]
+    assert found["by subject"]["content_auroc"] > 0.85
+    assert abs(found["by trace"]["content_auroc"] - 0.5) < 0.1
+
+
+def test_one_class_alone_gives_no_curve_but_an_accuracy() -> None:
+    found = binary_metrics(np.array([1, 1]), np.array([0.9, 0.2]))
+    assert (found["auroc"], found["ap"], found["tpr_at_fpr_1%"]) == (None, None, None)
+    assert found["accuracy"] == 0.5
+
+
+def _images(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+    """Labels that content tells (AUROC about 0.8), and the content."""
+    rng = np.random.default_rng(seed)
+    content = rng.normal(0, 1.5, n)
+    return (rng.random(n) < 1 / (1 + np.exp(-content))).astype(int), content, rng
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_detector_by_content_alone_is_worth_nothing_once_content_is_held_fixed(seed: int) -> None:
+    labels, content, rng = _images(4000, seed)
+    scores = content + rng.normal(0, 1, len(content))
+    assert roc_auc_score(labels, scores) > 0.7
+    assert content_adjusted_auroc(labels, scores, content) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_detector_by_traces_keeps_its_value_and_one_by_both_keeps_that_of_the_traces(seed: int) -> None:
+    labels, content, rng = _images(4000, seed)
+    trace = rng.normal(labels, 1.0)
+    alone = roc_auc_score(labels, trace)
+    assert content_adjusted_auroc(labels, trace, content) == pytest.approx(alone, abs=0.02)
+    assert roc_auc_score(labels, trace + content) > alone + 0.05
+    assert content_adjusted_auroc(labels, trace + content, content) == pytest.approx(alone, abs=0.03)
+
+
+def test_the_probe_against_itself_says_what_the_bins_leave() -> None:
+    labels, content, _ = _images(4000)
+    coarse, fine = (content_adjusted_auroc(labels, content, content, bins) or 0.0 for bins in (8, 64))
+    assert 0.53 < coarse < 0.58
+    assert 0.5 <= fine < coarse
+
+
+_CASES = st.lists(
+    st.tuples(st.integers(0, 1), st.sampled_from([0.1, 0.2, 0.5, 0.9]), st.integers(-3, 3)), min_size=1, max_size=40
+)
+
+
+@settings(max_examples=80)
+@given(cases=_CASES, bins=st.integers(1, 8))
+def test_the_content_adjusted_auroc_pools_the_pairs_of_each_bin(cases: list[tuple[int, float, int]], bins: int) -> None:
+    labels, scores, content = (np.array(column) for column in zip(*cases, strict=True))
+    strata = content_strata(content, bins)
+    right = pairs = 0.0
+    for i in np.flatnonzero(labels == 1):
+        for j in np.flatnonzero(labels == 0):
+            if strata[i] == strata[j]:
+                pairs += 1
+                right += (scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j])
+    found = content_adjusted_auroc(labels, scores, content, bins)
+    assert found == (pytest.approx(right / pairs) if pairs else None)
+
+
+def test_content_that_separates_the_classes_leaves_nothing_to_compare() -> None:
+    labels = np.array([0, 0, 1, 1])
+    assert content_adjusted_auroc(labels, np.array([0.1, 0.2, 0.3, 0.4]), labels.astype(float), 2) is None
+    found = binary_metrics(labels, np.array([0.1, 0.2, 0.3, 0.4]), labels.astype(float))
+    assert found["ca_auroc"] is None
+    assert "ca_auroc" not in found["interval"]
+
+
+@settings(max_examples=30)
+@given(data=st.data(), n=st.integers(2, 60))
+def test_intervals_contain_their_figure_and_lie_between_0_and_1(data: st.DataObject, n: int) -> None:
+    labels = np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
+    probability = np.array(data.draw(st.lists(st.floats(0, 1, width=32), min_size=n, max_size=n)))
+    content = np.array(data.draw(st.lists(st.integers(0, 4), min_size=n, max_size=n)))
+    found = binary_metrics(labels, probability, content)
+    assert set(found["interval"]) == {
+        key
+        for key in ("accuracy", "ece", "auroc", "ca_auroc", "ap", "tpr_at_fpr_1%", "tpr_at_fpr_5%")
+        if found[key] is not None
+    }
+    for key, (low, high) in found["interval"].items():
+        assert 0 <= low <= found[key] <= high <= 1 + 1e-9, key
+
+
+def test_intervals_shrink_with_the_number_of_images_and_cover_what_they_promise() -> None:
+    def interval(n: int, seed: int) -> list[float]:
+        labels, _, rng = _images(n, seed)
+        scores = 1 / (1 + np.exp(-rng.normal(labels, 1.0)))
+        found: list[float] = binary_metrics(labels, scores)["interval"]["auroc"]
+        return found
+
+    widths = [high - low for low, high in (interval(n, 0) for n in (100, 400, 1600))]
+    assert widths[0] / widths[1] == pytest.approx(2, rel=0.35)
+    assert widths[1] / widths[2] == pytest.approx(2, rel=0.35)
+    truth = 0.7602  # P(N(1, 1) > N(0, 1)) = Phi(1 / sqrt 2)
+    covered = sum(low <= truth <= high for low, high in (interval(200, seed) for seed in range(60)))
+    assert covered >= 52  # 95% of 60 is 57
+
+
+def test_a_resample_of_every_image_once_gives_the_figures_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    from asr_train.figures import bootstrap
+
+    labels, content, rng = _images(300)
+    probability = np.round(1 / (1 + np.exp(-rng.normal(labels, 1.0))), 2)  # with ties
+    expected = binary_metrics(labels, probability, content)
+    monkeypatch.setattr(bootstrap, "_resamples", lambda labels, seed: iter([np.ones((1, len(labels)))]))
+    found = bootstrap_intervals(labels, probability, content_strata(content), (0.01, 0.05), 15, expected)
+    assert len(found) == 7
+    for key, (low, high) in found.items():
+        assert (low, high) == pytest.approx((expected[key], expected[key]), abs=1e-6), key
+    twice = np.repeat(np.arange(300), 1 + labels)  # every generated image drawn twice
+    drawn = bootstrap._figures(labels, probability, None, (0.05,), 15, np.array([1.0 + labels]))
+    assert drawn["auroc"] == pytest.approx(roc_auc_score(labels[twice], probability[twice]))
+    assert drawn["ap"] == pytest.approx(average_precision_score(labels[twice], probability[twice]))
+
+
+def test_verdicts_and_thresholds_are_measured_on_each_photo_source() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 1])
+    probability = np.array([0.1, 0.5, 0.95, 0.2, 0.9, 0.1, 0.5])
+    sources = ["a", "a", "b", "b", "g", "g", "g"]
+    found = verdict_metrics(
+        labels, probability, sources, Decision(0.3, 0.8, "a test"), (OperatingPoint(0.05, 0.92, 0.5),)
+    )
+    assert found["unsure"] == pytest.approx(2 / 7)
+    assert (found["unsure_real"], found["unsure_ai"]) == pytest.approx((1 / 4, 1 / 3))
+    assert found["error"] == pytest.approx(2 / 5)  # 0.95 called ai, 0.1 called real
+    (point,) = found["operating_points"]
+    assert (point["false_positive_rate"], point["found"], point["true_positive_rate"]) == (0.05, 0.25, 0.0)
+    assert list(point["found_by_source"].items()) == [("b", 0.5), ("a", 0.0)]
+
+
+def _margins(n: int, scale: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
+    """Margins that are `scale` times too large and off by `offset` from true log-odds."""
+    rng = np.random.default_rng(0)
+    log_odds = rng.normal(0, 2, n)
+    labels = (rng.random(n) < 1 / (1 + np.exp(-log_odds))).astype(int)
+    return labels, log_odds * scale + offset
+
+
+def test_calibration_finds_scale_and_offset() -> None:
+    labels, margins = _margins(20_000, 3.0, 1.5)
+    fitted = calibrate(labels, margins, "a test").calibration
+    assert fitted.temperature == pytest.approx(3.0, rel=0.1)
+    assert fitted.shift == pytest.approx(-0.5, abs=0.1)
+    probability = 1 / (1 + np.exp(-(margins / fitted.temperature + fitted.shift)))
+    assert binary_metrics(labels, probability)["ece"] < 0.02
+
+
+def test_thresholds_keep_their_false_positive_rates_and_order() -> None:
+    labels, margins = _margins(5_000, 1.0, 0.0)
+    fitted = calibrate(labels, margins, "a test")
+    probability = 1 / (1 + np.exp(-(margins / fitted.calibration.temperature + fitted.calibration.shift)))
+    for point in fitted.operating_points:
+        assert (probability[labels == 0] >= point.threshold).mean() <= point.false_positive_rate
+        assert (probability[labels == 1] >= point.threshold).mean() == pytest.approx(point.true_positive_rate)
+    decision = fitted.decision
+    assert decision.real_below < decision.ai_from == fitted.operating_points[-1].threshold
+    assert [decision.verdict(p) for p in (0.0, (decision.real_below + decision.ai_from) / 2, 1.0)] == [
+        "real",
+        "unsure",
+        "ai",
+    ]
+
+
+def test_margins_that_tell_nothing_give_no_confidence() -> None:
+    labels = np.array([0, 1] * 50)
+    margins = np.where(labels == 1, -1.0, 1.0)  # worse than chance
+    fitted = calibrate(labels, margins, "a test").calibration
+    assert abs(1 / (1 + np.exp(-(5.0 / fitted.temperature + fitted.shift))) - 0.5) < 0.01
+
+
+def test_calibration_needs_both_classes() -> None:
+    with pytest.raises(DatasetError, match="both classes"):
+        calibrate(np.array([1, 1]), np.array([0.1, 0.2]), "a test")
+
+
+def test_balanced_calibration_error_does_not_depend_on_the_mix() -> None:
+    rng = np.random.default_rng(0)
+    probability = rng.random(200_000)
+    labels = (rng.random(len(probability)) < probability).astype(int)  # calibrated where both are alike
+    rare = (labels == 0) | (rng.random(len(labels)) < 0.05)
+    few, odds = labels[rare], probability[rare]
+    assert balanced_calibration_error(labels, probability) < 0.01
+    assert balanced_calibration_error(few, odds) < 0.02
+    assert binary_metrics(few[:5000], odds[:5000])["ece"] > 0.2
+    assert balanced_calibration_error(few, np.sqrt(odds)) > 0.1

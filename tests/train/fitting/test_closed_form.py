@@ -1,0 +1,240 @@
+"""ASRNet-Lite from a data folder to figures: features kept, sources left out, calibration on unseen sources."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from asr_models import ASRNetLite, load_checkpoint
+from asr_runtime.errors import AsrError, ConfigurationError, DatasetError
+from asr_runtime.media.image import read_image
+from asr_train.cli import train_command
+from asr_train.data.degradations import Degradation, degradation
+from asr_train.data.layouts import find_data
+from asr_train.figures.scoring import score_checkpoint
+from asr_train.fitting.closed_form import ClosedForm
+from asr_train.fitting.config import TrainConfig, recipe
+from asr_train.fitting.features import feature_table
+from asr_train.fitting.fit import train
+from asr_train.protocols.learning_curves import learning_curves
+from asr_train.protocols.leave_out import leave_out_protocol
+
+
+def _tiny(data: Path) -> TrainConfig:
+    given = {"options": {"blocks": 2}, "data": str(data), "views": 2, "batch_size": 4, "workers": 0, "ridge": 1.0}
+    config = recipe("asrnet-lite", **given)
+    return dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
+
+
+def _network() -> ASRNetLite:
+    network = ASRNetLite(blocks=2)
+    network.load_pretrained("imagenet")
+    return network
+
+
+def test_the_checkpoint_scores_what_the_solution_scored(generators: Path, tmp_path: Path) -> None:
+    run = train(_tiny(generators), tmp_path)
+    loaded = load_checkpoint(run.checkpoint)
+    data = find_data(generators)
+    scored = score_checkpoint(loaded, data.val, 90)
+    order = np.argsort(scored.margins)
+    assert (scored.probability[order][:-1] <= scored.probability[order][1:]).all()
+    assert "never saw its source" in loaded.calibration["fitted_on"]
+    table = feature_table(_network(), _tiny(generators), data, tmp_path)  # what the run kept
+    features = table.plain[table.rows(data.val)]
+    network = loaded.network
+    assert isinstance(network, ASRNetLite)
+    margins = features @ network.head.weight.detach().numpy()[0] + float(network.head.bias.detach())
+    assert scored.margins == pytest.approx(margins, abs=1e-4)
+
+
+def test_features_of_a_picture_do_not_depend_on_the_others(generators: Path, tmp_path: Path) -> None:
+    config = _tiny(generators)
+    data = find_data(generators)
+    every = feature_table(_network(), config, data, tmp_path)
+    fewer = feature_table(_network(), config, data.without(["sd3"]), tmp_path)
+    assert len(list(tmp_path.glob("features-*.npz"))) == 2
+    kept = [i for i, s in enumerate(every.samples[: every.views.shape[1]]) if s.source != "sd3"]
+    assert every.views[:, kept] == pytest.approx(fewer.views, abs=1e-4)
+
+
+def test_a_broken_picture_is_left_out_and_named(generators: Path, tmp_path: Path) -> None:
+    broken = next((generators / "photos" / "train" / "nature").iterdir())
+    broken.write_bytes(b"\xff\xd8\xff")
+    run = train(_tiny(generators), tmp_path)
+    assert run.summary["unreadable"] == [broken.name]
+
+
+@pytest.mark.parametrize("protocol", ["leave-one-generator-out", "leave-one-generator-and-photos-out"])
+def test_protocols_need_one_extraction(generators: Path, tmp_path: Path, protocol: str) -> None:
+    for split in ("train", "val"):
+        folder = generators / "more_photos" / split / "nature"
+        shutil.copytree(generators / "photos" / split / "nature", folder)
+    found = leave_out_protocol(protocol, _tiny(generators), tmp_path, at_least=3, progress=False)
+    assert set(found["generators"]) == {"sd3"}
+    assert found["generators"]["sd3"].get("ca_auroc") is None or 0 <= found["mean_ca_auroc"] <= 1  # few pictures
+    assert 0 <= found["mean_auroc"] <= 1
+    assert len(list(tmp_path.glob("features-*.npz"))) == 1
+    stored = json.loads((tmp_path / f"{protocol}.json").read_text())
+    assert stored == json.loads(json.dumps(found))
+
+
+def test_a_generator_left_out_is_judged_under_degradations(generators: Path, tmp_path: Path) -> None:
+    def judged(*degradations: Degradation) -> Mapping[str, Any]:
+        name, config = "leave-one-generator-out", _tiny(generators)
+        return leave_out_protocol(name, config, tmp_path, at_least=3, progress=False, degradations=degradations)
+
+    mild, none, harsh = degradation("jpeg", 90), degradation("crop", 0.75), degradation("blur", 2)
+    found = judged(mild, none, harsh)
+    sd3 = found["generators"]["sd3"]
+    assert list(found["mean_degraded"]) == ["jpeg 90", "crop 0.75", "blur 2"]
+    assert found["mean_degraded"]["blur 2"]["auroc"] == sd3["degraded"]["blur 2"]["auroc"]
+    # Every picture is judged at JPEG 90 anyway, and this degradation is just that.
+    assert sd3["degraded"]["jpeg 90"]["auroc"] == sd3["auroc"]
+    assert sd3["degraded"]["jpeg 90"]["ca_auroc"] == sd3["ca_auroc"]
+    assert "mean_degraded" not in judged()
+
+
+def test_only_one_protocol_takes_degradations(generators: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--degrade: leave-one-generator-and-photos-out"):
+        leave_out_protocol(
+            "leave-one-generator-and-photos-out",
+            _tiny(generators),
+            tmp_path,
+            at_least=3,
+            degradations=[degradation("jpeg", 75)],
+        )
+    with pytest.raises(ConfigurationError, match="degradation jpeg 76: expected one of 95, 90, 75"):
+        degradation("jpeg", 76)
+
+
+@pytest.fixture
+def pairs(generators: Path, tmp_path: Path) -> Path:
+    """Photos and what two "networks" make of them: one leaves a strong trace, the other nearly none."""
+    out = tmp_path / "pairs"
+    for name, strength in (("resynthesised_strong", 25.0), ("resynthesised_weak", 1.0)):
+        for split in ("train", "val"):
+            for number, path in enumerate(sorted((generators / "photos" / split / "nature").iterdir())):
+                photo = read_image(path)[:64, :64]
+                stripes = np.where(np.arange(photo.shape[1]) % 2, strength, -strength)[None, :, None]
+                twin = np.clip(photo + stripes, 0, 255).astype(np.uint8)
+                for folder, image in (("nature", photo), ("ai", twin)):
+                    file = out / name / split / folder / f"photos_{number:04}.png"
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    cv2.imwrite(str(file), image)
+    return out
+
+
+def test_a_resynthesiser_is_judged_seen_and_never_seen(generators: Path, pairs: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(_tiny(generators), pairs=str(pairs), pair_weight=10.0, equalise="off")
+    found = leave_out_protocol("leave-one-resynthesiser-out", config, tmp_path / "runs", progress=False)
+    strong, weak = found["generators"]["resynthesised_strong"], found["generators"]["resynthesised_weak"]
+    assert strong["seen_auroc"] > 0.9
+    assert strong["seen_ranked_right"] == 1.0
+    assert strong["pairs"] == weak["pairs"] == len(list((generators / "photos" / "val" / "nature").iterdir()))
+    assert found["mean_auroc"] == pytest.approx((strong["auroc"] + weak["auroc"]) / 2)
+    shutil.rmtree(pairs / "resynthesised_strong" / "train")  # never seen: as if it were not there
+    rest = ClosedForm(_network(), config, find_data(generators), tmp_path / "rest")
+    unseen = rest.pair_figures(rest.head())["resynthesised_strong"]
+    assert (strong["auroc"], strong["ranked_right"]) == (unseen["auroc"], unseen["ranked_right"])
+
+
+def test_a_run_tells_how_it_does_on_pairs(generators: Path, pairs: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(_tiny(generators), pairs=str(pairs), pair_weight=10.0, equalise="off")
+    run = train(config, tmp_path / "runs")
+    assert run.summary["val_pairs"]["resynthesised_strong"]["ranked_right"] == 1.0
+    assert len(list((tmp_path / "runs").glob("pairs-*.npz"))) == 1
+
+
+def test_pairs_of_a_photo_source_that_is_left_out_go_with_it(generators: Path, pairs: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(_tiny(generators), pairs=str(pairs))
+    solved = ClosedForm(_network(), config, find_data(generators), tmp_path / "runs")
+    alone = ClosedForm(_network(), _tiny(generators), find_data(generators), tmp_path / "runs")
+    assert np.abs(solved.head().weight - alone.head().weight).max() > 1e-6
+    without = {"resynthesised_strong", "resynthesised_weak"}
+    assert solved.head(without).weight == pytest.approx(alone.head().weight, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({}, "needs --pairs"), ({"pairs": "one"}, "two or more"), ({"model": "asrnet", "pairs": "both"}, "not trained")],
+)
+def test_a_resynthesiser_protocol_without_its_pairs_is_refused(
+    generators: Path, pairs: Path, tmp_path: Path, given: dict[str, str], said: str
+) -> None:
+    if given.get("pairs") == "one":
+        shutil.rmtree(pairs / "resynthesised_weak")
+    given = {**given, **({"pairs": str(pairs)} if "pairs" in given else {})}
+    config = dataclasses.replace(_tiny(generators), **given)
+    if given.get("model"):
+        config = dataclasses.replace(config, options={})
+    with pytest.raises(AsrError, match=said):
+        leave_out_protocol("leave-one-resynthesiser-out", config, tmp_path / "runs", progress=False)
+
+
+def test_learning_curves_end_where_leaving_one_out_stands(generators: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(generators / "photos" / split / "nature", generators / "more_photos" / split / "nature")
+    found = learning_curves(_tiny(generators), tmp_path, at_least=3, progress=False)
+    curves = found["curves"]
+    assert [p["count"] for p in curves["photo sources"]] == [1, 2]
+    assert [p["count"] for p in curves["generators"]] == [1]  # of two, one is judged
+    counts = [p["count"] for p in curves["images"]]
+    assert counts == sorted(counts)
+    assert counts[-1] == len(find_data(generators).train)
+    whole = leave_out_protocol("leave-one-generator-out", _tiny(generators), tmp_path, at_least=3, progress=False)
+    for curve in curves.values():
+        assert curve[-1]["auroc"] == pytest.approx(whole["mean_auroc"])
+    assert json.loads((tmp_path / "learning-curves.json").read_text()) == json.loads(json.dumps(found))
+    assert (tmp_path / "learning-curves.svg").read_text().startswith("<svg ")
+
+
+def test_learning_curves_of_a_network_trained_by_gradients_are_refused(generators: Path, tmp_path: Path) -> None:
+    line = f"--protocol learning-curves --model asrnet --runs {tmp_path} --data {generators}"
+    done = CliRunner().invoke(train_command, line.split())
+    assert (done.exit_code, "use asrnet-lite" in done.output) == (2, True), done.output
+
+
+def test_the_command_takes_its_options(generators: Path, tmp_path: Path) -> None:
+    line = (
+        f"--model asrnet-lite --blocks 2 --scales 1 --scales 2 --crop-size 32 --views 1 --workers 0 --runs {tmp_path}"
+    )
+    done = CliRunner().invoke(train_command, [*line.split(), "--data", str(generators)])
+    assert done.exit_code == 0, done.output
+    (checkpoint,) = tmp_path.glob("run-*/checkpoint_asrnet-lite.pth")
+    loaded = load_checkpoint(checkpoint)
+    assert loaded.options == {"blocks": 2, "scales": (1, 2)}
+    assert loaded.training["config"]["augment"]["patch_mask"] == 0.0  # the network's own recipe
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--model asrnet-lite --epochs 3", "--epochs: asrnet-lite is solved for in closed form"),
+        ("--model asrnet --pair-weight 0.1", "--pair-weight: asrnet is trained by gradient descent"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(generators: Path, line: str, said: str) -> None:
+    done = CliRunner().invoke(train_command, [*line.split(), "--data", str(generators)])
+    assert (done.exit_code, said in done.output) == (2, True), done.output
+
+
+def test_missing_pairs_are_refused_by_name(generators: Path, tmp_path: Path) -> None:
+    line = f"--model asrnet-lite --blocks 1 --crop-size 32 --workers 0 --runs {tmp_path} --pairs {generators}"
+    done = CliRunner().invoke(train_command, [*line.split(), "--data", str(generators)])
+    assert done.exit_code == 2
+    assert "no pairs of a photo and its twin" in done.output
+
+
+def test_one_photo_source_cannot_be_left_out(generators: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="two photo sources"):
+        leave_out_protocol("leave-one-generator-and-photos-out", _tiny(generators), tmp_path, at_least=3)

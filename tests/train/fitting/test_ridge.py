@@ -1,0 +1,101 @@
+"""The closed-form head: the same as refitting from scratch, whatever is left out."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+
+from asr_train.fitting.ridge import RidgeFit
+
+_SIZE = 5
+
+
+def _pictures(seed: int) -> tuple[NDArray[np.float32], NDArray[np.int_], NDArray[np.str_]]:
+    rng = np.random.default_rng(seed)
+    sources = np.array(["a"] * 9 + ["b"] * 4 + ["c"] * 16 + ["d"] * 6)
+    labels = np.isin(sources, ["c", "d"]).astype(int)
+    views = rng.normal(3.0, 2.0, (2, len(labels), _SIZE)) + labels[None, :, None] * rng.normal(0, 1, _SIZE)
+    return views.astype(np.float32), labels, sources
+
+
+def _reference(
+    views: NDArray[np.float32], labels: NDArray[np.int_], sources: NDArray[np.str_], penalty: float
+) -> NDArray[np.float64]:
+    """scikit-learn's ridge on standardised features, with the same weights written out."""
+    weights = np.array([(sources == s).sum() ** -0.5 for s in sources])
+    for label in (0, 1):
+        weights[labels == label] /= 2 * weights[labels == label].sum()
+    x, w = views.reshape(-1, _SIZE).astype(np.float64), np.tile(weights, len(views)) / len(views)
+    mean = w @ x
+    deviation = np.sqrt(w @ (x - mean) ** 2)
+    model = Ridge(alpha=penalty).fit((x - mean) / deviation, np.tile(2.0 * labels - 1, len(views)), sample_weight=w)
+    return np.asarray(model.predict((views[0] - mean) / deviation))
+
+
+@given(seed=st.integers(0, 1000), penalty=st.floats(1e-3, 10.0))
+def test_it_is_weighted_ridge_regression_on_standardised_features(seed: int, penalty: float) -> None:
+    views, labels, sources = _pictures(seed)
+    head = RidgeFit(views, labels, sources, penalty).head()
+    assert head(views[0]) == pytest.approx(_reference(views, labels, sources, penalty), abs=1e-6)
+
+
+def test_a_view_of_twice_the_weight_counts_as_two() -> None:
+    views, labels, sources = _pictures(5)
+    twice = RidgeFit(views[[0, 0, 1]], labels, sources, 0.1)
+    weighted = RidgeFit(views, labels, sources, 0.1, view_weights=np.array([2 / 3, 1 / 3]))
+    rows = np.arange(len(labels))[::-1]
+    for one, other in ((twice, weighted), (twice.subset(rows), weighted.subset(rows))):
+        assert other.head({"b"}).weight == pytest.approx(one.head({"b"}).weight, rel=1e-9)
+    plain = RidgeFit(views, labels, sources, 0.1)
+    assert plain.head().weight != pytest.approx(weighted.head().weight, rel=1e-3)
+
+
+@pytest.mark.parametrize("without", [{"a"}, {"c"}, {"b", "d"}])
+def test_a_source_left_out_leaves_no_trace(without: set[str]) -> None:
+    views, labels, sources = _pictures(7)
+    kept = ~np.isin(sources, list(without))
+    changed = views.copy()
+    changed[:, ~kept] = 100.0  # whatever the pictures that are left out look like
+    full = RidgeFit(views, labels, sources, 0.1).head(without)
+    never = RidgeFit(views[:, kept], labels[kept], sources[kept], 0.1).head()
+    assert full.weight == pytest.approx(never.weight, rel=1e-6)
+    assert RidgeFit(changed, labels, sources, 0.1).head(without).weight == pytest.approx(never.weight, rel=1e-4)
+
+
+def test_its_memory_goes_with_it() -> None:
+    fit = RidgeFit(*_pictures(9), 0.1)
+    fit.head({"b"})
+    gone = weakref.ref(fit)
+    gc.disable()
+    try:
+        del fit
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_class_left_without_pictures_is_refused() -> None:
+    views, labels, sources = _pictures(1)
+    with pytest.raises(ValueError, match="no pictures left"):
+        RidgeFit(views, labels, sources, 0.1).head({"a", "b"})
+
+
+def test_pairs_teach_a_trace_that_the_pictures_do_not_show() -> None:
+    views, labels, sources = _pictures(3)
+    trace = np.array([0, 0, 0, 0, 1], np.float32)
+    views[..., 4] = np.random.default_rng(0).normal(size=views.shape[:2])  # tells nothing about the label
+    differences = 0.5 * np.tile(trace, (40, 1)) + np.random.default_rng(1).normal(0, 0.01, (40, 5)).astype(np.float32)
+    belongs = np.array([["a", "first"], ["b", "second"]]).repeat(20, axis=0)
+    alone = RidgeFit(views, labels, sources, 0.1).head()
+    paired = RidgeFit(views, labels, sources, 0.1, differences, belongs, 1.0)
+    assert paired.head().weight[4] > alone.weight[4] + 0.3
+    rest = RidgeFit(views, labels, sources, 0.1, differences[20:], belongs[20:], 1.0)
+    assert paired.head({"a"}).weight == pytest.approx(rest.head({"a"}).weight)
+    assert paired.head({"first"}).weight == pytest.approx(rest.head().weight)

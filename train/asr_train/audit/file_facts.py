@@ -1,0 +1,223 @@
+"""What image files say of themselves before anyone looks at their pixels: container, size, compression, metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+import struct
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, JpegImagePlugin
+from rich.console import Console
+from rich.progress import track
+
+from asr_train.data.layouts import Sample
+
+__all__ = ["FileFacts", "file_facts", "read_facts", "summary"]
+
+_SUBSAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+_TEXT_KEYS = ("comment", "xmp", "photoshop")
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError)  # Pillow's, all met
+_BLANK_RANGE = 8  # levels between the darkest and the lightest pixel
+_HASHED_SIDE = 128  # a JPEG is decoded at the smallest scale not below it
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """Facts of one file.
+
+    Attributes:
+        container: JPEG, PNG, `WebP lossless`, `WebP lossy`, or Pillow's name of another format.
+        width: in pixels.
+        height: in pixels.
+        mode: Pillow's name of the samples: RGB, RGBA, L, P, ...
+        bit_depth: bits per sample, 8 or 16.
+        alpha: there is transparency.
+        quality: of the nearest standard JPEG tables, 1 to 100; None if no JPEG.
+        tables: first 8 digits of the SHA-256 of the quantisation tables, with `standard ` before it where they are
+            those of the JPEG standard; None if no JPEG.
+        subsampling: of the colours of a JPEG: 4:4:4, 4:2:2, 4:2:0, grey or other; None if no JPEG.
+        progressive: a progressive JPEG.
+        exif: there is EXIF.
+        icc: there is a colour profile.
+        text: there is a comment, XMP or another text (generators write their prompt there).
+        sha256: of the file, hexadecimal; empty if not asked for.
+        perceptual: 64 bits of a perceptual hash; None if not asked for, or if the picture is blank.
+        blank: one colour, or nearly; False if hashes were not asked for.
+    """
+
+    container: str
+    width: int
+    height: int
+    mode: str
+    bit_depth: int
+    alpha: bool
+    quality: int | None
+    tables: str | None
+    subsampling: str | None
+    progressive: bool
+    exif: bool
+    icc: bool
+    text: bool
+    sha256: str = ""
+    perceptual: NDArray[np.bool_] | None = None
+    blank: bool = False
+
+
+def file_facts(
+    samples: Sequence[Sample], hashes: bool = False, progress: bool = True
+) -> tuple[list[FileFacts | None], dict[str, str]]:
+    """Read the facts of n files.
+
+    Args:
+        samples: the files.
+        hashes: `sha256` and `perceptual` as well, which reads and decodes every file.
+        progress: show a progress bar on stderr, where that is a terminal.
+
+    Returns:
+        n facts, None where a file cannot be read; and path -> why.
+    """
+    found: list[FileFacts | None] = []
+    unreadable: dict[str, str] = {}
+    for sample in _shown(samples, progress):
+        try:
+            found.append(read_facts(sample.path, hashes))
+        except _BROKEN as error:
+            found.append(None)
+            unreadable[str(sample.path)] = " ".join(str(error).split())
+    return found, unreadable
+
+
+def read_facts(path: Path, hashes: bool = False) -> FileFacts:
+    """Read one file with Pillow; without hashes its header only.
+
+    Raises:
+        OSError, SyntaxError, ValueError, TypeError, struct.error, DecompressionBombError: whatever Pillow meets.
+    """
+    data = path.read_bytes() if hashes else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata and large pictures: neither is of interest here
+        with Image.open(path if data is None else io.BytesIO(data)) as image:
+            is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile)
+            quality, tables = _tables(image) if is_jpeg else (None, None)
+            facts = FileFacts(
+                container="JPEG" if is_jpeg else _container(image, path),
+                width=image.width,
+                height=image.height,
+                mode=image.mode,
+                bit_depth=_bit_depth(image, path),
+                alpha=image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
+                quality=quality,
+                tables=tables,
+                subsampling=_subsampling(image) if is_jpeg else None,
+                progressive=bool(image.info.get("progressive")),
+                exif=bool(image.info.get("exif")) or len(image.getexif()) > 0,
+                icc="icc_profile" in image.info,
+                text=any(key in image.info for key in _TEXT_KEYS) or bool(getattr(image, "text", None)),
+                sha256=hashlib.sha256(data).hexdigest() if data is not None else "",
+            )
+            return dataclasses.replace(facts, **_looked_at(image)) if hashes else facts
+
+
+def summary(facts: Sequence[FileFacts]) -> dict[str, Any]:
+    """Sum up files: counts of categories, shares, and the 10th, 50th and 90th percentile of numbers."""
+
+    def spread(values: Sequence[float]) -> list[float] | None:
+        return np.percentile(values, [10, 50, 90]).tolist() if values else None
+
+    def share(values: Sequence[bool]) -> float:
+        return float(np.mean(values))
+
+    return {
+        "images": len(facts),
+        "containers": dict(Counter(f.container for f in facts).most_common()),
+        "width": spread([f.width for f in facts]),
+        "height": spread([f.height for f in facts]),
+        "multiples_of_8": share([f.width % 8 == f.height % 8 == 0 for f in facts]),
+        "multiples_of_64": share([f.width % 64 == f.height % 64 == 0 for f in facts]),
+        "jpeg_quality": spread([f.quality for f in facts if f.quality is not None]),
+        "jpeg_tables": dict(Counter(f.tables for f in facts if f.tables is not None).most_common()),
+        "jpeg_chroma": dict(Counter(f.subsampling for f in facts if f.subsampling is not None).most_common()),
+        "samples": dict(Counter(f"{f.mode} {f.bit_depth} bit" for f in facts).most_common()),
+        **{name: share([getattr(f, name) for f in facts]) for name in ("alpha", "exif", "icc", "text", "progressive")},
+    }
+
+
+def _container(image: Image.Image, path: Path) -> str:
+    if image.format != "WEBP":
+        return image.format or "unknown"
+    with path.open("rb") as file:
+        data = file.read()
+    # RIFF chunks after the 12 bytes of "RIFF", length, "WEBP"; VP8L is the lossless coding, VP8 the lossy one.
+    at = 12
+    while at + 8 <= len(data):
+        name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if name in (b"VP8L", b"VP8 "):
+            return "WebP lossless" if name == b"VP8L" else "WebP lossy"
+        at += 8 + length + length % 2
+    return "WebP"
+
+
+def _bit_depth(image: Image.Image, path: Path) -> int:
+    if image.format == "PNG":  # Pillow reduces 16-bit colour without saying so
+        with path.open("rb") as file:
+            return 16 if file.read(25)[-1:] == b"\x10" else 8
+    return 16 if image.mode.startswith("I") or image.mode == "F" else 8
+
+
+def _subsampling(image: Image.Image) -> str:
+    if image.mode == "L":
+        return "grey"
+    return _SUBSAMPLING.get(JpegImagePlugin.get_sampling(image), "other")
+
+
+def _tables(image: Image.Image) -> tuple[int, str]:
+    """Name quality and quantisation tables of a JPEG: 64 steps each, luminance first."""
+    tables = [np.asarray(values) for values in getattr(image, "quantization", {}).values()]
+    if not tables:
+        raise ValueError("a JPEG without quantisation tables")
+    digest = hashlib.sha256(b"".join(table.astype("<u2").tobytes() for table in tables)).hexdigest()[:8]
+    standard_luma, standard_chroma = _standard_tables()
+    distance = np.abs(standard_luma - tables[0]).sum(1)
+    index = int(distance.argmin())
+    same = distance[index] == 0 and (len(tables) == 1 or np.array_equal(tables[1], standard_chroma[index]))
+    return index + 1, f"standard {digest}" if same else digest
+
+
+@functools.cache
+def _standard_tables() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the standard's tables of luminance and chrominance for qualities 1 to 100, each (100, 64)."""
+    found = []
+    for quality in range(1, 101):
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(buffer, "JPEG", quality=quality)
+        with Image.open(buffer) as image:
+            found.append([image.quantization[0], image.quantization[1]])  # type: ignore[attr-defined]
+    tables = np.array(found)
+    return tables[:, 0], tables[:, 1]
+
+
+def _looked_at(image: Image.Image) -> dict[str, Any]:
+    """Decode a picture: 64 signs of its lowest cosine frequencies, of which small changes flip few; or it is blank."""
+    image.draft("L", (_HASHED_SIDE, _HASHED_SIDE))
+    grey = image.convert("L")
+    darkest, lightest = (int(value) for value in grey.getextrema())  # type: ignore[arg-type]
+    if lightest - darkest <= _BLANK_RANGE:
+        return {"perceptual": None, "blank": True}
+    return {"perceptual": imagehash.phash(grey).hash.ravel(), "blank": False}
+
+
+def _shown(samples: Sequence[Sample], progress: bool) -> Iterable[Sample]:
+    console = Console(stderr=True)
+    hidden = not (progress and console.is_terminal)
+    return track(samples, "reading files", console=console, transient=True, disable=hidden)

@@ -1,0 +1,203 @@
+"""From data folder to batches: reading, random crops, balanced drawing.
+
+A batch is a `Batch`: frames (B, S, S, 3) BGR in [0, 255], uint8 or float32, before normalisation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from asr_models import Preprocess
+from asr_runtime.errors import InputError
+from asr_runtime.media.image import read_image
+from asr_train.data.augment import Augment, equalise, mirrored_window
+from asr_train.data.layouts import Sample
+
+__all__ = ["BalancedSampler", "Batch", "EvaluationImages", "Item", "TrainingImages", "collate"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a dataset; `frame` is None when the file could not be read, and `problem` says why."""
+
+    index: int
+    label: int
+    frame: Tensor | None
+    problem: str = ""
+
+
+class Batch(NamedTuple):
+    """Frames (B, S, S, 3), labels int64 (B,), index of each in its dataset; unreadable files are left out and named."""
+
+    frames: Tensor
+    labels: Tensor
+    indices: Tensor
+    problems: tuple[tuple[int, str], ...] = ()
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Stack the readable items of a batch."""
+    good = [(item, item.frame) for item in items if item.frame is not None]
+    frames = torch.stack([frame for _, frame in good]) if good else torch.empty(0, 0, 0, 3, dtype=torch.uint8)
+    return Batch(
+        frames,
+        torch.tensor([item.label for item, _ in good], dtype=torch.int64),
+        torch.tensor([item.index for item, _ in good], dtype=torch.int64),
+        tuple((item.index, item.problem) for item in items if item.frame is None),
+    )
+
+
+class TrainingImages(Dataset[Item]):
+    """Augmented crops. An item is asked for as (index, draw): the same draw gives the same crop, in any worker.
+
+    Args:
+        samples: the training split.
+        preprocess: of the network; its geometry, made random, is the training crop.
+        augment: what else varies.
+    """
+
+    def __init__(self, samples: Sequence[Sample], preprocess: Preprocess, augment: Augment) -> None:
+        self.samples, self.preprocess, self.augment = samples, preprocess, augment
+        self._squash = Preprocess("squash", preprocess.size)
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        """Read and augment one image."""
+        index, draw = key
+        sample = self.samples[index]
+        try:
+            image = read_image(sample.path)
+        except InputError as error:
+            return Item(index, sample.label, None, str(error))
+        rng = np.random.default_rng(draw)
+        crop = self._native(image, rng) if self.preprocess.mode == "crop" else self._resized(image, rng)
+        return Item(index, sample.label, torch.from_numpy(self.augment.pose(crop, rng)))
+
+    def _native(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.generic]:
+        """Random window at (nearly) native resolution, degraded, then cut at an offset of its own.
+
+        The second cut keeps the block grid of the re-encoding from always starting at the crop's corner.
+        """
+        size = self.preprocess.size
+        margin = max(2, size // 12)
+        scale = self.augment.scale(rng)
+        side = math.ceil((size + margin) / scale)
+        window = mirrored_window(image, *_place(image, side, rng), side, side)
+        if side != size + margin:
+            method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+            window = np.asarray(cv2.resize(window, (size + margin, size + margin), interpolation=method), np.uint8)
+        window = self.augment.degrade(window, rng)
+        top, left = rng.integers(0, margin + 1, 2).tolist()
+        return mirrored_window(window, top, left, size, size)
+
+    def _resized(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.generic]:
+        """Degrade the whole image, then resize: a random square of it (`resize-crop`) or all (`squash`)."""
+        scale = self.augment.scale(rng)
+        if scale != 1.0:
+            width, height = (max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))
+            method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+        image = self.augment.degrade(image, rng)
+        if self.preprocess.resize is not None:
+            side = max(1, round(min(image.shape[:2]) * self.preprocess.size / self.preprocess.resize))
+            image = mirrored_window(image, *_place(image, side, rng), side, side)
+        return self._squash.geometry(torch.from_numpy(np.ascontiguousarray(image))[None])[0].numpy()
+
+
+class EvaluationImages(Dataset[Item]):
+    """Images as the deployed graph sees them: no randomness, the network's own geometry.
+
+    Args:
+        samples: the split.
+        preprocess: of the network.
+        quality: JPEG quality that every image is re-encoded with first; None leaves the files as they are.
+        transform: what else happens to every image, before the re-encoding; it must pickle.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        preprocess: Preprocess,
+        quality: int | None = None,
+        transform: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+    ) -> None:
+        self.samples, self.preprocess, self.quality, self.transform = samples, preprocess, quality, transform
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Item:
+        """Read one image."""
+        sample = self.samples[index]
+        try:
+            image = read_image(sample.path)
+            if self.transform is not None:
+                image = self.transform(image)
+        except InputError as error:
+            return Item(index, sample.label, None, str(error))
+        if self.quality is not None:
+            image = equalise(image, self.quality)
+        return Item(index, sample.label, self.preprocess.geometry(torch.from_numpy(image)[None])[0])
+
+
+class BalancedSampler(Sampler[tuple[int, int]]):
+    """Draw (index, draw) pairs with replacement, both classes equally often.
+
+    Args:
+        samples: the training split.
+        balance: `sources`: within a class a source of n images is drawn in proportion to sqrt(n), between one share
+            each (small sources would be learnt by heart) and their natural share. `classes`: within a class every
+            image equally. `none`: every image equally, whatever its class.
+        length: draws per epoch.
+        seed: with the epoch it fixes every draw, so a resumed run goes on as it would have.
+    """
+
+    def __init__(self, samples: Sequence[Sample], balance: str, length: int, seed: int) -> None:
+        counts = Counter((s.label, s.source) for s in samples)
+        power = {"sources": 0.5, "classes": 1.0}.get(balance)
+        if power is None:
+            weights = np.ones(len(samples))
+        else:
+            total = {label: sum(n**power for (k, _), n in counts.items() if k == label) for label in (0, 1)}
+            weights = np.array([counts[s.label, s.source] ** (power - 1) / total[s.label] for s in samples])
+        self.weights = weights / weights.sum()
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def __len__(self) -> int:
+        """Draws per epoch."""
+        return self.length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose draws come next (Lightning calls this)."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield (index, draw)."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        indices = rng.choice(len(self.weights), self.length, p=self.weights)
+        draws = rng.integers(0, 2**63 - 1, self.length)
+        yield from zip(indices.tolist(), draws.tolist(), strict=True)
+
+
+def _place(image: NDArray[np.uint8], side: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Top-left corner of a random window of `side`; centred along an axis that is shorter than it."""
+
+    def along(length: int) -> int:
+        return int(rng.integers(0, length - side + 1)) if length >= side else (length - side) // 2
+
+    return along(image.shape[0]), along(image.shape[1])

@@ -1,0 +1,251 @@
+"""Evaluation: what the scores of a data split amount to, with content held fixed and files made equal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from asr_models import Checkpoint, load_checkpoint
+from asr_runtime import Detector
+from asr_runtime.contract import Decision, OperatingPoint
+from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_train.data.degradations import Degradation
+from asr_train.data.layouts import DataFolder, Sample, find_data
+from asr_train.evaluation.robustness import Score
+from asr_train.evaluation.robustness import robustness as measure_robustness
+from asr_train.figures.content import ContentProbe, fit_content_probe, too_small
+from asr_train.figures.metrics import binary_metrics, metrics_by_source, verdict_metrics
+from asr_train.figures.pairs import pair_figures
+from asr_train.figures.scoring import Scored, score_checkpoint, score_exported, torch_device
+
+__all__ = ["Evaluation", "evaluate", "evaluate_model"]
+
+_SHIFT_QUALITY = 96  # a re-encoding that nobody sees
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a split, plain JSON data but for `scored`.
+
+    Attributes:
+        protocol: how they came about: model, data, split, re-encoding, what content was held fixed with.
+        overall: `binary_metrics` of all images.
+        by_source: `metrics_by_source`, worst generator first.
+        scored: the scores behind the figures.
+        verdicts: `verdict_metrics` of the model's own thresholds; None if it has none.
+        content_probe: `binary_metrics` of the content-only probe on the same images, `fitted_on` and `fitted_images`:
+            what subject matter alone gives, and (`ca_auroc`) what the bins leave of it. None without a probe.
+        raw: `binary_metrics` of the files as they are, beside equalised figures; None where those are raw already.
+        reencoding: `quality`, `accuracy` of all images re-encoded with it, `raw_accuracy`, their difference `shift`
+            and the share of verdicts at 0.5 that `changed`; None if not asked for.
+        robustness: figures under degradations, as `robustness.robustness` returns them; None if not asked for.
+        pairs: `pair_figures` of content-matched pairs; None where there are none.
+    """
+
+    protocol: Mapping[str, Any]
+    overall: Mapping[str, Any]
+    by_source: Mapping[str, Mapping[str, Any]]
+    scored: Scored
+    verdicts: Mapping[str, Any] | None = None
+    content_probe: Mapping[str, Any] | None = None
+    raw: Mapping[str, Any] | None = None
+    reencoding: Mapping[str, Any] | None = None
+    robustness: Mapping[str, Any] | None = None
+    pairs: Mapping[str, Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A model that can score: `score(samples, quality, degradation)`, and what it says of itself."""
+
+    score: Score
+    decision: Decision | None
+    points: tuple[OperatingPoint, ...]
+    training: Mapping[str, Any]
+
+
+def evaluate_model(
+    model: str | None,
+    checkpoint: Path | None,
+    data: Path,
+    layout: str | None = None,
+    split: str | None = None,
+    leave_out: Sequence[str] = (),
+    equalise: int | None = 90,
+    content_data: Path | None = None,
+    reencoding_shift: bool = False,
+    robustness: int | Literal["all"] | None = None,
+    spectrum: str | None = None,
+    device: str = "auto",
+    batch_size: int = 32,
+    workers: int = 0,
+) -> Evaluation:
+    """Evaluate a checkpoint, or an exported file, on a split of a data folder.
+
+    Args:
+        model: an exported file (`X.onnx`) or built-in model; beside a checkpoint, the registry name of what it holds.
+        checkpoint: a checkpoint; None if `model` is exported.
+        data: the data folder.
+        layout: of the data folder; None finds out.
+        split: `train`, `val` or `test`; None takes test if there is one, else val.
+        leave_out: sources to leave out.
+        equalise: JPEG quality that every image is re-encoded with first, so that no file history tells the label;
+            the files as they are are scored as well and reported beside it. None: only those.
+        content_data: data folder whose train split the content-only probe is fitted on: the one that the model was
+            trained on. None: `data`. Sources left out here, or when the model was trained, are left out of it.
+        reencoding_shift: also measure how far accuracy moves when all files are re-encoded at JPEG 96.
+        robustness: also measure under every degradation, on at most so many images of each class.
+        spectrum: of a published Lightning checkpoint, which does not tell.
+        device: `auto`, `cpu` or `cuda`.
+        batch_size: images per forward pass of a checkpoint; an exported file gets one at a time.
+        workers: reading processes.
+
+    Raises:
+        ConfigurationError: neither or both of checkpoint and exported file.
+        DatasetError: the data folder does not fit.
+        DeviceError: CUDA was asked for and is not there.
+    """
+    names_a_file = model is not None and model.endswith(".onnx")
+    if (checkpoint is None and model is None) or (checkpoint is not None and names_a_file):
+        raise ConfigurationError("expected either --checkpoint X.pth or --model X.onnx")
+    whole = find_data(data, layout)
+    folder = whole.without(leave_out)
+    split = split or ("test" if folder.test else "val")
+    samples = folder.split(split)
+    if checkpoint is None:
+        judged = _exported(Detector(model, device=device))
+    else:
+        loaded = load_checkpoint(checkpoint, model, {"spectrum": spectrum} if spectrum else None)
+        judged = _loaded(loaded, batch_size, workers, torch_device(device))
+    trained_on = find_data(content_data) if content_data is not None else whole
+    probe, said = _content_probe(trained_on, samples, leave_out, judged.training)
+    scored = judged.score(samples, equalise, None)
+    if not len(scored.labels):
+        raise DatasetError(f"{data}: none of the {len(samples)} images of the split {split} could be read")
+    if probe is not None:
+        scored = dataclasses.replace(scored, content=probe.score(scored.samples))
+    raw = judged.score(samples, None, None) if equalise else scored
+    protocol = {
+        "model": Path(checkpoint or str(model)).name,
+        "data": folder.root.name,
+        "split": split,
+        "re-encoding": f"every image at JPEG {equalise}" if equalise else "none, files as they are",
+        "equalise": equalise,
+        "left out": list(leave_out),
+        "content held fixed": said,
+        "notes": list(folder.notes),
+    }
+    found = evaluate(scored, protocol, judged.decision, judged.points, raw if equalise else None, probe)
+    if reencoding_shift:
+        found = dataclasses.replace(found, reencoding=_shift(raw, judged.score(samples, _SHIFT_QUALITY, None)))
+    if robustness is not None:
+        content = (
+            None
+            if scored.content is None
+            else dict(zip((s.path for s in scored.samples), scored.content.tolist(), strict=True))
+        )
+        number = None if robustness == "all" else robustness
+        curves = measure_robustness(judged.score, scored.samples, content, per_class=number, quality=equalise or 90)
+        found = dataclasses.replace(found, robustness=curves)
+    return found
+
+
+def evaluate(
+    scored: Scored,
+    protocol: Mapping[str, Any],
+    decision: Decision | None = None,
+    points: Sequence[OperatingPoint] = (),
+    raw: Scored | None = None,
+    probe: ContentProbe | None = None,
+) -> Evaluation:
+    """Compute all figures of scored images.
+
+    Args:
+        scored: the images.
+        protocol: data, split, re-encoding, model; kept beside the figures.
+        decision: the model's unsure band, for `verdicts`.
+        points: the model's thresholds.
+        raw: the same images as they are in their files.
+        probe: what gave `scored.content`.
+    """
+    sources = [sample.source for sample in scored.samples]
+    overall = binary_metrics(scored.labels, scored.probability, scored.content)
+    by_source = metrics_by_source(scored.labels, scored.probability, sources, scored.content)
+    unreadable = sorted(Path(path).name for path in scored.unreadable)
+    verdicts = baseline = None
+    if decision is not None:
+        verdicts = verdict_metrics(scored.labels, scored.probability, sources, decision, points)
+    if probe is not None and scored.content is not None:
+        likelihood = 1 / (1 + np.exp(-scored.content))
+        baseline = binary_metrics(scored.labels, likelihood, scored.content)
+        baseline |= {"fitted_on": probe.fitted_on, "fitted_images": probe.images}
+    return Evaluation(
+        {**protocol, "unreadable": unreadable},
+        overall,
+        by_source,
+        scored,
+        verdicts,
+        baseline,
+        binary_metrics(raw.labels, raw.probability, scored.content) if raw is not None else None,
+        pairs=pair_figures(scored.samples, scored.margins) or None,
+    )
+
+
+def _loaded(checkpoint: Checkpoint, batch_size: int, workers: int, device: str) -> _Judged:
+    def score(samples: Sequence[Sample], quality: int | None, degradation: Degradation | None) -> Scored:
+        return score_checkpoint(checkpoint, samples, quality, batch_size, workers, device, degradation)
+
+    decision = Decision(**checkpoint.decision) if checkpoint.decision else None
+    points = tuple(OperatingPoint(**point) for point in checkpoint.operating_points)
+    return _Judged(score, decision, points, checkpoint.training)
+
+
+def _exported(detector: Detector) -> _Judged:
+    def score(samples: Sequence[Sample], quality: int | None, degradation: Degradation | None) -> Scored:
+        return score_exported(detector, samples, quality, degradation)
+
+    card = detector.card
+    decision = card.decision if card.operating_points else None
+    return _Judged(score, decision, card.operating_points, card.training)
+
+
+def _content_probe(
+    trained_on: DataFolder, samples: Sequence[Sample], leave_out: Sequence[str], training: Mapping[str, Any]
+) -> tuple[ContentProbe | None, str]:
+    """Fit the probe on what the model was trained on; where that cannot be, say why."""
+    unseen = set(training.get("left_out", ()))
+    left_out = unseen | set(leave_out)
+    chosen = [s for s in trained_on.train if s.source not in left_out]
+    name = trained_on.root.name
+    if len({s.label for s in chosen}) < 2:
+        return None, f"no: {name} has no train split of both classes; --content-data DIR names the training data"
+    if (side := too_small(chosen) or too_small(samples)) is not None:
+        return None, f"no: images of {side} px show traces even in a thumbnail"
+    known = unseen & {s.source for s in (*trained_on.train, *trained_on.val, *trained_on.test)}
+    fingerprint = training.get("data", {}).get("fingerprint")
+    if fingerprint is None:
+        relation = "the model does not say what it was trained on"
+    elif fingerprint == trained_on.without(known).summary()["fingerprint"]:
+        relation = "the model's own training data"
+    else:
+        relation = "not the data that the model was trained on"
+    without = f" without {', '.join(sorted(left_out))}" if left_out else ""
+    fitted_on = f"train split of {name}{without} ({len(chosen)} images): {relation}"
+    return fit_content_probe(chosen, fitted_on), f"yes, by a probe fitted on the {fitted_on}"
+
+
+def _shift(raw: Scored, changed: Scored) -> dict[str, float]:
+    before, after = raw.probability >= 0.5, changed.probability >= 0.5
+    accuracy, raw_accuracy = (float((said == raw.labels).mean()) for said in (after, before))
+    return {
+        "quality": _SHIFT_QUALITY,
+        "accuracy": accuracy,
+        "raw_accuracy": raw_accuracy,
+        "shift": accuracy - raw_accuracy,
+        "changed": float((before != after).mean()),
+    }

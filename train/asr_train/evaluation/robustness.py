@@ -1,0 +1,140 @@
+"""How far figures fall when pictures are saved again, resized, cropped, filmed: one point per degradation."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_train.data.degradations import FAMILIES, Degradation, degradations
+from asr_train.data.layouts import Sample
+from asr_train.figures.metrics import binary_metrics, threshold_at
+from asr_train.figures.scoring import Scored
+
+__all__ = ["FIGURES", "Score", "robustness", "subsample"]
+
+log = logging.getLogger(__name__)
+
+FIGURES = ("ca_auroc", "auroc", "accuracy", "tpr_at_fpr_5%")
+"""What is kept of every point, with its interval."""
+_KEPT_RATE = 0.05
+
+Score = Callable[[Sequence[Sample], int | None, Degradation | None], Scored]
+
+
+def robustness(
+    score: Score,
+    samples: Sequence[Sample],
+    content: Mapping[Path, float] | None = None,
+    families: Iterable[str] | None = None,
+    per_class: int | None = None,
+    quality: int = 90,
+) -> dict[str, Any]:
+    """Measure a model under every degradation.
+
+    Both classes are degraded alike, then re-encoded at `quality` like every image of an evaluation, so that the format
+    of the file says nothing. Degradations that end in a JPEG are not encoded once more. The content-only scores are
+    those of the pictures as they were: a degradation changes traces, not subjects.
+
+    Args:
+        score: scores images after a degradation (None: without) and a re-encoding (None: without).
+        samples: of both classes.
+        content: content-only score of each file, for `ca_auroc`.
+        families: of `degradations.FAMILIES`; None takes all.
+        per_class: at most so many images of each class, sources in proportion; None takes all.
+        quality: JPEG quality of the equal re-encoding.
+
+    Returns:
+        Plain JSON data. `undegraded`: figures; `threshold`: that at most 5% of the undegraded photos reach;
+        `families`: name -> `title`, `axis`, `points` (mildest first), each with `strength`, `figures` (None if no image
+        of a class was left), `difference` to undegraded per figure, `kept_threshold`: the rates of photos (`fpr`) and
+        of generated images (`tpr`) that reach `threshold`, and how many images were `unreadable`.
+
+    Raises:
+        ConfigurationError: no such family, fewer than one image per class.
+        DatasetError: one class only.
+    """
+    chosen = degradations(families)
+    samples = samples if per_class is None else subsample(samples, per_class)
+    undegraded = score(samples, quality, None)
+    if len(set(undegraded.labels.tolist())) < 2:
+        raise DatasetError("robustness needs readable images of both classes")
+    figures = _figures(undegraded, content)
+    threshold = threshold_at(undegraded.probability[undegraded.labels == 0], _KEPT_RATE)
+    found: dict[str, Any] = {}
+    for degradation in chosen:
+        family = FAMILIES[degradation.family]
+        if degradation.family not in found:
+            log.info("robustness: %s", family.title)
+            found[degradation.family] = {"title": family.title, "axis": family.axis, "points": []}
+        scored = score(samples, degradation.quality_after(quality), degradation)
+        point = {"strength": degradation.strength, **_point(scored, content, figures, threshold)}
+        found[degradation.family]["points"].append(point)
+    return {
+        "quality": quality,
+        "images": len(undegraded.labels),
+        "sampled": per_class is not None,
+        "undegraded": figures,
+        "threshold": threshold,
+        "families": found,
+    }
+
+
+def subsample(samples: Sequence[Sample], per_class: int) -> list[Sample]:
+    """Choose at most `per_class` images of each class, each source in proportion, by file name: always the same.
+
+    Raises:
+        ConfigurationError: fewer than one.
+    """
+    if per_class < 1:
+        raise ConfigurationError(f"robustness {per_class}: expected at least one image per class")
+    groups: dict[tuple[int, str], list[Sample]] = {}
+    for sample in sorted(samples, key=lambda s: (hashlib.sha256(s.path.name.encode()).digest(), s.path)):
+        groups.setdefault((sample.label, sample.source), []).append(sample)
+    kept: list[Sample] = []
+    for label in (0, 1):
+        placed = [
+            ((place + 0.5) / len(group), source, sample)
+            for (own, source), group in groups.items()
+            if own == label
+            for place, sample in enumerate(group)
+        ]
+        kept += [sample for *_, sample in sorted(placed, key=lambda item: item[:2])[:per_class]]
+    return kept
+
+
+def _figures(scored: Scored, content: Mapping[Path, float] | None) -> dict[str, Any]:
+    held = None if content is None else _aligned(scored, content)
+    found = binary_metrics(scored.labels, scored.probability, held)
+    interval = {key: ends for key, ends in found["interval"].items() if key in FIGURES}
+    return {**{key: found[key] for key in FIGURES}, "interval": interval}
+
+
+def _aligned(scored: Scored, content: Mapping[Path, float]) -> NDArray[np.float64]:
+    return np.array([content[sample.path] for sample in scored.samples])
+
+
+def _point(
+    scored: Scored, content: Mapping[Path, float] | None, undegraded: Mapping[str, Any], threshold: float
+) -> dict[str, Any]:
+    unreadable = {"unreadable": len(scored.unreadable)}
+    if len(set(scored.labels.tolist())) < 2:
+        return {"figures": None, "difference": None, "kept_threshold": None, **unreadable}
+    figures = _figures(scored, content)
+    pairs = {key: (figures[key], undegraded[key]) for key in FIGURES}
+    reached = scored.probability >= threshold
+    return {
+        "figures": figures,
+        "difference": {k: now - before for k, (now, before) in pairs.items() if None not in (now, before)},
+        "kept_threshold": {
+            "fpr": float(reached[scored.labels == 0].mean()),
+            "tpr": float(reached[scored.labels == 1].mean()),
+        },
+        **unreadable,
+    }

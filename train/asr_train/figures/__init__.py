@@ -1,0 +1,1 @@
+"""Scores -> figures: metrics, intervals, calibration, the content-only control, plots. Imports `data`."""

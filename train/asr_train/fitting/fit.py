@@ -1,0 +1,267 @@
+"""Training: one function from a configuration to a run folder.
+
+    asr-train --model asrnet --data DIR                        one machine, CPU or one GPU
+    asr-train --resume runs/run-20260101-120000                goes on where it stopped, as it would have gone on
+
+A run folder holds config.json, environment.json, data.json, TensorBoard events, resume.ckpt (Lightning's, after every
+epoch), checkpoint_<model>.pth (the best epoch, calibrated when the run ends) and summary.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+from asr_models import ASRNetLite, Checkpoint, FFTResNet, Preprocess, create_model, load_checkpoint, save_checkpoint
+from asr_runtime.errors import ConfigurationError, DatasetError, InputError
+from asr_runtime.media.image import read_image
+from asr_train.data.layouts import DataFolder, find_data
+from asr_train.figures.calibrate import FittedCalibration, calibrate, calibrate_video
+from asr_train.figures.scoring import score_checkpoint, score_clips, torch_device
+from asr_train.fitting.closed_form import ClosedForm
+from asr_train.fitting.config import TrainConfig
+from asr_train.fitting.loop import RESUME, BestEpoch, DetectorModule, run_loop
+
+__all__ = ["Run", "resume", "train"]
+
+log = logging.getLogger("asr_train")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, the calibrated checkpoint and the summary that summary.json holds."""
+
+    folder: Path
+    checkpoint: Path
+    summary: Mapping[str, Any]
+
+    @property
+    def best(self) -> str:
+        """Name the best validation score and its epoch."""
+        monitor = self.summary["config"]["monitor"]
+        where = f" in epoch {epoch}" if (epoch := self.summary["best_epoch"]) else ""
+        return f"{monitor} {self.summary[f'val_{monitor}']:.4f}{where}"
+
+
+def train(config: TrainConfig, runs: Path = Path("runs"), *, progress: bool = False) -> Run:
+    """Train, keep the best epoch, calibrate it on the validation split.
+
+    Args:
+        config: what to compute.
+        runs: a new folder `run-YYYYmmdd-HHMMSS` is made in it.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        DatasetError: the data folder does not fit its layout, or a split holds one class.
+        ModelsError: network, options or pretrained weights cannot be had.
+    """
+    return _train(config, runs, None, progress)
+
+
+def resume(folder: Path, epochs: int | None = None, *, progress: bool = False) -> Run:
+    """Go on with a run where its last finished epoch ended, in the same folder.
+
+    Args:
+        folder: the run folder.
+        epochs: a new number of epochs in all; None keeps the run's own.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        ConfigurationError: not a run folder, or it never finished an epoch.
+        DatasetError: the data folder has changed since.
+    """
+    if not (folder / "config.json").is_file() or not (folder / RESUME).is_file():
+        raise ConfigurationError(f"{folder}: not a run that can be resumed: expected config.json and {RESUME} in it")
+    config = TrainConfig.from_dict(json.loads((folder / "config.json").read_text()))
+    if epochs is not None:
+        config = dataclasses.replace(config, epochs=epochs)
+    return _train(config, folder.parent, folder, progress)
+
+
+def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool) -> Run:
+    data = find_data(config.data, config.layout).without(config.leave_out)
+    for split in ("train", "val"):
+        if len({s.label for s in data.split(split)}) < 2:
+            raise DatasetError(f"{data.root}: the split {split!r} holds one class; training needs both")
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    network = create_model(config.model, **config.options)
+    if config.weights != "none" and resumed is None:
+        if not isinstance(network, FFTResNet | ASRNetLite):
+            raise ConfigurationError(f"{config.model} has no pretrained weights; use --weights none")
+        network.load_pretrained(config.weights)
+    folder = resumed or _new_folder(runs)
+    facts = data.summary()
+    if resumed is not None:
+        _check_same_data(folder, data.root, facts)
+    _write_json(folder / "config.json", config.to_dict())
+    _write_json(folder / "environment.json", _environment())
+    _write_json(folder / "data.json", facts)
+    if isinstance(network, ASRNetLite):
+        return _solve(network, config, data, folder)
+    fit = DetectorModule(network, Preprocess(**config.preprocess), config, data)
+    _warn_of_small_images(data, fit.preprocess)
+    best = BestEpoch(folder / f"checkpoint_{config.model}.pth", config)
+    started = time.monotonic()
+    run_loop(fit, best, config, data, folder, resumed is not None, progress)
+    summary = _finish(fit, best, config, data, time.monotonic() - started)
+    _write_json(folder / "summary.json", summary)
+    return Run(folder, best.path, summary)
+
+
+def _solve(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path) -> Run:
+    """Solve for the head in closed form; calibrate it on training pictures of sources that it had not seen.
+
+    Verdicts on videos are calibrated alike, on clips made of those pictures.
+    """
+    started = time.monotonic()
+    solved = ClosedForm(network, config, data, folder.parent)
+    fitted_on = (
+        f"the training split of {data.root.name}, every image scored by a head that never saw its source"
+        f"{f', re-encoded at JPEG {config.quality}' if config.quality else ''}"
+    )
+    fitted = solved.calibration(fitted_on)
+    head = solved.head()
+    scored = solved.score(head, fitted, data.val)
+    facts: dict[str, Any] = {
+        "best_epoch": 0,
+        "epochs": 0,
+        "val_auroc": float(roc_auc_score(scored.labels, scored.margins)),
+    }
+    if pairs := solved.pair_figures(head):
+        facts["val_pairs"] = pairs
+    rule, facts["val_video"] = solved.video(head, fitted, f"H.264 clips made of {fitted_on}")
+    path = folder / f"checkpoint_{config.model}.pth"
+    checkpoint = Checkpoint(
+        config.model, config.options, config.preprocess, solved.install(network, head), video=dataclasses.asdict(rule)
+    )
+    summary = _save(path, checkpoint, fitted, config, data, facts, time.monotonic() - started, solved.table.unreadable)
+    _write_json(folder / "summary.json", summary)
+    return Run(folder, path, summary)
+
+
+def _finish(
+    fit: DetectorModule, best: BestEpoch, config: TrainConfig, data: DataFolder, seconds: float
+) -> dict[str, Any]:
+    """Calibrate the best epoch on the validation split and write it again with all its facts."""
+    checkpoint = load_checkpoint(best.path)
+    device = torch_device("auto")
+    scored = score_checkpoint(checkpoint, data.val, config.quality, config.batch_size, config.workers, device)
+    equalised = f", every image re-encoded at JPEG {config.quality}" if config.quality else ""
+    fitted_on = f"the validation split of {data.root.name} ({len(scored.labels)} images{equalised})"
+    if len(scored.labels) == 0:
+        raise DatasetError(f"{data.root}: no validation image could be read")
+    fitted = calibrate(scored.labels, scored.margins, fitted_on)
+    labels, margins = score_clips(checkpoint, data.val, config.quality, config.batch_size, config.workers, device)
+    log_odds = margins / fitted.calibration.temperature + fitted.calibration.shift
+    rule = calibrate_video(labels, log_odds, f"H.264 clips made of {fitted_on}")
+    checkpoint = dataclasses.replace(checkpoint, video=dataclasses.asdict(rule))
+    facts = {
+        "best_epoch": best.epoch,
+        "epochs": len(best.history),
+        f"val_{config.monitor}": best.score if config.monitor != "loss" else -best.score,
+    }
+    summary = _save(best.path, checkpoint, fitted, config, data, facts, seconds, fit.unreadable)
+    return {**summary, "history": best.history}
+
+
+def _save(
+    path: Path,
+    checkpoint: Checkpoint,
+    fitted: FittedCalibration,
+    config: TrainConfig,
+    data: DataFolder,
+    facts: Mapping[str, Any],
+    seconds: float,
+    unreadable: Mapping[str, str],
+) -> dict[str, Any]:
+    """Write the checkpoint with its calibration and all facts of the run; return them."""
+    summary = {
+        "model": config.model,
+        **facts,
+        "seed": config.seed,
+        "minutes": round(seconds / 60, 1),
+        "parameters": sum(p.numel() for p in checkpoint.network.parameters()),
+        "config": config.published(),
+        "data": data.summary(),
+        "left_out": list(config.leave_out),
+        "unreadable": sorted(Path(name).name for name in unreadable),
+    }
+    summary = json.loads(json.dumps(summary))
+    calibrated = dataclasses.replace(
+        checkpoint,
+        calibration=_plain(fitted.calibration),
+        decision=_plain(fitted.decision),
+        operating_points=tuple(_plain(p) for p in fitted.operating_points),
+        training=summary,
+    )
+    save_checkpoint(path, calibrated)
+    return {**summary, "calibration": _plain(fitted.calibration)}
+
+
+def _plain(fact: Any) -> dict[str, Any]:
+    return dict(vars(fact))
+
+
+def _warn_of_small_images(data: DataFolder, preprocess: Preprocess) -> None:
+    """Say when a crop is mostly mirrored continuation: it costs time and shows the network nothing."""
+    sides = []
+    for sample in data.train[:: max(1, len(data.train) // 20)]:
+        with contextlib.suppress(InputError):
+            sides.append(min(read_image(sample.path).shape[:2]))
+    typical = int(np.median(sides)) if sides else preprocess.size
+    if preprocess.mode == "crop" and typical <= preprocess.size // 2:
+        log.warning(
+            "images are about %d px, the crop is %d px: they are continued by mirroring; --crop-size %d fits them",
+            typical,
+            preprocess.size,
+            typical,
+        )
+
+
+def _check_same_data(folder: Path, root: Path, facts: Mapping[str, Any]) -> None:
+    before = json.loads((folder / "data.json").read_text())
+    if before["fingerprint"] != facts["fingerprint"]:
+        raise DatasetError(f"{root}: has changed since {folder} was begun; start a new run")
+
+
+def _new_folder(runs: Path) -> Path:
+    stamp = time.strftime("run-%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+        folder = runs / (stamp + suffix)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise ConfigurationError(f"{runs}: no free name for a run folder")
+
+
+def _environment() -> dict[str, Any]:
+    packages = ("asrnet-edge", "torch", "torchvision", "lightning", "numpy", "opencv-python")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "packages": {name: metadata.version(name) for name in packages},
+    }
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

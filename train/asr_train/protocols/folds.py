@@ -1,0 +1,76 @@
+"""What is left out of training and judged by: generators, and generators with photo sources."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_runtime.errors import DatasetError
+from asr_train.data.layouts import DataFolder, Sample
+from asr_train.figures.content import content_features, fit_features
+
+__all__ = ["Fold", "FoldContent", "folds_of", "judged_generators"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training: without a generator, perhaps without a photo source too; judged by `samples`."""
+
+    generator: str
+    photos: str | None
+    samples: tuple[Sample, ...]
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """Sources that training does not see."""
+        return (self.generator,) if self.photos is None else (self.generator, self.photos)
+
+
+class FoldContent:
+    """The content-only probe of each fold, fitted on what the detector of that fold may see."""
+
+    def __init__(self, data: DataFolder, progress: bool) -> None:
+        self.train = list(data.train)
+        self.features = content_features(self.train, progress)
+
+    def __call__(self, fold: Fold) -> NDArray[np.float64]:
+        """Return the content-only scores of the fold's samples."""
+        kept = [i for i, sample in enumerate(self.train) if sample.source not in fold.without]
+        probe = fit_features(self.features[kept], [self.train[i] for i in kept])
+        return probe.score(fold.samples, progress=False)
+
+
+def judged_generators(data: DataFolder, at_least: int) -> list[str]:
+    """Return the generators with at least so many validation images.
+
+    Raises:
+        DatasetError: there is none, or only one generator in all.
+    """
+    counts = Counter(s.source for s in data.split("val") if s.label == 1)
+    names = sorted(name for name, count in counts.items() if count >= at_least)
+    if len(counts) < 2 or not names:
+        raise DatasetError(
+            f"{data.root}: leaving one generator out needs two generators or more, one of them with {at_least} "
+            f"validation images; found {', '.join(f'{n} ({c})' for n, c in sorted(counts.items())) or 'none'}"
+        )
+    return names
+
+
+def folds_of(data: DataFolder, generator: str, with_photos: bool) -> list[Fold]:
+    """Return the folds that judge a generator: one against all photos, or one for every photo source.
+
+    Raises:
+        DatasetError: one photo source only, which cannot be left out.
+    """
+    own = [s for s in data.val if s.label == 1 and s.source == generator]
+    sources = sorted({s.source for s in data.val if s.label == 0 and s.source != generator})
+    if not with_photos:
+        return [Fold(generator, None, tuple(s for s in data.val if s.label == 0 or s in own))]
+    if len({s.source for s in data.train if s.label == 0}) < 2:
+        raise DatasetError(f"{data.root}: leaving photos out as well needs two photo sources or more")
+    return [
+        Fold(generator, name, (*own, *(s for s in data.val if s.label == 0 and s.source == name))) for name in sources
+    ]

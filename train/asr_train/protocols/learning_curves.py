@@ -1,0 +1,150 @@
+"""Where the limit is: figures on a generator never seen, as images, generators and photo sources grow in number.
+
+Only for networks whose head is solved in closed form: a point of a curve costs one linear solve.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from sklearn.metrics import roc_auc_score
+
+from asr_models import ASRNetLite, create_model
+from asr_runtime.errors import ConfigurationError
+from asr_train.data.layouts import find_data
+from asr_train.figures.metrics import content_adjusted_auroc
+from asr_train.figures.plots import plot_learning_curves
+from asr_train.fitting.closed_form import ClosedForm
+from asr_train.fitting.config import TrainConfig
+from asr_train.fitting.ridge import RidgeFit
+from asr_train.protocols.folds import FoldContent, folds_of, judged_generators
+
+__all__ = ["learning_curves"]
+
+log = logging.getLogger("asr_train")
+_SHARES = (0.125, 0.25, 0.5, 1.0)
+_COUNTS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One random choice of training data.
+
+    Attributes:
+        curve: what is scarce.
+        count: how much of it is kept.
+        rows: of the images that are kept; None for all.
+        order: sources that are scarce, in random order: the first `count` that are not judged stay.
+    """
+
+    curve: str
+    count: int
+    rows: NDArray[np.int_] | None = None
+    order: tuple[str, ...] = ()
+
+    def without(self, generator: str) -> set[str]:
+        """Sources that a head judged by this generator does not see."""
+        return {generator, *[source for source in self.order if source != generator][self.count :]}
+
+
+def learning_curves(
+    config: TrainConfig, runs: Path, draws: int = 2, at_least: int = 10, progress: bool = True
+) -> Mapping[str, Any]:
+    """Leave one generator out with a part of the training data: fewer images, generators, or photo sources.
+
+    `images` keeps a share of every source; `generators` some of the other generators and all photos; `photo sources`
+    some of them and all other generators. A generator's content-only probe is the same for all points (it saw
+    everything but that generator), so they can be read against each other.
+
+    Results are written to `runs`/learning-curves.json and .svg.
+
+    Args:
+        config: of an asrnet-lite; pairs are not used.
+        runs: extracted features are kept here.
+        draws: random choices per point.
+        at_least: generators with fewer validation images are not judged by.
+        progress: show a progress bar.
+
+    Returns:
+        Plain JSON data: `curves`: name -> points, each with `count` (images or sources that are kept), `ca_auroc` and
+        `auroc` (means over generators and draws; None where nothing could be compared) and `draws` (those of each).
+
+    Raises:
+        ConfigurationError: another network.
+        DatasetError: no generator has enough validation images.
+    """
+    network = create_model(config.model, **config.options)
+    if not isinstance(network, ASRNetLite):
+        raise ConfigurationError(f"learning-curves: {config.model} would be trained hundreds of times; use asrnet-lite")
+    if config.weights != "none":
+        network.load_pretrained(config.weights)
+    config = dataclasses.replace(config, pairs=None)
+    data = find_data(config.data, config.layout).without(config.leave_out)
+    names = judged_generators(data, at_least)
+    solved, content = ClosedForm(network, config, data, runs), FoldContent(data, progress)
+    judged = [(fold, content(fold)) for name in names for fold in folds_of(data, name, with_photos=False)]
+    console = Console(stderr=True)
+    points = list(_points(solved.fit, draws, np.random.default_rng(config.seed)))
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for point in track(points, "learning curves", console=console, transient=True, disable=not progress):
+        fit = solved.fit if point.rows is None else solved.fit.subset(point.rows)
+        adjusted, plain = [], []
+        for fold, held in judged:
+            head = fit.head(point.without(fold.generator))
+            labels = np.array([sample.label for sample in fold.samples])
+            margins = head(solved.table.plain[solved.table.rows(fold.samples)])
+            adjusted.append(content_adjusted_auroc(labels, margins, held))
+            plain.append(float(roc_auc_score(labels, margins)))
+        drawn = {"ca_auroc": _mean(adjusted), "auroc": _mean(plain)}
+        log.info("%s %d, generators never seen: %s", point.curve, point.count, drawn)
+        curve = curves.setdefault(point.curve, [])
+        if not curve or curve[-1]["count"] != point.count:
+            curve.append({"count": point.count, "draws": []})
+        curve[-1]["draws"].append(drawn)
+    for curve in curves.values():
+        for at in curve:
+            at.update({key: _mean([d[key] for d in at["draws"]]) for key in ("ca_auroc", "auroc")})
+    facts = {"protocol": "learning curves, leave one generator out", "config": config.published()}
+    result = {"protocol": facts, "curves": curves}
+    (runs / "learning-curves.json").write_text(json.dumps(result, indent=2) + "\n")
+    (runs / "learning-curves.svg").write_text(plot_learning_curves(curves))
+    return result
+
+
+def _points(whole: RidgeFit, draws: int, rng: np.random.Generator) -> Iterator[_Point]:
+    """Yield the points of all curves; what uses everything is drawn once."""
+    for share in _SHARES:
+        for _ in range(1 if share == 1 else draws):
+            kept = None if share == 1 else _share_of_each(whole, share, rng)
+            yield _Point("images", len(whole.labels) if kept is None else len(kept), kept)
+    for label, curve in ((1, "generators"), (0, "photo sources")):
+        names = sorted({str(s) for s in whole.sources[whole.labels == label]})
+        most = len(names) - label  # one generator is judged
+        for count in (*(c for c in _COUNTS if c < most), most):
+            for _ in range(1 if count == most else draws):
+                yield _Point(curve, count, order=tuple(rng.permutation(names).tolist()))
+
+
+def _share_of_each(whole: RidgeFit, share: float, rng: np.random.Generator) -> NDArray[np.int_]:
+    """Choose rows: this share of every source of every class, at least one image."""
+    kept = []
+    for label in (0, 1):
+        for source in sorted(set(whole.sources[whole.labels == label])):
+            rows = np.flatnonzero((whole.labels == label) & (whole.sources == source))
+            kept.append(rng.choice(rows, max(1, round(share * len(rows))), replace=False))
+    return np.sort(np.concatenate(kept))
+
+
+def _mean(values: list[float] | list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

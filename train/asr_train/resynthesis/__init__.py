@@ -1,0 +1,1 @@
+"""Content-matched fakes: photos passed through neural networks. Imports `data`, `figures`."""
