@@ -28,6 +28,7 @@ __all__ = [
     "Preprocess",
     "Verdict",
     "VideoRule",
+    "WholeLook",
 ]
 
 CARD_KEY = "asr.card"
@@ -134,6 +135,39 @@ class VideoRule:
 
 
 @dataclass(frozen=True)
+class WholeLook:
+    """How several windows of one picture become its verdict, when the whole picture is looked at.
+
+    A window is `preprocess.size` pixels square, cut at native resolution; each gives the margin logit_ai - logit_real.
+
+    Attributes:
+        windows: (vertical, horizontal) place of each window, as a fraction 0..1 of the room that the picture leaves
+            (height - size, width - size); (0.5, 0.5) is the centre and stands first. Places that fall on the same
+            pixels count once.
+        top: how many windows, those with the largest margins, are averaged; all of them where there are fewer.
+        calibration: its margin is that average.
+        decision: from the probability of the whole picture to its verdict.
+        operating_points: thresholds per promised false-positive rate, lowest rate first.
+        is_default: `asr-screen` looks at the whole picture unless it is asked for the centre.
+    """
+
+    windows: tuple[tuple[float, float], ...]
+    top: int
+    calibration: Calibration
+    decision: Decision
+    operating_points: tuple[OperatingPoint, ...]
+    is_default: bool
+
+    def __post_init__(self) -> None:
+        if not self.windows or self.windows[0] != (0.5, 0.5):
+            raise ValueError(f"whole look: expected the centre (0.5, 0.5) as the first window, got {self.windows[:1]}")
+        if not all(0.0 <= place <= 1.0 for window in self.windows for place in window):
+            raise ValueError("whole look: expected places from 0 to 1")
+        if not 1 <= self.top <= len(self.windows):
+            raise ValueError(f"whole look: top {self.top}, expected 1 to {len(self.windows)}")
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """All a device, or a reviewer, needs to know of an exported file.
 
@@ -145,6 +179,7 @@ class ModelCard:
         decision: from probability to verdict; applied by the runtime.
         operating_points: thresholds per promised false-positive rate, lowest rate first.
         video: calibration and decision for whole videos; None: pooled log-odds are judged like those of an image.
+        whole: several windows of a picture instead of its centre alone; None: the card has no figures for that.
         training: summary of the data and the recipe.
         metrics: results, each under a key that names its test set and protocol.
         checkpoint_sha256: of the checkpoint file the graph was made from.
@@ -168,6 +203,7 @@ class ModelCard:
     precision: Literal["fp32", "fp16", "int8"]
     parity: Mapping[str, Any] = field(default_factory=dict)
     video: VideoRule | None = None
+    whole: WholeLook | None = None
     classes: tuple[str, str] = CLASSES
     schema: int = CARD_SCHEMA
 
