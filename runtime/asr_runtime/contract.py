@@ -11,7 +11,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -86,6 +86,11 @@ class Calibration:
         if not (math.isfinite(self.temperature) and self.temperature > 0 and math.isfinite(self.shift)):
             raise ValueError(f"calibration {self.temperature}, {self.shift}: expected temperature > 0, both finite")
 
+    def probability(self, margin: float) -> float:
+        """Return the calibrated probability, 0..1, of one margin."""
+        z = max(-500.0, margin / self.temperature + self.shift)  # math.exp overflows from 710 on
+        return 1.0 / (1.0 + math.exp(-z))
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
@@ -139,6 +144,8 @@ class WholeLook:
     """How several windows of one picture become its verdict, when the whole picture is looked at.
 
     A window is `preprocess.size` pixels square, cut at native resolution; each gives the margin logit_ai - logit_real.
+    The probability of the picture is sigmoid(m / temperature + shift), where m is the mean of the `top` largest
+    margins. A picture that has room for the centre only is judged by the centre's own calibration and decision.
 
     Attributes:
         windows: (vertical, horizontal) place of each window, as a fraction 0..1 of the room that the picture leaves
@@ -149,6 +156,8 @@ class WholeLook:
         decision: from the probability of the whole picture to its verdict.
         operating_points: thresholds per promised false-positive rate, lowest rate first.
         is_default: `asr-screen` looks at the whole picture unless it is asked for the centre.
+        video: calibration and decision for whole videos all of whose frames are looked at as a whole; None: the card
+            has no figures for that, and videos and cameras are looked at in the centre unless asked otherwise.
     """
 
     windows: tuple[tuple[float, float], ...]
@@ -157,6 +166,7 @@ class WholeLook:
     decision: Decision
     operating_points: tuple[OperatingPoint, ...]
     is_default: bool
+    video: VideoRule | None = None
 
     def __post_init__(self) -> None:
         if not self.windows or self.windows[0] != (0.5, 0.5):
@@ -165,6 +175,26 @@ class WholeLook:
             raise ValueError("whole look: expected places from 0 to 1")
         if not 1 <= self.top <= len(self.windows):
             raise ValueError(f"whole look: top {self.top}, expected 1 to {len(self.windows)}")
+
+    def corners(self, height: int, width: int, size: int) -> list[tuple[int, int]]:
+        """Return the upper left pixel (row, column) of every window of a picture.
+
+        Args:
+            height: of the picture, in pixels.
+            width: of the picture, in pixels.
+            size: side of a window (`preprocess.size`). A side of the picture that is shorter is taken whole; the
+                graph continues it by mirroring.
+
+        Returns:
+            One corner for each different window, in the order of `windows`; the centre first.
+        """
+        down, right = max(0, height - size), max(0, width - size)
+        return list(dict.fromkeys((math.floor(row * down), math.floor(column * right)) for row, column in self.windows))
+
+    def margin(self, margins: Sequence[float]) -> float:
+        """Return the mean of the `top` largest of the windows' margins."""
+        largest = sorted(margins, reverse=True)[: self.top]
+        return math.fsum(largest) / len(largest)
 
 
 @dataclass(frozen=True)
@@ -210,6 +240,8 @@ class ModelCard:
     def __post_init__(self) -> None:
         if tuple(self.classes) != CLASSES:
             raise ValueError(f"classes {list(self.classes)}: expected {list(CLASSES)}")
+        if self.whole is not None and self.preprocess.mode != "crop":
+            raise ValueError(f"whole look: windows need preprocess mode crop, and this is {self.preprocess.mode}")
 
     def to_json(self) -> str:
         """Return the card as one line of strict JSON (no NaN)."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr_runtime.contract import Calibration, Decision, ModelCard, OperatingPoint, Preprocess, VideoRule
+from asr_runtime.contract import Calibration, Decision, ModelCard, OperatingPoint, Preprocess, VideoRule, WholeLook
 from asr_runtime.errors import ModelError
 
 CARD = ModelCard(
@@ -34,6 +35,53 @@ def test_a_card_comes_back_from_json_as_it_was() -> None:
     video = VideoRule(Calibration(0.5, 0.1, "clips"), Decision(0.2, 0.8, "a rule"))
     calibrated = dataclasses.replace(CARD, video=video)
     assert ModelCard.from_json(calibrated.to_json()) == calibrated
+
+
+WHOLE = WholeLook(
+    windows=((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)),
+    top=3,
+    calibration=Calibration(0.9, -0.3, "a split"),
+    decision=Decision(0.2, 0.8, "a rule"),
+    operating_points=(OperatingPoint(0.05, 0.8, 0.6),),
+    is_default=True,
+    video=VideoRule(Calibration(0.5, 0.1, "clips"), Decision(0.2, 0.8, "a rule")),
+)
+
+
+def test_a_card_with_a_whole_look_comes_back_from_json() -> None:
+    card = dataclasses.replace(CARD, preprocess=Preprocess("crop", 224), whole=WHOLE)
+    assert ModelCard.from_json(card.to_json()) == card
+
+
+def test_windows_need_a_model_that_crops() -> None:
+    with pytest.raises(ValueError, match="windows need preprocess mode crop, and this is resize-crop"):
+        dataclasses.replace(CARD, whole=WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "corners"),
+    [
+        (301, 225, [(38, 0), (0, 0), (0, 1), (77, 0), (77, 1)]),
+        (301, 100, [(38, 0), (0, 0), (77, 0)]),
+        (224, 224, [(0, 0)]),
+        (1, 1, [(0, 0)]),
+    ],
+    ids=["room both ways", "narrow", "exactly a window", "a pixel"],
+)
+def test_windows_lie_in_the_room_that_the_picture_leaves(height: int, width: int, corners: list[Any]) -> None:
+    assert WHOLE.corners(height, width, 224) == corners
+
+
+def test_the_margin_of_a_picture_is_the_mean_of_the_largest() -> None:
+    assert WHOLE.margin([-1.0, 3.0, 0.5, 2.0, -7.0]) == pytest.approx((3.0 + 2.0 + 0.5) / 3)
+    assert WHOLE.margin([-1.0, 3.0]) == pytest.approx(1.0)
+
+
+def test_a_calibration_gives_probabilities_of_any_margin() -> None:
+    calibration = Calibration(2.0, 0.25)
+    assert calibration.probability(1.0) == pytest.approx(1 / (1 + math.exp(-0.75)))
+    assert calibration.probability(-1e9) == pytest.approx(0.0)
+    assert calibration.probability(1e9) == 1.0
 
 
 def test_a_card_without_a_rule_for_videos_is_read() -> None:
