@@ -17,6 +17,7 @@ _SURFACE = {
     "asr-audit": "--data -h --help --json --layout --version",
     "asr-bench": "--against --batch --checkpoint --end-to-end --engine -h --help -o --output --quality --rounds "
     "--threads --version",
+    "asr-collect": "--clone-from -h --help -o --output --snapshots --source --version",
     "asr-doctor": "--format -h --help --model --version",
     "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise -h --help --layout "
     "--leave-out --model --reencoding-shift --report --robustness --spectrum --split --version --workers",

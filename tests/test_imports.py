@@ -39,6 +39,7 @@ _ROOMS = {
         "evaluation": {"data", "figures"},
         "audit": {"data", "figures"},
         "resynthesis": {"data", "figures"},
+        "collection": set(),
     },
 }
 """What each room may import of its own package, beside itself."""

@@ -1,0 +1,1 @@
+"""An index of public pictures -> a data folder, every hash checked. Imports no other room."""
