@@ -58,6 +58,16 @@ def test_help_and_version_answer(name: str) -> None:
     assert metadata.version("asrnet-edge") in CliRunner().invoke(made, ["--version"], prog_name=name).output
 
 
+def test_the_help_of_training_shows_the_options_of_the_network() -> None:
+    options = {"asrnet": "--dim", "asrnet-lite": "--ridge", "fft-resnet34": "--spectrum"}
+    for model, own in options.items():
+        shown = CliRunner().invoke(_commands()["asr-train"], ["--help", "--model", model]).output
+        assert [option for option in options.values() if option in shown] == [own]
+    refused = CliRunner().invoke(_commands()["asr-train"], ["--model", "resnet34", "--help"])
+    assert refused.exit_code == 2
+    assert "such as fft-resnet34" in refused.output
+
+
 def test_underscores_and_hyphens_are_the_same(tmp_path: Path) -> None:
     train = _commands()["asr-train"]
     for spelling in ("--batch_size", "--batch-size"):

@@ -40,6 +40,7 @@ _ROOMS = {
         "audit": {"data", "figures"},
         "resynthesis": {"data", "figures"},
         "collection": set(),
+        "commands": {"data", "figures", "fitting", "protocols", "evaluation", "audit", "resynthesis"},
     },
 }
 """What each room may import of its own package, beside itself."""

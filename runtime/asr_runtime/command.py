@@ -13,18 +13,19 @@ import click
 from asr_runtime.errors import AsrError, DependencyError, OutputError
 from asr_runtime.redact import redact
 
-__all__ = ["EXIT_GIVEN_UP", "EXIT_INPUT_FAILED", "command", "require_extra"]
+__all__ = ["EXIT_GIVEN_UP", "EXIT_INPUT_FAILED", "Command", "command", "require_extra"]
 
 EXIT_INPUT_FAILED = 1
 EXIT_GIVEN_UP = 4
 
 
-class _Command(click.Command):
+class Command(click.Command):
     """A click command that turns the project's errors into one line on stderr and their exit code."""
 
     refusals: tuple[type[Exception], ...] = ()
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; end the program with the exit code of its error."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -60,17 +61,20 @@ def _end(message: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def command(name: str, *, refusals: tuple[type[Exception], ...] = ()) -> Callable[[Callable[..., Any]], click.Command]:
+def command(
+    name: str, *, refusals: tuple[type[Exception], ...] = (), kind: type[Command] = Command
+) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a click command named `name`.
 
     Flags and choices take `-` and `_` alike (`--batch-size`, `--batch_size`). An `AsrError`, or one of `refusals`
-    (the errors of packages below the runtime, exit code 2), ends the command with one line and no traceback.
+    (the errors of packages below the runtime, exit code 2), ends the command with one line and no traceback. `kind`: a
+    subclass with a help of its own.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         made = click.command(
             name,
-            cls=_Command,
+            cls=kind,
             context_settings={
                 "token_normalize_func": lambda token: token.replace("_", "-"),
                 "help_option_names": ["-h", "--help"],

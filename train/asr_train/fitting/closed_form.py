@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asr_models import ASRNetLite
+from asr_models import ASRNetLite, create_model
 from asr_runtime.contract import VideoRule
 from asr_runtime.errors import DatasetError
 from asr_train.data.degradations import Degradation
@@ -23,11 +23,25 @@ from asr_train.data.layouts import DataFolder, Sample, find_data
 from asr_train.figures.calibrate import FittedCalibration, calibrate, calibrate_video, video_figures
 from asr_train.figures.pairs import pair_figures
 from asr_train.figures.scoring import Scored
-from asr_train.fitting.config import TrainConfig
+from asr_train.fitting.config import ClosedFormConfig
 from asr_train.fitting.features import FeatureTable, PairTable, clip_table, degraded_table, feature_table, pair_table
 from asr_train.fitting.ridge import Array, Head, RidgeFit
 
-__all__ = ["ClosedForm"]
+__all__ = ["ClosedForm", "pretrained"]
+
+
+def pretrained(config: ClosedFormConfig) -> ASRNetLite:
+    """Return the network of a configuration with its pretrained trunk.
+
+    Raises:
+        OptionError: an option does not exist or cannot work.
+        WeightsError: the weights cannot be read, or do not fit.
+    """
+    network = create_model(config.model, **config.options)
+    assert isinstance(network, ASRNetLite)
+    if config.weights != "none":
+        network.load_pretrained(config.weights)
+    return network
 
 
 class ClosedForm:
@@ -43,7 +57,7 @@ class ClosedForm:
         DatasetError: a split cannot be read, or the folder of pairs holds none.
     """
 
-    def __init__(self, network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path) -> None:
+    def __init__(self, network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> None:
         self.config, self.data = config, data
         self._network, self._folder = network, folder
         self.table: FeatureTable = feature_table(network, config, data, folder)

@@ -12,33 +12,17 @@ from asr_models import Preprocess, default_preprocess, option_names
 from asr_runtime.errors import ConfigurationError
 from asr_train.data.augment import Augment
 
-__all__ = ["PROTOCOLS", "TrainConfig", "recipe"]
+__all__ = ["PROTOCOLS", "ClosedFormConfig", "LoopConfig", "TrainConfig", "config_type", "recipe"]
 
 PROTOCOLS = ("leave-one-generator-out", "leave-one-generator-and-photos-out", "leave-one-resynthesiser-out")
 """What `asr_train.protocols.leave_out` leaves out of training and judges by."""
 
-_CLOSED_FORM_ONLY = ("views", "plain_weight", "ridge", "pairs", "pair_weight")
-_LOOP_ONLY = (
-    "epochs",
-    "epoch_size",
-    "lr",
-    "weight_decay",
-    "label_smoothing",
-    "schedule",
-    "warmup_epochs",
-    "clip",
-    "amp",
-    "monitor",
-    "patience",
-    "balance",
-)
-
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides what a run computes; stored as `config.json` in the run folder.
+    """What every training uses; stored as `config.json` in the run folder.
 
-    The defaults are the published ASRNet recipe; `recipe(name)` gives another network's.
+    Not built itself: `LoopConfig` adds what gradient descent uses, `ClosedFormConfig` what the closed form uses.
     """
 
     model: str = "asrnet"
@@ -47,34 +31,12 @@ class TrainConfig:
     preprocess: Mapping[str, Any] = field(default_factory=lambda: dict(default_preprocess("asrnet")))
 
     data: str = "dataset"
-    layout: str | None = None  # None: found out
-    leave_out: tuple[str, ...] = ()  # sources that no split may hold
-    balance: Literal["sources", "classes", "none"] = "sources"
-    epoch_size: int | None = None  # draws per epoch; None: as many as there are training images
-    equalise: int | Literal["off"] = 90  # JPEG quality that validation and calibration images all pass first
+    layout: str | None = None  # None: recognised from the folders
+    leave_out: tuple[str, ...] = ()  # sources that are in no split
+    equalise: int | Literal["off"] = 90  # JPEG quality at which validation and calibration images are re-encoded
     augment: Augment = field(default_factory=Augment)
 
-    views: int = 2  # closed form: augmented views of every training image, beside the plain one
-    plain_weight: float = 0.4  # closed form: of the plain view, relative to all views of an image
-    ridge: float = 0.03  # closed form: penalty, relative to each feature's variance
-    pairs: str | None = None  # closed form: folder of content-matched pairs (asr-resynthesise)
-    pair_weight: float = 0.1  # closed form: of the pairs, relative to all other images
-
-    epochs: int = 50
     batch_size: int = 32
-    lr: float = 2e-4
-    weight_decay: float = 1e-4
-    betas: tuple[float, float] = (0.937, 0.999)
-    label_smoothing: float = 0.1
-    schedule: Literal["cosine", "plateau"] = "cosine"  # cosine: to `final_lr` of lr; plateau: x 0.1 after 2 flat epochs
-    final_lr: float = 0.01
-    warmup_epochs: float = 1.0  # linear, from 0; at most a fifth of the run
-    clip: float = 1.0  # largest gradient norm; 0 switches clipping off
-    amp: Literal["auto", "on", "off"] = "auto"  # 16-bit mixed precision; auto: on CUDA only
-    monitor: Literal["auroc", "acc", "f1", "loss"] = "auroc"  # which validation score is best
-    patience: int | None = None  # epochs without a better score before stopping; None: never
-    min_delta: float = 0.0  # how much better counts as better
-
     seed: int = 42
     workers: int = 2  # processes that read and augment
     threads: int | None = None  # of the network; None: PyTorch's choice
@@ -85,17 +47,21 @@ class TrainConfig:
         Raises:
             ConfigurationError: names the value.
         """
-        for name in ("epochs", "batch_size", "lr", "views", "ridge"):
-            if getattr(self, name) <= 0:
-                raise ConfigurationError(f"{name} {getattr(self, name)}: expected a number above 0")
-        for name in ("workers", "warmup_epochs", "weight_decay", "clip", "min_delta", "pair_weight"):
-            if getattr(self, name) < 0:
-                raise ConfigurationError(f"{name} {getattr(self, name)}: expected 0 or more")
-        if not 0 <= self.plain_weight < 1:
-            raise ConfigurationError(f"plain_weight {self.plain_weight}: expected 0 or more, below 1")
+        self._above_zero("batch_size")
+        self._zero_or_more("workers")
         if self.equalise != "off" and not 1 <= self.equalise <= 100:
             raise ConfigurationError(f"equalise {self.equalise}: expected a JPEG quality from 1 to 100, or off")
         Preprocess(**self.preprocess)
+
+    def _above_zero(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) <= 0:
+                raise ConfigurationError(f"{name} {getattr(self, name)}: expected a number above 0")
+
+    def _zero_or_more(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"{name} {getattr(self, name)}: expected 0 or more")
 
     @property
     def quality(self) -> int | None:
@@ -109,11 +75,10 @@ class TrainConfig:
     def published(self) -> dict[str, Any]:
         """Return what may travel with a model: as `to_dict`, without the folders of this machine."""
         weights = self.weights if self.weights in ("none", "imagenet") else Path(self.weights).name
-        pairs = Path(self.pairs).name if self.pairs else None
-        return {**self.to_dict(), "data": Path(self.data).name, "weights": weights, "pairs": pairs}
+        return {**self.to_dict(), "data": Path(self.data).name, "weights": weights}
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> TrainConfig:
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> TrainConfig:
         """Rebuild a configuration from `config.json`.
 
         Raises:
@@ -124,27 +89,92 @@ class TrainConfig:
             augment: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in known.pop("augment").items()
             }
-            for name in ("betas", "leave_out"):
+            for name in {"betas", "leave_out"} & set(known):
                 known[name] = tuple(known[name])
-            return cls(augment=Augment(**augment), **known)
+            return config_type(known["model"])(augment=Augment(**augment), **known)
         except (KeyError, TypeError) as error:
             raise ConfigurationError(f"run configuration: {error}") from None
 
 
-def recipe(model: str, **given: Any) -> TrainConfig:
+@dataclass(frozen=True)
+class LoopConfig(TrainConfig):
+    """Training by gradient descent. The defaults are the published ASRNet recipe; `recipe` gives another network's."""
+
+    balance: Literal["sources", "classes", "none"] = "sources"  # what is drawn equally often
+    epochs: int = 50
+    epoch_size: int | None = None  # draws per epoch; None: as many as there are training images
+    lr: float = 2e-4
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.937, 0.999)
+    label_smoothing: float = 0.1
+    schedule: Literal["cosine", "plateau"] = "cosine"  # cosine: to `final_lr` of lr; plateau: x 0.1 after 2 flat epochs
+    final_lr: float = 0.01
+    warmup_epochs: float = 1.0  # linear, from 0; at most a fifth of the run
+    clip: float = 1.0  # largest gradient norm; 0 switches clipping off
+    amp: Literal["auto", "on", "off"] = "auto"  # 16-bit mixed precision; auto: on CUDA only
+    monitor: Literal["auroc", "acc", "f1", "loss"] = "auroc"  # which validation score is best
+    patience: int | None = None  # epochs without a better score before stopping; None: never
+    min_delta: float = 0.0  # how much better counts as better
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            ConfigurationError: names the value.
+        """
+        super().__post_init__()
+        self._above_zero("epochs", "lr")
+        self._zero_or_more("warmup_epochs", "weight_decay", "clip", "min_delta")
+
+
+@dataclass(frozen=True)
+class ClosedFormConfig(TrainConfig):
+    """Solving for a linear head on frozen features."""
+
+    views: int = 2  # augmented views of every training image, beside the plain one
+    plain_weight: float = 0.4  # of the plain view, relative to all views of an image
+    ridge: float = 0.03  # penalty, relative to each feature's variance
+    pairs: str | None = None  # folder of content-matched pairs (asr-resynthesise)
+    pair_weight: float = 0.1  # of the pairs, relative to all other images
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            ConfigurationError: names the value.
+        """
+        super().__post_init__()
+        self._above_zero("views", "ridge")
+        self._zero_or_more("pair_weight")
+        if not 0 <= self.plain_weight < 1:
+            raise ConfigurationError(f"plain_weight {self.plain_weight}: expected 0 or more, below 1")
+
+    def published(self) -> dict[str, Any]:
+        """Return what may travel with a model: as `to_dict`, without the folders of this machine."""
+        return {**super().published(), "pairs": Path(self.pairs).name if self.pairs else None}
+
+
+def config_type(model: str) -> type[LoopConfig] | type[ClosedFormConfig]:
+    """Return how a network is trained: ASRNet-Lite in closed form, every other by gradient descent."""
+    return ClosedFormConfig if model == "asrnet-lite" else LoopConfig
+
+
+def recipe(model: str, **given: Any) -> LoopConfig | ClosedFormConfig:
     """Return the recipe of a network, with the values that were given instead of it.
 
     Args:
         model: registry name.
-        given: fields of `TrainConfig`; None means not given. `options` and `augment` are dicts that may lack entries.
+        given: fields of the network's configuration; None means not given. `options` and `augment` are dicts that may
+            lack entries.
 
     Raises:
         ConfigurationError: a value was given that this network's training does not use.
         OptionError: no such network or option.
     """
     option_names(model)
-    for name in _LOOP_ONLY if model == "asrnet-lite" else _CLOSED_FORM_ONLY:
-        if given.get(name) is not None:
+    used = {entry.name for entry in dataclasses.fields(config_type(model))}
+    for name in [name for name, value in given.items() if name not in used]:
+        if given.pop(name) is not None:
             how = "solved for in closed form" if model == "asrnet-lite" else "trained by gradient descent"
             raise ConfigurationError(
                 f"--{name.replace('_', '-')}: {model} is {how}, which does not use it; leave it out"
@@ -176,4 +206,4 @@ def recipe(model: str, **given: Any) -> TrainConfig:
     defaults |= {name: value for name, value in given.items() if value is not None}
     if model not in ("asrnet", "asrnet-lite"):
         options.setdefault("freeze", defaults["weights"] != "none")
-    return TrainConfig(**defaults)
+    return config_type(model)(**defaults)

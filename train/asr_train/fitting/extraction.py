@@ -21,7 +21,7 @@ from asr_models import ASRNetLite, Preprocess
 from asr_train.data.batches import Batch, Item, TrainingImages, collate
 from asr_train.data.layouts import DataFolder
 from asr_train.figures.scoring import torch_device
-from asr_train.fitting.config import TrainConfig
+from asr_train.fitting.config import ClosedFormConfig
 
 __all__ = ["Keyed", "draw", "extract", "extraction_key", "keep"]
 
@@ -43,7 +43,7 @@ class Keyed(Dataset[Item]):
 
 @torch.inference_mode()
 def extract(
-    network: ASRNetLite, config: TrainConfig, images: Dataset[Item], title: str
+    network: ASRNetLite, config: ClosedFormConfig, images: Dataset[Item], title: str
 ) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
     """Run the trunk over pictures.
 
@@ -94,7 +94,7 @@ def draw(seed: int, view: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {view} {name}".encode()).digest()[:7], "big")
 
 
-def extraction_key(network: ASRNetLite, config: TrainConfig, data: DataFolder) -> str:
+def extraction_key(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder) -> str:
     """Return a name for what is extracted: it covers the trunk's weights, the data and the configuration."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.trunk.state_dict().items()):

@@ -22,7 +22,7 @@ from asr_train.data.clips import ClipImages, thinned
 from asr_train.data.degradations import Degradation
 from asr_train.data.layouts import DataFolder, Sample
 from asr_train.figures.pairs import content_matched_pairs
-from asr_train.fitting.config import TrainConfig
+from asr_train.fitting.config import ClosedFormConfig
 from asr_train.fitting.extraction import Keyed, draw, extract, extraction_key, keep
 
 __all__ = ["ClipTable", "FeatureTable", "PairTable", "clip_table", "degraded_table", "feature_table", "pair_table"]
@@ -52,7 +52,7 @@ class FeatureTable:
         return np.array([index[s.path] for s in samples if s.path in index], dtype=np.int64)
 
 
-def feature_table(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path) -> FeatureTable:
+def feature_table(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> FeatureTable:
     """Extract the features of a data folder's training and validation split, or read what was extracted before.
 
     Args:
@@ -84,7 +84,7 @@ def feature_table(network: ASRNetLite, config: TrainConfig, data: DataFolder, fo
 
 
 def degraded_table(
-    network: ASRNetLite, config: TrainConfig, samples: Sequence[Sample], degradation: Degradation
+    network: ASRNetLite, config: ClosedFormConfig, samples: Sequence[Sample], degradation: Degradation
 ) -> FeatureTable:
     """Extract the features of degraded pictures, as `asr_train.evaluation.robustness` degrades them; without views."""
     quality = degradation.quality_after(config.quality)
@@ -113,7 +113,7 @@ class ClipTable:
     features: NDArray[np.float32]
 
 
-def clip_table(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path) -> ClipTable:
+def clip_table(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> ClipTable:
     """Extract the features of clips made of both splits, or read what was extracted before.
 
     Args:
@@ -152,7 +152,7 @@ class PairTable:
     plain: NDArray[np.float32]
 
 
-def pair_table(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path) -> PairTable:
+def pair_table(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> PairTable:
     """Extract the features of a folder that asr-resynthesise made, or read what was extracted before.
 
     Args:

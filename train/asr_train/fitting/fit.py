@@ -25,6 +25,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import nn
 
 from asr_models import ASRNetLite, Checkpoint, FFTResNet, Preprocess, create_model, load_checkpoint, save_checkpoint
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
@@ -32,8 +33,8 @@ from asr_runtime.media.image import read_image
 from asr_train.data.layouts import DataFolder, find_data
 from asr_train.figures.calibrate import FittedCalibration, calibrate, calibrate_video
 from asr_train.figures.scoring import score_checkpoint, score_clips, torch_device
-from asr_train.fitting.closed_form import ClosedForm
-from asr_train.fitting.config import TrainConfig
+from asr_train.fitting.closed_form import ClosedForm, pretrained
+from asr_train.fitting.config import ClosedFormConfig, LoopConfig, TrainConfig
 from asr_train.fitting.loop import RESUME, BestEpoch, DetectorModule, run_loop
 
 __all__ = ["Run", "resume", "train"]
@@ -52,7 +53,7 @@ class Run:
     @property
     def best(self) -> str:
         """Name the best validation score and its epoch."""
-        monitor = self.summary["config"]["monitor"]
+        monitor = self.summary["config"].get("monitor", "auroc")
         where = f" in epoch {epoch}" if (epoch := self.summary["best_epoch"]) else ""
         return f"{monitor} {self.summary[f'val_{monitor}']:.4f}{where}"
 
@@ -87,6 +88,8 @@ def resume(folder: Path, epochs: int | None = None, *, progress: bool = False) -
     if not (folder / "config.json").is_file() or not (folder / RESUME).is_file():
         raise ConfigurationError(f"{folder}: not a run that can be resumed: expected config.json and {RESUME} in it")
     config = TrainConfig.from_dict(json.loads((folder / "config.json").read_text()))
+    if not isinstance(config, LoopConfig):
+        raise ConfigurationError(f"{folder}: {config.model} is solved for in one step; start a new run")
     if epochs is not None:
         config = dataclasses.replace(config, epochs=epochs)
     return _train(config, folder.parent, folder, progress)
@@ -100,11 +103,7 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.threads:
         torch.set_num_threads(config.threads)
-    network = create_model(config.model, **config.options)
-    if config.weights != "none" and resumed is None:
-        if not isinstance(network, FFTResNet | ASRNetLite):
-            raise ConfigurationError(f"{config.model} has no pretrained weights; use --weights none")
-        network.load_pretrained(config.weights)
+    network = pretrained(config) if isinstance(config, ClosedFormConfig) else _untrained(config, resumed is not None)
     folder = resumed or _new_folder(runs)
     facts = data.summary()
     if resumed is not None:
@@ -112,8 +111,10 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
     _write_json(folder / "config.json", config.to_dict())
     _write_json(folder / "environment.json", _environment())
     _write_json(folder / "data.json", facts)
-    if isinstance(network, ASRNetLite):
+    if isinstance(config, ClosedFormConfig):
+        assert isinstance(network, ASRNetLite)
         return _solve(network, config, data, folder)
+    assert isinstance(config, LoopConfig)
     fit = DetectorModule(network, Preprocess(**config.preprocess), config, data)
     _warn_of_small_images(data, fit.preprocess)
     best = BestEpoch(folder / f"checkpoint_{config.model}.pth", config)
@@ -124,7 +125,17 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
     return Run(folder, best.path, summary)
 
 
-def _solve(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: Path) -> Run:
+def _untrained(config: TrainConfig, resumed: bool) -> nn.Module:
+    """Build the network of a loop, on its pretrained backbone; what is resumed brings its own weights."""
+    network = create_model(config.model, **config.options)
+    if config.weights != "none" and not resumed:
+        if not isinstance(network, FFTResNet):
+            raise ConfigurationError(f"{config.model} has no pretrained weights; use --weights none")
+        network.load_pretrained(config.weights)
+    return network
+
+
+def _solve(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> Run:
     """Solve for the head in closed form; calibrate it on training pictures of sources that it had not seen.
 
     Verdicts on videos are calibrated alike, on clips made of those pictures.
@@ -156,7 +167,7 @@ def _solve(network: ASRNetLite, config: TrainConfig, data: DataFolder, folder: P
 
 
 def _finish(
-    fit: DetectorModule, best: BestEpoch, config: TrainConfig, data: DataFolder, seconds: float
+    fit: DetectorModule, best: BestEpoch, config: LoopConfig, data: DataFolder, seconds: float
 ) -> dict[str, Any]:
     """Calibrate the best epoch on the validation split and write it again with all its facts."""
     checkpoint = load_checkpoint(best.path)

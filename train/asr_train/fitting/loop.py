@@ -22,7 +22,7 @@ from asr_models import Checkpoint, Preprocess, save_checkpoint
 from asr_runtime.errors import ConfigurationError
 from asr_train.data.batches import BalancedSampler, Batch, EvaluationImages, TrainingImages, collate
 from asr_train.data.layouts import DataFolder
-from asr_train.fitting.config import TrainConfig
+from asr_train.fitting.config import LoopConfig
 
 __all__ = ["RESUME", "BestEpoch", "DetectorModule", "run_loop"]
 
@@ -34,7 +34,7 @@ RESUME = "resume.ckpt"
 class DetectorModule(pl.LightningModule):
     """The loop's parts: loss, validation scores, optimiser and schedule of the configuration."""
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess, config: TrainConfig, data: DataFolder) -> None:
+    def __init__(self, network: nn.Module, preprocess: Preprocess, config: LoopConfig, data: DataFolder) -> None:
         super().__init__()
         # Channels last: the faster layout for these convolutions, on CPUs too.
         self.network = network.to(memory_format=torch.channels_last)
@@ -122,7 +122,7 @@ def _warmup_cosine(step: int, steps: int, warmup: float, final: float) -> float:
 class BestEpoch(Callback):
     """Writes the checkpoint whenever validation is better than ever, so that an aborted run has one too."""
 
-    def __init__(self, path: Path, config: TrainConfig) -> None:
+    def __init__(self, path: Path, config: LoopConfig) -> None:
         self.path, self.config = path, config
         self.score, self.epoch = -math.inf, -1
         self.history: list[dict[str, float]] = []
@@ -153,7 +153,7 @@ class BestEpoch(Callback):
 def run_loop(
     fit: DetectorModule,
     best: BestEpoch,
-    config: TrainConfig,
+    config: LoopConfig,
     data: DataFolder,
     folder: Path,
     resumed: bool,
@@ -210,7 +210,7 @@ def run_loop(
             raise SystemExit(130) from None
 
 
-def _train_loader(fit: DetectorModule, config: TrainConfig, data: DataFolder) -> DataLoader[Any]:
+def _train_loader(fit: DetectorModule, config: LoopConfig, data: DataFolder) -> DataLoader[Any]:
     images = TrainingImages(data.train, fit.preprocess, config.augment)
     sampler = BalancedSampler(data.train, config.balance, config.epoch_size or len(data.train), config.seed)
     return DataLoader(
@@ -224,12 +224,12 @@ def _train_loader(fit: DetectorModule, config: TrainConfig, data: DataFolder) ->
     )
 
 
-def _val_loader(fit: DetectorModule, config: TrainConfig, data: DataFolder) -> DataLoader[Any]:
+def _val_loader(fit: DetectorModule, config: LoopConfig, data: DataFolder) -> DataLoader[Any]:
     images = EvaluationImages(data.val, fit.preprocess, config.quality)
     return DataLoader(images, batch_size=config.batch_size, collate_fn=collate, num_workers=config.workers)
 
 
-def _precision(config: TrainConfig) -> Any:
+def _precision(config: LoopConfig) -> Any:
     if config.amp == "auto":
         return "16-mixed" if torch.cuda.is_available() else "32-true"
     if config.amp == "off":

@@ -19,13 +19,12 @@ from rich.console import Console
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
-from asr_models import ASRNetLite, create_model
 from asr_runtime.errors import ConfigurationError
 from asr_train.data.layouts import find_data
 from asr_train.figures.metrics import content_adjusted_auroc
 from asr_train.figures.plots import plot_learning_curves
-from asr_train.fitting.closed_form import ClosedForm
-from asr_train.fitting.config import TrainConfig
+from asr_train.fitting.closed_form import ClosedForm, pretrained
+from asr_train.fitting.config import ClosedFormConfig, TrainConfig
 from asr_train.fitting.ridge import RidgeFit
 from asr_train.protocols.folds import FoldContent, folds_of, judged_generators
 
@@ -83,15 +82,12 @@ def learning_curves(
         ConfigurationError: another network.
         DatasetError: no generator has enough validation images.
     """
-    network = create_model(config.model, **config.options)
-    if not isinstance(network, ASRNetLite):
+    if not isinstance(config, ClosedFormConfig):
         raise ConfigurationError(f"learning-curves: {config.model} would be trained hundreds of times; use asrnet-lite")
-    if config.weights != "none":
-        network.load_pretrained(config.weights)
     config = dataclasses.replace(config, pairs=None)
     data = find_data(config.data, config.layout).without(config.leave_out)
     names = judged_generators(data, at_least)
-    solved, content = ClosedForm(network, config, data, runs), FoldContent(data, progress)
+    solved, content = ClosedForm(pretrained(config), config, data, runs), FoldContent(data, progress)
     judged = [(fold, content(fold)) for name in names for fold in folds_of(data, name, with_photos=False)]
     console = Console(stderr=True)
     points = list(_points(solved.fit, draws, np.random.default_rng(config.seed)))

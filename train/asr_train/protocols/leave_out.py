@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
-from asr_models import ASRNetLite, create_model, load_checkpoint
+from asr_models import load_checkpoint
 from asr_runtime.contract import Decision, OperatingPoint
 from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_train.data.degradations import Degradation
@@ -32,8 +32,8 @@ from asr_train.figures.metrics import (
 )
 from asr_train.figures.pairs import content_matched_pairs
 from asr_train.figures.scoring import Scored, score_checkpoint, torch_device
-from asr_train.fitting.closed_form import ClosedForm
-from asr_train.fitting.config import PROTOCOLS, TrainConfig
+from asr_train.fitting.closed_form import ClosedForm, pretrained
+from asr_train.fitting.config import PROTOCOLS, ClosedFormConfig, TrainConfig
 from asr_train.fitting.fit import train
 from asr_train.protocols.folds import Fold, FoldContent, folds_of, judged_generators
 
@@ -85,11 +85,14 @@ def leave_out_protocol(
         ConfigurationError: the protocol needs pairs that are not configured, or takes no degradations.
     """
     data = find_data(config.data, config.layout).without(config.leave_out)
-    if protocol == _RESYNTHESISER and config.pairs is None:
+    pairs = config.pairs if isinstance(config, ClosedFormConfig) else None
+    if protocol == _RESYNTHESISER and not isinstance(config, ClosedFormConfig):
+        raise ConfigurationError(f"{protocol}: {config.model} is not trained with pairs; use asrnet-lite")
+    if protocol == _RESYNTHESISER and pairs is None:
         raise ConfigurationError(f"{protocol} needs --pairs, a folder that asr-resynthesise made")
     if degradations and protocol != _GENERATOR:
         raise ConfigurationError(f"--degrade: {protocol} is not judged under degradations; {_GENERATOR} is")
-    names = _resynthesisers(config) if protocol == _RESYNTHESISER else judged_generators(data, at_least)
+    names = _resynthesisers(str(pairs)) if protocol == _RESYNTHESISER else judged_generators(data, at_least)
     path = runs / f"{protocol}.json"
     facts = {
         "protocol": protocol.replace("-", " "),
@@ -97,8 +100,8 @@ def leave_out_protocol(
         "config": config.published(),
         "fingerprint": data.summary()["fingerprint"],
     }
-    if config.pairs is not None:
-        facts["pairs_fingerprint"] = find_data(config.pairs, "generators").summary()["fingerprint"]
+    if pairs is not None:
+        facts["pairs_fingerprint"] = find_data(pairs, "generators").summary()["fingerprint"]
     if degradations:
         facts["degradations"] = [degradation.name for degradation in degradations]
     facts = json.loads(json.dumps(facts))
@@ -108,7 +111,7 @@ def leave_out_protocol(
     missing = [name for name in names if name not in results]
     if missing:
         if protocol == _RESYNTHESISER:
-            judge = _by_pairs(protocol, config, data, runs)
+            judge = _by_pairs(config, data, runs)
         else:
             judge = _by_folds(protocol, config, data, runs, progress, degradations)
         for name in missing:
@@ -127,20 +130,18 @@ class _Judged(NamedTuple):
     degraded: Mapping[str, Scored] = {}
 
 
-def _resynthesisers(config: TrainConfig) -> list[str]:
-    pairs = find_data(str(config.pairs), "generators")
+def _resynthesisers(folder: str) -> list[str]:
+    pairs = find_data(folder, "generators")
     names = sorted({twin.source for _, twin in content_matched_pairs(pairs.val)})
     if len(names) < 2:
         raise DatasetError(f"{pairs.root}: leaving one resynthesiser out needs validation pairs of two or more")
     return names
 
 
-def _by_pairs(protocol: str, config: TrainConfig, data: DataFolder, runs: Path) -> Callable[[str], dict[str, Any]]:
+def _by_pairs(config: TrainConfig, data: DataFolder, runs: Path) -> Callable[[str], dict[str, Any]]:
     """Judge a resynthesiser by its pairs: never seen, and beside it (`seen_...`) trained with."""
-    network = create_model(config.model, **config.options)
-    if not isinstance(network, ASRNetLite):
-        raise ConfigurationError(f"{protocol}: {config.model} is not trained with pairs")
-    solved = _solved(network, config, data, runs)
+    assert isinstance(config, ClosedFormConfig)
+    solved = ClosedForm(pretrained(config), config, data, runs)
     everything = solved.pair_figures(solved.head())
 
     def judge(name: str) -> dict[str, Any]:
@@ -167,18 +168,11 @@ def _by_folds(
     return figures
 
 
-def _solved(network: ASRNetLite, config: TrainConfig, data: DataFolder, runs: Path) -> ClosedForm:
-    if config.weights != "none":
-        network.load_pretrained(config.weights)
-    return ClosedForm(network, config, data, runs)
-
-
 def _judge(
     config: TrainConfig, data: DataFolder, runs: Path, progress: bool, degradations: Sequence[Degradation]
 ) -> Callable[[Fold], _Judged]:
-    network = create_model(config.model, **config.options)
-    if isinstance(network, ASRNetLite):
-        solved = _solved(network, config, data, runs)
+    if isinstance(config, ClosedFormConfig):
+        solved = ClosedForm(pretrained(config), config, data, runs)
 
         def solve(fold: Fold) -> _Judged:
             ignored = () if fold.photos is None else (fold.photos,)

@@ -1,0 +1,1 @@
+"""The commands, each in a file: parse, call one function, print.  Imports every room."""

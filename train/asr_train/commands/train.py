@@ -1,0 +1,227 @@
+"""asr-train."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from asr_models import ModelsError, default_preprocess, option_names
+from asr_runtime.command import Command, command
+from asr_runtime.errors import ConfigurationError
+from asr_train.commands.options import FOLDER, data_option, layout_option, log_to_stderr, quality_or_off
+from asr_train.fitting.config import PROTOCOLS, ClosedFormConfig, LoopConfig, TrainConfig, config_type, recipe
+
+__all__ = ["train_command"]
+
+_NETWORK = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze", "blocks", "activations", "scales")
+_AUGMENTATION = ("flip", "rotation", "reencode", "quality", "resize", "blur", "noise", "patch_mask")
+
+
+class _HelpOfTheNetwork(Command):
+    """A command whose help shows the options of the network that `--model` names, and those of no other."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the network before `--help`, which may stand in front of it, ends the command."""
+        with contextlib.suppress(click.UsageError):  # click reports it below
+            ctx.meta[__name__] = self.make_parser(ctx).parse_args(list(args))[0].get("model")
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in sections: of every training, of the network, of its training, of augmentation."""
+        model = ctx.meta.get(__name__) or "asrnet"
+        sections: dict[str, list[tuple[str, str]]] = {}
+        try:
+            section_of = _sections(model)
+        except ModelsError as error:
+            raise click.UsageError(str(error)) from None
+        for param in self.get_params(ctx):
+            title = section_of.get(str(param.name), "Options")
+            if title is not None and (record := param.get_help_record(ctx)) is not None:
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+        if model == "asrnet":
+            formatter.write_paragraph()
+            formatter.write_text("Other networks have other options: asr-train --model asrnet-lite --help")
+
+
+def _sections(model: str) -> dict[str, str | None]:
+    """Return the section of the help in which an option stands; None if this network does not use it."""
+
+    def own_fields(kind: type[TrainConfig]) -> set[str]:
+        return {f.name for f in dataclasses.fields(kind)} - {f.name for f in dataclasses.fields(TrainConfig)}
+
+    used = config_type(model)
+    how = "closed form" if used is ClosedFormConfig else "gradient descent"
+    sections: dict[str, str | None] = dict.fromkeys({*own_fields(LoopConfig), *own_fields(ClosedFormConfig), *_NETWORK})
+    sections |= dict.fromkeys(own_fields(used), f"Training, {how}")
+    sections |= dict.fromkeys([*option_names(model), "weights", "preprocess", "crop_size"], f"Network {model}")
+    sections |= dict.fromkeys(_AUGMENTATION, "Augmentation")
+    if model == "asrnet":
+        sections["weights"] = None
+    return sections
+
+
+@command("asr-train", refusals=(ModelsError,), kind=_HelpOfTheNetwork)
+@click.option(
+    "--model", default="asrnet", help="asrnet, asrnet-lite, or fft- and a torchvision backbone: fft-resnet34."
+)
+@data_option
+@layout_option
+@click.option("--leave-out", multiple=True, metavar="SOURCE", help="Source to leave out of every split; repeatable.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["seen", *PROTOCOLS, "learning-curves"]),
+    default="seen",
+    help="What is judged: sources seen in training, or sources left out, one training for each.",
+)
+@click.option(
+    "--degrade",
+    type=(str, float),
+    multiple=True,
+    metavar="FAMILY STRENGTH",
+    help="leave-one-generator-out: judge degraded pictures as well, for example `jpeg 75`; repeatable.",
+)
+@click.option("--resume", type=FOLDER, metavar="RUN", help="Continue a run folder (only --epochs may change).")
+@click.option("--runs", type=FOLDER, default="runs", help="Folder in which run folders are made.")
+@click.option(
+    "--equalise",
+    callback=quality_or_off,
+    metavar="QUALITY|off",
+    default="90",
+    help="JPEG quality at which validation and calibration images are re-encoded first.",
+)
+@click.option("--batch-size", type=int, help="[default: the network's recipe]")
+@click.option("--seed", type=int, default=42)
+@click.option("--workers", type=int, default=2, help="Processes that read and augment images.")
+@click.option("--threads", type=int, help="Threads of the network.  [default: PyTorch's choice]")
+@click.option("--dim", type=int, help="Width.  [default: 64]")
+@click.option("--prototypes", type=int, help="Centres of the AI class.  [default: 5]")
+@click.option(
+    "--front-end",
+    type=click.Choice(["zero-sum", "official"]),
+    help="Residual kernels: exactly zero-sum, or as published.  [default: zero-sum]",
+)
+@click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Transform of the image.  [default: global]")
+@click.option("--patch", type=int, help="Side of a patch in pixels.  [default: 32]")
+@click.option("--freeze/--no-freeze", default=None, help="Freeze the early layers.  [default: if pretrained]")
+@click.option("--blocks", type=int, help="Blocks of the trunk that are used.  [default: 15]")
+@click.option(
+    "--activations",
+    type=(int, int),
+    help="First and last block whose rectified responses are used as well.  [default: none]",
+)
+@click.option("--scales", type=int, multiple=True, help="Magnification of the input; repeatable.  [default: 1]")
+@click.option("--weights", help="Pretrained weights: imagenet, none, or a state-dict file.  [default: imagenet]")
+@click.option(
+    "--preprocess",
+    type=click.Choice(["crop", "resize-crop", "squash"]),
+    help="How an image becomes the input.  [default: the network's]",
+)
+@click.option("--crop-size", type=int, help="Side of the network's input in pixels.  [default: the network's]")
+@click.option("--epochs", type=int, help="[default: the network's published recipe]")
+@click.option("--epoch-size", type=int, help="Images drawn per epoch.  [default: as many as there are]")
+@click.option(
+    "--balance",
+    type=click.Choice(["sources", "classes", "none"]),
+    help="What is drawn equally often.  [default: sources]",
+)
+@click.option("--lr", type=float, help="Learning rate.  [default: recipe]")
+@click.option("--weight-decay", type=float, help="[default: recipe]")
+@click.option("--label-smoothing", type=float, help="[default: recipe]")
+@click.option("--warmup-epochs", type=float, help="Linear warm-up.  [default: recipe]")
+@click.option("--clip", type=float, help="Largest gradient norm; 0 for no limit.  [default: 1]")
+@click.option("--schedule", type=click.Choice(["cosine", "plateau"]), help="[default: recipe]")
+@click.option(
+    "--monitor",
+    type=click.Choice(["auroc", "acc", "f1", "loss"]),
+    help="Validation score that chooses the best epoch.  [default: recipe]",
+)
+@click.option("--patience", type=int, help="Epochs without a better score before stopping.  [default: recipe]")
+@click.option("--amp", type=click.Choice(["auto", "on", "off"]), help="16-bit mixed precision.  [default: on CUDA]")
+@click.option("--views", type=int, help="Augmented views of every training image.  [default: 2]")
+@click.option("--plain-weight", type=float, help="Weight of the view without augmentation, 0 to 1.  [default: 0.4]")
+@click.option("--ridge", type=float, help="Penalty, relative to each feature's variance.  [default: 0.03]")
+@click.option("--pairs", metavar="DIR", help="Content-matched pairs that asr-resynthesise made.")
+@click.option("--pair-weight", type=float, help="Weight of all pairs against all images.  [default: 0.1]")
+@click.option("--flip/--no-flip", default=None, help="Mirror.  [default: on]")
+@click.option("--rotation", type=click.Choice(["quarter", "free", "none"]), help="[default: quarter; published: free]")
+@click.option("--reencode", type=float, help="Probability of JPEG or WebP.  [published: 0]")
+@click.option("--quality", type=(int, int), help="Lowest and highest quality of the re-encoding.")
+@click.option("--resize", type=float, help="Probability of another resolution.  [published: 0]")
+@click.option("--blur", type=float, help="Probability of blur.  [published: 0]")
+@click.option("--noise", type=float, help="Probability of noise.  [published: 0]")
+@click.option("--patch-mask", type=float, help="Probability of masked patches.  [published: 0.5]")
+def train_command(**options: Any) -> None:
+    """Train a detector.
+
+    Writes a run folder with checkpoint_MODEL.pth: the best epoch, calibrated on the validation split (asrnet-lite: the
+    solved head, calibrated on training images of sources that it had not seen).
+    """
+    from asr_train.audit.audit import audit_warning
+    from asr_train.data.degradations import degradation
+    from asr_train.data.layouts import find_data
+    from asr_train.fitting.fit import resume, train
+    from asr_train.protocols.learning_curves import learning_curves
+    from asr_train.protocols.leave_out import leave_out_protocol
+
+    progress = log_to_stderr().is_terminal
+    folder, runs, protocol = options.pop("resume"), options.pop("runs"), options.pop("protocol")
+    degraded = [degradation(*given) for given in options.pop("degrade")]
+    if degraded and protocol in ("seen", "learning-curves"):
+        raise ConfigurationError("--degrade: give it with --protocol leave-one-generator-out")
+    if folder is not None:
+        _refuse_beside_resume(click.get_current_context())
+        run = resume(folder, options["epochs"], progress=progress)
+        click.echo(f"{run.checkpoint}: best validation {run.best}")
+        return
+    config = recipe(**_config_fields(options))
+    if warning := audit_warning(find_data(config.data, config.layout), progress):
+        logging.getLogger("asr_train").warning(warning)
+    if protocol == "learning-curves":
+        click.echo(json.dumps(learning_curves(config, runs, progress=progress), indent=2))
+        return
+    if protocol != "seen":
+        found = leave_out_protocol(protocol, config, runs, progress=progress, degradations=degraded)
+        click.echo(json.dumps(found, indent=2))
+        return
+    run = train(config, runs, progress=progress)
+    click.echo(f"{run.checkpoint}: best validation {run.best}")
+
+
+def _refuse_beside_resume(context: click.Context) -> None:
+    """A resumed run has its configuration already; an option that would be ignored is a mistake."""
+    for name in context.params:
+        if name in ("resume", "epochs") or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        flag = "--" + name.replace("_", "-")
+        raise ConfigurationError(f"{flag}: a resumed run keeps its own configuration; only --epochs may change")
+
+
+def _config_fields(options: dict[str, Any]) -> dict[str, Any]:
+    """Sort the flat options into fields of `TrainConfig`."""
+    given = dict(options)
+    given["options"] = {k: v for k in _NETWORK if (v := given.pop(k)) not in (None, ())}
+    given["augment"] = {k: v for k in _AUGMENTATION if (v := given.pop(k)) is not None}
+    given["preprocess"] = _preprocess(
+        default_preprocess(given["model"]), given.pop("preprocess"), given.pop("crop_size")
+    )
+    given["data"] = str(given["data"])
+    return given
+
+
+def _preprocess(default: Any, mode: str | None, size: int | None) -> dict[str, Any]:
+    """Change mode and size of a network's preprocessing; the resize keeps its ratio to the crop."""
+    chosen = dict(default)
+    mode, size = mode or chosen["mode"], chosen["size"] if size is None else size
+    chosen.pop("resize", None)
+    if mode == "resize-crop":
+        chosen["resize"] = round(size * 256 / 224)
+    return {**chosen, "mode": mode, "size": size}
