@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_runtime.contract import Calibration
 from asr_runtime.errors import ConfigurationError
 
 __all__ = ["ENGINES", "OURS", "Engine", "Naive", "Task", "available", "load"]
@@ -129,7 +130,7 @@ def _naive(task: Task) -> Engine:
     mean = np.array(given.get("mean", (0, 0, 0)), np.float32)
     std = np.array(given.get("std", (1, 1, 1)), np.float32)
     size = given["size"]
-    temperature, shift = task.naive.temperature, task.naive.shift
+    calibration = Calibration(task.naive.temperature, task.naive.shift)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = task.threads  # all else is the default
     session = onnxruntime.InferenceSession(str(task.naive.path), options, providers=["CPUExecutionProvider"])
@@ -148,8 +149,7 @@ def _naive(task: Task) -> Engine:
             image = image.crop((left, top, left + size, top + size))
             x = (np.asarray(image, np.float32) / 255 - mean) / std
             (logits,) = session.run(None, {"input": x.transpose(2, 0, 1)[None].astype(np.float32)})
-            margin = float(logits[0, 1] - logits[0, 0])
-            probabilities.append(1 / (1 + np.exp(-(margin / temperature + shift))))
+            probabilities.append(calibration.probability(float(logits[0, 1] - logits[0, 0])))
         return np.array(probabilities)
 
     return score

@@ -31,7 +31,7 @@ from asr_runtime.contract import (
     OperatingPoint,
     Preprocess,
     VideoRule,
-    from_dict,
+    from_checkpoint,
 )
 from asr_runtime.errors import ConfigurationError, GateError, OutputError
 
@@ -71,6 +71,7 @@ def export(
     Raises:
         GateError: the file does not compute what PyTorch computes, or lower precision costs too much; no file is left.
         ConfigurationError: no, or too few, calibration images for a lower precision.
+        ModelError: the checkpoint's calibration or thresholds are refused.
         DependencyError: OpenVINO is not installed, for `bf16`.
         OutputError: the file cannot be written.
     """
@@ -179,10 +180,12 @@ def _card(
         name=checkpoint.name,
         options=json.loads(json.dumps(dict(checkpoint.options))),
         preprocess=Preprocess(**checkpoint.preprocess),
-        calibration=Calibration(**checkpoint.calibration),
-        decision=Decision(**checkpoint.decision),
-        operating_points=tuple(OperatingPoint(**point) for point in checkpoint.operating_points),
-        video=from_dict(VideoRule, checkpoint.video) if checkpoint.video else None,
+        calibration=from_checkpoint(Calibration, checkpoint.calibration, checkpoint.name),
+        decision=from_checkpoint(Decision, checkpoint.decision, checkpoint.name),
+        operating_points=tuple(
+            from_checkpoint(OperatingPoint, point, checkpoint.name) for point in checkpoint.operating_points
+        ),
+        video=from_checkpoint(VideoRule, checkpoint.video, checkpoint.name) if checkpoint.video else None,
         training=checkpoint.training,
         metrics=metrics,
         checkpoint_sha256=checkpoint.sha256,

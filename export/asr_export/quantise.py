@@ -86,7 +86,7 @@ def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdo
         margins, _ = scores(graph, calibration.paths, "correction")
         corrected = _correct(graph, card.calibration, margins, exact)
         how = f"{count} of {len(order)} convolutions in 8 bits"
-        pair = _probabilities(corrected, margins), _probabilities(card.calibration, exact)
+        pair = corrected.probability(margins), card.calibration.probability(exact)
         found = judged("int8", *pair, calibration, card.decision, how)
         log.info("int8, calibration images, %s", found)
         if found.passed:
@@ -96,10 +96,6 @@ def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdo
                 raise GateError(f"int8: not written: {found}")
             return Quantised(graph, corrected, found, sensitivity)
     raise GateError(f"int8: not written: already on the images that it was calibrated on, {found}")
-
-
-def _probabilities(calibration: Calibration, margins: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(-(margins / calibration.temperature + calibration.shift)))
 
 
 def _named(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,7 +1,7 @@
 """The facts that travel with a model: written by training and export, read by the runtime.
 
-Frozen dataclasses and their JSON; nothing heavier than the standard library. The JSON of a `ModelCard` is
-stored in the ONNX file under `metadata_props["asr.card"]`.
+Frozen dataclasses and their JSON; nothing heavier than NumPy. The JSON of a `ModelCard` is stored in the ONNX file
+under `metadata_props["asr.card"]`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from asr_runtime.errors import ModelError
 
@@ -29,6 +32,9 @@ __all__ = [
     "Verdict",
     "VideoRule",
     "WholeLook",
+    "from_checkpoint",
+    "from_dict",
+    "sigmoid",
 ]
 
 CARD_KEY = "asr.card"
@@ -86,10 +92,30 @@ class Calibration:
         if not (math.isfinite(self.temperature) and self.temperature > 0 and math.isfinite(self.shift)):
             raise ValueError(f"calibration {self.temperature}, {self.shift}: expected temperature > 0, both finite")
 
-    def probability(self, margin: float) -> float:
-        """Return the calibrated probability, 0..1, of one margin."""
-        z = max(-500.0, margin / self.temperature + self.shift)  # math.exp overflows from 710 on
-        return 1.0 / (1.0 + math.exp(-z))
+    @overload
+    def log_odds(self, margin: float) -> float: ...
+
+    @overload
+    def log_odds(self, margin: NDArray[np.floating[Any]]) -> NDArray[np.float64]: ...
+
+    def log_odds(self, margin: float | NDArray[np.floating[Any]]) -> float | NDArray[np.float64]:
+        """Return margin / temperature + shift of a number or an array; infinite where it overflows."""
+        with np.errstate(over="ignore"):
+            scaled = np.asarray(margin, dtype=np.float64) / self.temperature + self.shift
+        return float(scaled) if np.ndim(margin) == 0 else scaled
+
+    @overload
+    def probability(self, margin: float) -> float: ...
+
+    @overload
+    def probability(self, margin: NDArray[np.floating[Any]]) -> NDArray[np.float64]: ...
+
+    def probability(self, margin: float | NDArray[np.floating[Any]]) -> float | NDArray[np.float64]:
+        """Return the calibrated probability, in [0, 1], of one margin or of an array of any shape.
+
+        Any margin and any temperature have one: nothing overflows, and small probabilities keep their digits.
+        """
+        return sigmoid(self.log_odds(margin))
 
 
 @dataclass(frozen=True)
@@ -109,15 +135,23 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Decision:
-    """The unsure band: below `real_below` the verdict is real, from `ai_from` on it is ai, between them unsure."""
+    """The unsure band: below `real_below` the verdict is real, from `ai_from` on it is ai, between them unsure.
 
-    real_below: float = 0.5
-    ai_from: float = 0.5
-    rule: str = "0.5, not calibrated"
+    The band always holds 0.5: a picture that is more likely real than generated is never called ai, nor the reverse.
+    """
+
+    real_below: float = 0.4
+    ai_from: float = 0.6
+    rule: str = "0.4 to 0.6 is unsure, not calibrated"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.real_below <= self.ai_from <= 1.0:
             raise ValueError(f"decision: expected 0 <= real_below <= ai_from <= 1, got {self}")
+        if not self.real_below <= 0.5 < self.ai_from:
+            raise ValueError(
+                f"decision: thresholds {self.real_below:g} and {self.ai_from:g} contradict the probabilities, expected "
+                "real_below <= 0.5 < ai_from; train again with this version's asr-train"
+            )
 
     def verdict(self, probability: float) -> Verdict:
         """Name the verdict of one calibrated probability."""
@@ -270,6 +304,22 @@ class ModelCard:
             raise ModelError(f"model card: {error}") from None
 
 
+@overload
+def sigmoid(log_odds: float) -> float: ...
+
+
+@overload
+def sigmoid(log_odds: NDArray[np.floating[Any]]) -> NDArray[np.float64]: ...
+
+
+def sigmoid(log_odds: float | NDArray[np.floating[Any]]) -> float | NDArray[np.float64]:
+    """Return the probability 1 / (1 + exp(-log_odds)) of a number or an array; it never overflows, and keeps NaN."""
+    z = np.asarray(log_odds, dtype=np.float64)
+    small = np.exp(-np.abs(z))  # in [0, 1]
+    probability = np.where(z < 0, small, 1.0) / (1.0 + small)
+    return float(probability) if np.ndim(log_odds) == 0 else probability
+
+
 def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
     """Build one of this module's dataclasses from plain JSON data, checking names and types.
 
@@ -277,6 +327,18 @@ def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
         ValueError: a field is missing, unknown or of another type; the message names it.
     """
     return typing.cast(T, _read(cls, data, cls.__name__))
+
+
+def from_checkpoint(cls: type[T], data: Mapping[str, Any], checkpoint: str) -> T:
+    """Build one of this module's dataclasses from the plain data of a checkpoint, as `from_dict` does.
+
+    Raises:
+        ModelError: the data are refused; the message names the checkpoint.
+    """
+    try:
+        return from_dict(cls, data)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"checkpoint {checkpoint}: {error}") from None
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:

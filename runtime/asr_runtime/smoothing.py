@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.contract import Calibration, Decision, Verdict, VideoRule
+from asr_runtime.contract import Calibration, Decision, Verdict, VideoRule, sigmoid
 from asr_runtime.records import SegmentRecord, VideoRecord
 
 __all__ = ["CUT", "HYSTERESIS", "TIME_CONSTANT", "SceneCuts", "Steady", "Track"]
@@ -83,7 +83,7 @@ class Track:
         if not self._video.frames:
             self._video.start = time
         self._video.add(time, probability, margin)
-        return Steady(_probability(smoothed), verdict, ended)
+        return Steady(sigmoid(smoothed), verdict, ended)
 
     def end(self) -> SegmentRecord | None:
         """Begin anew with the next frame; returns the segment that ends here, if there is one."""
@@ -94,8 +94,7 @@ class Track:
         """Pool all frames so far; None if there were none."""
         if not (whole := self._video).frames:
             return None
-        calibration = self._rule.calibration
-        pooled = _probability(whole.margins / whole.frames / calibration.temperature + calibration.shift)
+        pooled = self._rule.calibration.probability(whole.margins / whole.frames)
         verdict = self._rule.decision.verdict(pooled)
         return VideoRecord(self.source, pooled, verdict, whole.peak, whole.frames, whole.end - whole.start)
 
@@ -110,11 +109,11 @@ class Track:
 
     def _verdict(self, smoothed: float) -> Verdict:
         """Keep the segment's verdict while the margin is within `HYSTERESIS` of its range."""
-        new = self._decision.verdict(_probability(smoothed))
+        new = self._decision.verdict(sigmoid(smoothed))
         if self._segment is None or (old := self._segment.verdict) == new:
             return new
         towards = -HYSTERESIS if new == "real" or (new == "unsure" and old == "ai") else HYSTERESIS
-        held = self._decision.verdict(_probability(smoothed - towards))
+        held = self._decision.verdict(sigmoid(smoothed - towards))
         return old if held == old else new
 
 
@@ -158,7 +157,3 @@ def _margin(probability: float) -> float:
     if not 0.0 < probability < 1.0:
         return math.copysign(_LIMIT, probability - 0.5)
     return min(_LIMIT, max(-_LIMIT, math.log(probability / (1.0 - probability))))
-
-
-def _probability(margin: float) -> float:
-    return 1.0 / (1.0 + math.exp(-margin))

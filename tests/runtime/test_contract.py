@@ -7,11 +7,22 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr_runtime.contract import Calibration, Decision, ModelCard, OperatingPoint, Preprocess, VideoRule, WholeLook
+from asr_runtime.contract import (
+    Calibration,
+    Decision,
+    ModelCard,
+    OperatingPoint,
+    Preprocess,
+    VideoRule,
+    WholeLook,
+    from_checkpoint,
+    sigmoid,
+)
 from asr_runtime.errors import ModelError
 
 CARD = ModelCard(
@@ -118,6 +129,14 @@ def _set(card: dict[str, Any], path: str, value: Any) -> None:
         ("preprocess.mean", [0.1, 0.2], "preprocess.mean: 2 values, expected 3"),
         ("calibration.temperature", 0, "temperature > 0"),
         ("decision.real_below", 0.8, "real_below <= ai_from"),
+        ("decision.real_below", 0.51, "0.51 and 0.7 contradict the probabilities"),
+        ("decision", {"real_below": 0.0004, "ai_from": 0.0004, "rule": "collapsed"}, "expected real_below <= 0.5"),
+        ("decision", {"real_below": 0.5, "ai_from": 0.5, "rule": "no band"}, "0.5 < ai_from; train again"),
+        (
+            "video",
+            {"calibration": {}, "decision": {"real_below": 0.1, "ai_from": 0.2}},
+            "thresholds 0.1 and 0.2 contradict",
+        ),
         ("operating_points.0.threshold", "high", r"operating_points\[0\].threshold: 'high', expected float"),
         ("operating_points.1.threshold", float("nan"), "operating point: expected"),
         ("tool_versions", ["torch"], "tool_versions: list, expected an object"),
@@ -152,9 +171,8 @@ def test_any_text_is_refused_without_a_traceback(text: str) -> None:
         ModelCard.from_json(text)
 
 
-@given(low=st.floats(0, 1), high=st.floats(0, 1), probability=st.floats(0, 1))
+@given(low=st.floats(0, 0.5), high=st.floats(0.5, 1, exclude_min=True), probability=st.floats(0, 1))
 def test_a_verdict_follows_the_band(low: float, high: float, probability: float) -> None:
-    low, high = sorted((low, high))
     verdict = Decision(low, high).verdict(probability)
     assert verdict == ("ai" if probability >= high else "real" if probability < low else "unsure")
 
@@ -162,3 +180,31 @@ def test_a_verdict_follows_the_band(low: float, high: float, probability: float)
 def test_facts_cannot_be_changed_afterwards() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         CARD.name = "other"  # type: ignore[misc]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(min_value=5e-324, max_value=1e300))
+def test_every_margin_has_a_probability_at_any_temperature(margin: float, temperature: float) -> None:
+    calibration = Calibration(temperature)
+    probability = calibration.probability(margin)
+    assert 0.0 <= probability <= 1.0
+    assert (probability > 0.5) <= (margin > 0)
+    assert (probability < 0.5) <= (margin < 0)
+    assert calibration.probability(np.array([margin]))[0] == probability
+
+
+def test_a_probability_is_the_logistic_function_and_keeps_small_digits() -> None:
+    calibration = Calibration(2.0, 0.25)
+    margins = np.array([[-1400.0, -80.0], [0.0, 3.0]])
+    found = calibration.probability(margins)
+    assert found.shape == margins.shape
+    assert found == pytest.approx(1 / (1 + np.exp(-(margins / 2.0 + 0.25))), rel=1e-12)
+    assert 0 < found[0, 0] < 1e-300
+    assert np.isnan(sigmoid(np.array([np.nan]))).all()
+    assert isinstance(calibration.probability(np.float32(3.0)), float)
+
+
+def test_thresholds_of_a_checkpoint_are_refused_by_its_name() -> None:
+    with pytest.raises(ModelError, match=r"checkpoint net: decision: thresholds 0.1 and 0.2 contradict"):
+        from_checkpoint(Decision, {"real_below": 0.1, "ai_from": 0.2}, "net")
+    with pytest.raises(ModelError, match="checkpoint net: Decision: unknown field 'low'"):
+        from_checkpoint(Decision, {"low": 0.1}, "net")

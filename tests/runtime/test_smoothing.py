@@ -93,7 +93,7 @@ def test_equal_frames_are_no_more_certain_than_one(probability: float, frames: i
 
 
 def test_a_whole_video_is_judged_by_the_rule_of_the_card() -> None:
-    rule = VideoRule(Calibration(temperature=0.5, shift=-1.0), Decision(real_below=0.1, ai_from=0.2))
+    rule = VideoRule(Calibration(temperature=0.5, shift=1.0), Decision(real_below=0.4, ai_from=0.8))
     images, videos = Track("video", DECISION), Track("video", DECISION, rule)
     for track in (images, videos):
         for i, probability in enumerate((0.5, 0.6, 0.7)):
@@ -103,7 +103,7 @@ def test_a_whole_video_is_judged_by_the_rule_of_the_card() -> None:
     assert found is not None
     log_odds = np.mean([np.log(p / (1 - p)) for p in (0.5, 0.6, 0.7)])
     assert pooled.probability == pytest.approx(1 / (1 + np.exp(-log_odds)))
-    assert found.probability == pytest.approx(1 / (1 + np.exp(-(log_odds / 0.5 - 1.0))))
+    assert found.probability == pytest.approx(1 / (1 + np.exp(-(log_odds / 0.5 + 1.0))))
     assert (pooled.verdict, found.verdict) == ("unsure", "ai")
 
 
@@ -117,3 +117,13 @@ def test_smoothing_follows_time_not_frames() -> None:
         return smoothed
 
     assert after_one_second(10) == pytest.approx(after_one_second(40), abs=0.05)
+
+
+def test_a_small_temperature_gives_a_verdict_and_no_overflow() -> None:
+    rule = VideoRule(Calibration(temperature=1e-9), DECISION)
+    for probability, expected in ((0.01, "real"), (0.99, "ai")):
+        track = Track("video", DECISION, rule)
+        track.add(0.0, probability, SCENE)
+        video = track.video()
+        assert video is not None
+        assert (video.verdict, round(video.probability)) == (expected, int(expected == "ai"))

@@ -218,10 +218,7 @@ class Detector:
         noise = np.arange(48 * 64 * 3, dtype=np.uint32) * np.uint32(2654435761) >> 13
         frame = (noise % 96).astype(np.uint8).reshape(1, 48, 64, 3)
         probability, logits = self._run(frame, seconds)
-        calibration = self.card.calibration
-        margin = float(logits[0, 1]) - float(logits[0, 0])
-        z = np.clip(margin / calibration.temperature + calibration.shift, -500.0, 500.0)
-        expected = 1.0 / (1.0 + np.exp(-z))
+        expected = self.card.calibration.probability(float(logits[0, 1]) - float(logits[0, 0]))
         if abs(float(probability[0]) - expected) > _SELF_CHECK_TOLERANCE:
             raise ModelError(
                 f"its card contradicts its graph: the card's calibration gives {expected:.6f} where the "

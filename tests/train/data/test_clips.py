@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from asr_models import ASRNetLite, Preprocess, load_checkpoint
 from asr_runtime.contract import Calibration, Decision, VideoRule
-from asr_runtime.errors import DatasetError
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import equalise
 from asr_train.data.clips import ClipImages, clip, h264, thinned
 from asr_train.data.layouts import Sample, find_data
-from asr_train.figures.calibrate import calibrate_video, video_figures
+from asr_train.figures.calibrate import video_figures
 from asr_train.figures.scoring import score_clips
 from asr_train.fitting.config import TrainConfig, recipe
 from asr_train.fitting.features import clip_table
@@ -117,17 +116,3 @@ def test_frames_come_in_turn_and_a_broken_picture_is_left_out(generators: Path) 
     kept, means = images.per_clip(values, problems)
     assert kept.tolist() == [0, *range(2, len(samples))]
     assert means[:2, 0].tolist() == [1.0, 7.0]
-
-
-def test_a_rule_keeps_its_promise_on_other_videos() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 20_000)
-    log_odds = rng.normal(labels * 2 - 2.5, 1.0)  # calibrated for images, would they all lie about -0.5
-    rule = calibrate_video(labels[:10_000], log_odds[:10_000], "a test")
-    found = video_figures(labels[10_000:], log_odds[10_000:], rule)
-    assert found["balanced_ece"] < 0.02 < 0.2 < found["balanced_ece_as_images"]
-    assert found["false_positive_rate"] == pytest.approx(0.05, abs=0.01)
-    assert found["videos"] == 10_000
-    assert video_figures(labels[labels == 0], log_odds[labels == 0], rule) == {}
-    with pytest.raises(DatasetError, match="both classes"):
-        calibrate_video(np.zeros(3, int), np.zeros(3), "a test")

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from asr_runtime.contract import Decision, OperatingPoint
-from asr_runtime.errors import DatasetError
 from asr_train.figures.bootstrap import bootstrap_intervals
-from asr_train.figures.calibrate import calibrate
 from asr_train.figures.metrics import (
     balanced_calibration_error,
     binary_metrics,
@@ -205,51 +203,6 @@ def test_verdicts_and_thresholds_are_measured_on_each_photo_source() -> None:
     (point,) = found["operating_points"]
     assert (point["false_positive_rate"], point["found"], point["true_positive_rate"]) == (0.05, 0.25, 0.0)
     assert list(point["found_by_source"].items()) == [("b", 0.5), ("a", 0.0)]
-
-
-def _margins(n: int, scale: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
-    """Margins that are `scale` times too large and off by `offset` from true log-odds."""
-    rng = np.random.default_rng(0)
-    log_odds = rng.normal(0, 2, n)
-    labels = (rng.random(n) < 1 / (1 + np.exp(-log_odds))).astype(int)
-    return labels, log_odds * scale + offset
-
-
-def test_calibration_finds_scale_and_offset() -> None:
-    labels, margins = _margins(20_000, 3.0, 1.5)
-    fitted = calibrate(labels, margins, "a test").calibration
-    assert fitted.temperature == pytest.approx(3.0, rel=0.1)
-    assert fitted.shift == pytest.approx(-0.5, abs=0.1)
-    probability = 1 / (1 + np.exp(-(margins / fitted.temperature + fitted.shift)))
-    assert binary_metrics(labels, probability)["ece"] < 0.02
-
-
-def test_thresholds_keep_their_false_positive_rates_and_order() -> None:
-    labels, margins = _margins(5_000, 1.0, 0.0)
-    fitted = calibrate(labels, margins, "a test")
-    probability = 1 / (1 + np.exp(-(margins / fitted.calibration.temperature + fitted.calibration.shift)))
-    for point in fitted.operating_points:
-        assert (probability[labels == 0] >= point.threshold).mean() <= point.false_positive_rate
-        assert (probability[labels == 1] >= point.threshold).mean() == pytest.approx(point.true_positive_rate)
-    decision = fitted.decision
-    assert decision.real_below < decision.ai_from == fitted.operating_points[-1].threshold
-    assert [decision.verdict(p) for p in (0.0, (decision.real_below + decision.ai_from) / 2, 1.0)] == [
-        "real",
-        "unsure",
-        "ai",
-    ]
-
-
-def test_margins_that_tell_nothing_give_no_confidence() -> None:
-    labels = np.array([0, 1] * 50)
-    margins = np.where(labels == 1, -1.0, 1.0)  # worse than chance
-    fitted = calibrate(labels, margins, "a test").calibration
-    assert abs(1 / (1 + np.exp(-(5.0 / fitted.temperature + fitted.shift))) - 0.5) < 0.01
-
-
-def test_calibration_needs_both_classes() -> None:
-    with pytest.raises(DatasetError, match="both classes"):
-        calibrate(np.array([1, 1]), np.array([0.1, 0.2]), "a test")
 
 
 def test_balanced_calibration_error_does_not_depend_on_the_mix() -> None:

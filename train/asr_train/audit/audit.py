@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_runtime.contract import sigmoid
 from asr_train.audit.duplicates import duplicates
 from asr_train.audit.file_facts import FileFacts, file_facts, summary
 from asr_train.audit.leaks import ATTRIBUTES, Attribute, Folds, difference, file_scores, folds_of, measured
@@ -199,7 +200,7 @@ def _content_scores(features: NDArray[np.float32], files: _Files, folds: Folds) 
     scores = np.full(len(files.samples), np.nan)
     for fit, test in folds:
         probe = fit_features(features[fit], [files.samples[i] for i in fit.tolist()])
-        scores[test] = 1 / (1 + np.exp(-probe.score_features(features[test])))
+        scores[test] = sigmoid(probe.score_features(features[test]))
     return scores
 
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from asr_models import Checkpoint, load_checkpoint
 from asr_runtime import Detector
-from asr_runtime.contract import Decision, OperatingPoint
+from asr_runtime.contract import Decision, OperatingPoint, from_checkpoint, sigmoid
 from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_train.data.degradations import Degradation
 from asr_train.data.layouts import DataFolder, Sample, find_data
@@ -181,7 +179,7 @@ def evaluate(
     if decision is not None:
         verdicts = verdict_metrics(scored.labels, scored.probability, sources, decision, points)
     if probe is not None and scored.content is not None:
-        likelihood = 1 / (1 + np.exp(-scored.content))
+        likelihood = sigmoid(scored.content)
         baseline = binary_metrics(scored.labels, likelihood, scored.content)
         baseline |= {"fitted_on": probe.fitted_on, "fitted_images": probe.images}
     return Evaluation(
@@ -200,8 +198,8 @@ def _loaded(checkpoint: Checkpoint, batch_size: int, workers: int, device: str) 
     def score(samples: Sequence[Sample], quality: int | None, degradation: Degradation | None) -> Scored:
         return score_checkpoint(checkpoint, samples, quality, batch_size, workers, device, degradation)
 
-    decision = Decision(**checkpoint.decision) if checkpoint.decision else None
-    points = tuple(OperatingPoint(**point) for point in checkpoint.operating_points)
+    decision = from_checkpoint(Decision, checkpoint.decision, checkpoint.name) if checkpoint.decision else None
+    points = tuple(from_checkpoint(OperatingPoint, point, checkpoint.name) for point in checkpoint.operating_points)
     return _Judged(score, decision, points, checkpoint.training)
 
 

@@ -139,7 +139,7 @@ class ClosedForm:
         sources = np.array([sample.source for sample in clips.samples])
         margins = head(clips.features)
         margins[train] = self._unseen(clips.features[train], sources[train], ())
-        log_odds = margins / fitted.calibration.temperature + fitted.calibration.shift
+        log_odds = fitted.calibration.log_odds(margins)
         rule = calibrate_video(labels[train], log_odds[train], fitted_on)
         return rule, video_figures(labels[~train], log_odds[~train], rule)
 
@@ -154,11 +154,9 @@ class ClosedForm:
         table = self.table if degradation is None else self._table_of(degradation)
         rows = table.rows(samples)
         margins = head(table.plain[rows])
-        scaled = margins / fitted.calibration.temperature + fitted.calibration.shift
         kept = tuple(table.samples[row] for row in rows)
         labels = np.array([s.label for s in kept], dtype=np.int64)
-        probability: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-scaled))
-        return Scored(kept, labels, probability, margins, table.unreadable)
+        return Scored(kept, labels, fitted.calibration.probability(margins), margins, table.unreadable)
 
     def _table_of(self, degradation: Degradation) -> FeatureTable:
         if degradation not in self._degraded:

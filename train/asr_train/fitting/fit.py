@@ -179,8 +179,7 @@ def _finish(
         raise DatasetError(f"{data.root}: no validation image could be read")
     fitted = calibrate(scored.labels, scored.margins, fitted_on)
     labels, margins = score_clips(checkpoint, data.val, config.quality, config.batch_size, config.workers, device)
-    log_odds = margins / fitted.calibration.temperature + fitted.calibration.shift
-    rule = calibrate_video(labels, log_odds, f"H.264 clips made of {fitted_on}")
+    rule = calibrate_video(labels, fitted.calibration.log_odds(margins), f"H.264 clips made of {fitted_on}")
     checkpoint = dataclasses.replace(checkpoint, video=dataclasses.asdict(rule))
     facts = {
         "best_epoch": best.epoch,
