@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from asr_runtime.errors import ConfigurationError, OutputError
 
-__all__ = ["Answer", "HttpServer"]
+__all__ = ["Answer", "HttpServer", "listen"]
 
 _TIME = 5.0  # seconds of a connection, from the first byte to the last
 _REQUEST = 8192  # bytes of a request line with its headers
@@ -47,7 +47,7 @@ class HttpServer:
     def __init__(self, address: str, answer: Callable[[str], Answer]) -> None:
         self._answer = answer
         self._open: dict[asyncio.Task[None], None] = {}  # in the order they came
-        self._socket = _listen(address)
+        self._socket = listen(address)
         host, port = self._socket.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._loop = asyncio.new_event_loop()
@@ -119,7 +119,13 @@ class HttpServer:
         return method, self._answer(target.partition("?")[0])
 
 
-def _listen(address: str) -> socket.socket:
+def listen(address: str) -> socket.socket:
+    """Listen on `[HOST:]PORT`; without a host on 127.0.0.1, and port 0 is a free one.
+
+    Raises:
+        ConfigurationError: the address is none.
+        OutputError: it cannot be listened on.
+    """
     host, colon, digits = address.strip().rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if colon else "127.0.0.1"
     if not host or not (digits.isascii() and digits.isdigit()) or int(digits) > 65535:

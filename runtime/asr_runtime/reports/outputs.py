@@ -31,6 +31,8 @@ class Outputs:
         alerts: webhook and MQTT URLs.
         metrics: `[HOST:]PORT` of the metrics server.
         live: names of the live sources.
+        view: `[HOST:]PORT` of the live wall.
+        token_file: holds what viewers of the wall must present, where other machines can reach it.
     """
 
     def __init__(
@@ -42,10 +44,12 @@ class Outputs:
         alerts: Sequence[str] = (),
         metrics: str | None = None,
         live: Sequence[str] = (),
+        view: str | None = None,
+        token_file: str | None = None,
     ) -> None:
         self._form, self._output = form, output
         self._annotate, self._snapshots, self._alerts, self._metrics = annotate, snapshots, alerts, metrics
-        self._live = live
+        self._live, self._view, self._token_file = live, view, token_file
 
     def run(self, steps: Generator[tuple[Record, Picture], None, None]) -> SummaryRecord:
         """Write all records and return the last one, the summary.
@@ -93,6 +97,17 @@ class Outputs:
             stack.callback(server.close)
             _warn(f"metrics: http://{server.address}/metrics and /healthz")
             observers.append(lambda record, _: server.observe(record))
+        if self._view is not None:
+            from asr_runtime.reports.access import read_token
+            from asr_runtime.reports.wall import Wall
+            from asr_runtime.reports.wall_server import WallServer
+
+            wall = Wall(tuple(self._live))
+            token = None if self._token_file is None else read_token(self._token_file)
+            page = WallServer(wall, self._view, token)
+            stack.callback(page.close)
+            _warn(f"view: {page.url}" + ("" if token is None else "?token=... (the token file holds it)"))
+            observers.append(wall.observe)
         if self._snapshots is not None:
             from asr_runtime.reports.snapshots import Snapshots
 
