@@ -29,11 +29,11 @@ _SURFACE = {
     "--mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots --sources --threads "
     "--token-file --version --view --webhook",
     "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --crop-size --data --degrade "
-    "--dim --epoch-size --epochs --equalise --flip --freeze --front-end -h --help --label-smoothing "
+    "--dim --edit --epoch-size --epochs --equalise --flip --freeze --front-end -h --help --label-smoothing "
     "--layout --leave-out --lr --model --monitor --no-flip --no-freeze --noise --pair-weight --pairs "
     "--patch --patch-mask --patience --plain-weight --preprocess --prototypes --protocol --quality "
     "--reencode --resize --resume --ridge --rotation --runs --scales --schedule --seed --spectrum "
-    "--threads --version --views --warmup-epochs --weight-decay --weights --workers",
+    "--threads --version --views --warmup-epochs --weight-decay --weights --windows --workers",
 }
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from asr_runtime.errors import ConfigurationError, InputError
 from asr_runtime.media.image import read_image
 from asr_train.data.degradations import FAMILIES, Degradation, degradations
+from asr_train.data.edits import EDITS
 
 _EVERY = degradations()
 _STRONGEST = [Degradation(name, family.strengths[-1]) for name, family in FAMILIES.items()]
@@ -49,7 +50,8 @@ def test_a_photo_is_changed_but_stays_a_picture(degradation: Degradation, exampl
     assert found.shape != image.shape or not np.array_equal(found, image)
     np.testing.assert_array_equal(image, before)
     np.testing.assert_array_equal(found, degradation(image))
-    assert abs(found.mean() - image.mean()) < (12 if degradation.family in ("crop", "screenshot") else 3)
+    if degradation.family not in EDITS:  # which change brightness on purpose
+        assert abs(found.mean() - image.mean()) < (12 if degradation.family in ("crop", "screenshot") else 3)
 
 
 @settings(max_examples=40)

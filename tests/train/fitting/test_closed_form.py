@@ -23,6 +23,7 @@ from asr_train.data.layouts import find_data
 from asr_train.figures.scoring import score_checkpoint
 from asr_train.fitting.closed_form import ClosedForm
 from asr_train.fitting.config import TrainConfig, recipe
+from asr_train.fitting.extraction import Extractor
 from asr_train.fitting.features import feature_table
 from asr_train.fitting.fit import train
 from asr_train.protocols.learning_curves import learning_curves
@@ -49,7 +50,7 @@ def test_the_checkpoint_scores_what_the_solution_scored(generators: Path, tmp_pa
     order = np.argsort(scored.margins)
     assert (scored.probability[order][:-1] <= scored.probability[order][1:]).all()
     assert "never saw its source" in loaded.calibration["fitted_on"]
-    table = feature_table(_network(), _tiny(generators), data, tmp_path)  # what the run kept
+    table = feature_table(Extractor(_network(), _tiny(generators)), data, tmp_path)  # what the run kept
     features = table.plain[table.rows(data.val)]
     network = loaded.network
     assert isinstance(network, ASRNetLite)
@@ -60,9 +61,10 @@ def test_the_checkpoint_scores_what_the_solution_scored(generators: Path, tmp_pa
 def test_features_of_a_picture_do_not_depend_on_the_others(generators: Path, tmp_path: Path) -> None:
     config = _tiny(generators)
     data = find_data(generators)
-    every = feature_table(_network(), config, data, tmp_path)
-    fewer = feature_table(_network(), config, data.without(["sd3"]), tmp_path)
-    assert len(list(tmp_path.glob("features-*.npz"))) == 2
+    every = feature_table(Extractor(_network(), config), data, tmp_path)
+    files = set(tmp_path.glob("features/*.npz"))
+    fewer = feature_table(Extractor(_network(), config), data.without(["sd3"]), tmp_path)
+    assert set(tmp_path.glob("features/*.npz")) == files
     kept = [i for i, s in enumerate(every.samples[: every.views.shape[1]]) if s.source != "sd3"]
     assert every.views[:, kept] == pytest.approx(fewer.views, abs=1e-4)
 
@@ -83,7 +85,7 @@ def test_protocols_need_one_extraction(generators: Path, tmp_path: Path, protoco
     assert set(found["generators"]) == {"sd3"}
     assert found["generators"]["sd3"].get("ca_auroc") is None or 0 <= found["mean_ca_auroc"] <= 1  # few pictures
     assert 0 <= found["mean_auroc"] <= 1
-    assert len(list(tmp_path.glob("features-*.npz"))) == 1
+    assert len(list(tmp_path.glob("features/*.npz"))) == 8  # four sources, two splits
     stored = json.loads((tmp_path / f"{protocol}.json").read_text())
     assert stored == json.loads(json.dumps(found))
 

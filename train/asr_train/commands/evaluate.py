@@ -43,7 +43,7 @@ __all__ = ["evaluate_command"]
     "--robustness",
     callback=number_or_all,
     metavar="N|all",
-    help="Measure under 35 degradations as well, on N images of each class.",
+    help="Measure under every degradation and edit as well, on N images of each class.",
 )
 @click.option("--reencoding-shift", is_flag=True, help="Measure the shift of accuracy at JPEG 96 as well.")
 @click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")

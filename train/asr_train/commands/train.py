@@ -20,7 +20,7 @@ from asr_train.fitting.config import PROTOCOLS, ClosedFormConfig, LoopConfig, Tr
 __all__ = ["train_command"]
 
 _NETWORK = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze", "blocks", "activations", "scales")
-_AUGMENTATION = ("flip", "rotation", "reencode", "quality", "resize", "blur", "noise", "patch_mask")
+_AUGMENTATION = ("flip", "rotation", "reencode", "quality", "resize", "blur", "noise", "edit", "patch_mask")
 
 
 class _HelpOfTheNetwork(Command):
@@ -146,8 +146,11 @@ def _sections(model: str) -> dict[str, str | None]:
 )
 @click.option("--patience", type=int, help="Epochs without a better score before stopping.  [default: recipe]")
 @click.option("--amp", type=click.Choice(["auto", "on", "off"]), help="16-bit mixed precision.  [default: on CUDA]")
+@click.option(
+    "--windows", type=int, help="Windows of every image: 1 (the centre), 5 or 9 (over all of it).  [default: 1]"
+)
 @click.option("--views", type=int, help="Augmented views of every training image.  [default: 2]")
-@click.option("--plain-weight", type=float, help="Weight of the view without augmentation, 0 to 1.  [default: 0.4]")
+@click.option("--plain-weight", type=float, help="Weight of the windows without augmentation, 0 to 1.  [default: 0.4]")
 @click.option("--ridge", type=float, help="Penalty, relative to each feature's variance.  [default: 0.03]")
 @click.option("--pairs", metavar="DIR", help="Content-matched pairs that asr-resynthesise made.")
 @click.option("--pair-weight", type=float, help="Weight of all pairs against all images.  [default: 0.1]")
@@ -158,6 +161,7 @@ def _sections(model: str) -> dict[str, str | None]:
 @click.option("--resize", type=float, help="Probability of another resolution.  [published: 0]")
 @click.option("--blur", type=float, help="Probability of blur.  [published: 0]")
 @click.option("--noise", type=float, help="Probability of noise.  [published: 0]")
+@click.option("--edit", type=float, help="Probability of an edit that people make: colours, filters, captions.")
 @click.option("--patch-mask", type=float, help="Probability of masked patches.  [published: 0.5]")
 def train_command(**options: Any) -> None:
     """Train a detector.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.errors import ConfigurationError
+from asr_train.data.edits import edited
 
 __all__ = ["Augment", "equalise", "mirrored_window", "reencode"]
 
@@ -30,7 +31,8 @@ class Augment:
         reencode: probability of a JPEG (3 in 4) or WebP re-encoding. Below 1 the untouched rest shows its history.
         quality: lowest and highest quality of the re-encoding.
         resize: probability of a change of resolution before the crop.
-        resize_range: lowest and highest scale of it.
+        resize_range: lowest and highest scale of it; drawn so that halving is as likely as doubling.
+        edit: probability of one random edit that people make (`asr_train.data.edits`).
         blur: probability of a Gaussian blur of sigma 0.3 to 1.5 px.
         noise: probability of Gaussian noise of sigma 1 to 6 levels.
         patch_mask: probability of blackening patches.
@@ -44,6 +46,7 @@ class Augment:
     quality: tuple[int, int] = (60, 98)
     resize: float = 0.2
     resize_range: tuple[float, float] = (0.6, 1.4)
+    edit: float = 0.0
     blur: float = 0.1
     noise: float = 0.1
     patch_mask: float = 0.5
@@ -56,14 +59,16 @@ class Augment:
         Raises:
             ConfigurationError: names the value.
         """
-        for name in ("reencode", "resize", "blur", "noise", "patch_mask", "mask_ratio"):
+        for name in ("reencode", "resize", "edit", "blur", "noise", "patch_mask", "mask_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"augmentation {name} {getattr(self, name)}: expected a number from 0 to 1")
         if not 1 <= self.quality[0] <= self.quality[1] <= 100:
             raise ConfigurationError(f"augmentation quality {self.quality}: expected 1 <= lowest <= highest <= 100")
 
     def degrade(self, image: Image, rng: np.random.Generator) -> Image:
-        """Blur, noise and re-encode: what happens to pictures between camera or generator and viewer."""
+        """Edit, blur, noise and re-encode: what happens to pictures between camera or generator and viewer."""
+        if rng.random() < self.edit:
+            image = edited(image, rng)
         if rng.random() < self.blur:
             image = _uint8(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.5)))
         if rng.random() < self.noise:
@@ -76,7 +81,8 @@ class Augment:
 
     def scale(self, rng: np.random.Generator) -> float:
         """Draw a resize factor; 1.0 for most images."""
-        return float(rng.uniform(*self.resize_range)) if rng.random() < self.resize else 1.0
+        low, high = np.log(self.resize_range)
+        return float(np.exp(rng.uniform(low, high))) if rng.random() < self.resize else 1.0
 
     def pose(self, image: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.generic]:
         """Flip, rotate and mask a square (S, S, 3) crop of any dtype."""

@@ -23,8 +23,9 @@ from asr_runtime.errors import InputError
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import Augment, equalise, mirrored_window
 from asr_train.data.layouts import Sample
+from asr_train.data.windows import CENTRE, Place, equalised_window
 
-__all__ = ["BalancedSampler", "Batch", "EvaluationImages", "Item", "TrainingImages", "collate"]
+__all__ = ["BalancedSampler", "Batch", "EvaluationImages", "Item", "PictureViews", "TrainingImages", "collate"]
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,13 @@ class TrainingImages(Dataset[Item]):
             image = read_image(sample.path)
         except InputError as error:
             return Item(index, sample.label, None, str(error))
+        return Item(index, sample.label, self.view(image, draw))
+
+    def view(self, image: NDArray[np.uint8], draw: int) -> Tensor:
+        """Augment one decoded picture: (H, W, 3) -> (S, S, 3)."""
         rng = np.random.default_rng(draw)
         crop = self._native(image, rng) if self.preprocess.mode == "crop" else self._resized(image, rng)
-        return Item(index, sample.label, torch.from_numpy(self.augment.pose(crop, rng)))
+        return torch.from_numpy(self.augment.pose(crop, rng))
 
     def _native(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.generic]:
         """Random window at (nearly) native resolution, degraded, then cut at an offset of its own.
@@ -150,9 +155,50 @@ class EvaluationImages(Dataset[Item]):
                 image = self.transform(image)
         except InputError as error:
             return Item(index, sample.label, None, str(error))
+        return Item(index, sample.label, self.window(image, CENTRE))
+
+    def window(self, image: NDArray[np.uint8], place: Place) -> Tensor:
+        """Re-encode one decoded picture and take a window of it: (H, W, 3) -> (S, S, 3).
+
+        A network that resizes sees the whole picture, whatever the place.
+        """
+        if self.preprocess.mode == "crop":
+            return torch.from_numpy(equalised_window(image, place, self.preprocess.size, self.quality))
         if self.quality is not None:
             image = equalise(image, self.quality)
-        return Item(index, sample.label, self.preprocess.geometry(torch.from_numpy(image)[None])[0])
+        return self.preprocess.geometry(torch.from_numpy(image)[None])[0]
+
+
+class PictureViews(Dataset[list[Item]]):
+    """All views of each picture, which is decoded once: its windows as evaluation sees them, then augmented views.
+
+    Args:
+        plain: the pictures.
+        places: windows of each picture.
+        trained: the same pictures, or the first of them, for augmented views.
+        draws: of each picture of `trained`, one for each of its augmented views.
+    """
+
+    def __init__(
+        self, plain: EvaluationImages, places: Sequence[Place], trained: TrainingImages, draws: Sequence[Sequence[int]]
+    ) -> None:
+        self.plain, self.places, self.trained, self.draws = plain, tuple(places), trained, draws
+
+    def __len__(self) -> int:
+        """Count the pictures."""
+        return len(self.plain)
+
+    def __getitem__(self, index: int) -> list[Item]:
+        """Return an item for each view, or a single one with the problem of a picture that cannot be read."""
+        sample = self.plain.samples[index]
+        try:
+            image = read_image(sample.path)
+        except InputError as error:
+            return [Item(index, sample.label, None, str(error))]
+        frames = [self.plain.window(image, place) for place in self.places]
+        if index < len(self.draws):
+            frames += [self.trained.view(image, draw) for draw in self.draws[index]]
+        return [Item(index, sample.label, frame) for frame in frames]
 
 
 class BalancedSampler(Sampler[tuple[int, int]]):

@@ -7,7 +7,7 @@ nothing is drawn from a shared random generator.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -17,29 +17,11 @@ from numpy.typing import NDArray
 from asr_runtime.errors import ConfigurationError, InputError
 from asr_train.data.augment import mirrored_window, reencode
 from asr_train.data.clips import h264
+from asr_train.data.edits import EDITS, Family
 
 __all__ = ["FAMILIES", "Degradation", "Family", "degradation", "degradations"]
 
 Image = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Family:
-    """One way of degrading a picture.
-
-    Attributes:
-        title: for people.
-        axis: what the strength is, with its unit.
-        strengths: mildest first.
-        apply: (image, strength) -> image.
-        ends_in_jpeg: the last step is a JPEG encoding, so none is added to make the two classes equal.
-    """
-
-    title: str
-    axis: str
-    strengths: tuple[float, ...]
-    apply: Callable[[Image, float], Image]
-    ends_in_jpeg: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,5 +155,6 @@ FAMILIES: dict[str, Family] = {
     "screenshot": Family("Screenshot", "width on the screen, px", (360, 720, 1080), _screenshot),
     "twice": Family("Two JPEGs", "quality of the first", (90, 75, 50), _twice, ends_in_jpeg=True),
     "h264": Family("H.264 video", "CRF", (18, 23, 28, 34, 40), _h264),
+    **EDITS,
 }
 """Name -> family; the names are those of metrics.json."""

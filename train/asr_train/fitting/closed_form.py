@@ -24,6 +24,7 @@ from asr_train.figures.calibrate import FittedCalibration, calibrate, calibrate_
 from asr_train.figures.pairs import pair_figures
 from asr_train.figures.scoring import Scored
 from asr_train.fitting.config import ClosedFormConfig
+from asr_train.fitting.extraction import Extractor
 from asr_train.fitting.features import FeatureTable, PairTable, clip_table, degraded_table, feature_table, pair_table
 from asr_train.fitting.ridge import Array, Head, RidgeFit
 
@@ -59,12 +60,12 @@ class ClosedForm:
 
     def __init__(self, network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> None:
         self.config, self.data = config, data
-        self._network, self._folder = network, folder
-        self.table: FeatureTable = feature_table(network, config, data, folder)
+        self._extractor, self._folder = Extractor(network, config), folder
+        self.table: FeatureTable = feature_table(self._extractor, data, folder)
         self.pairs: PairTable | None = None
         differences = pair_sources = None
         if config.pairs is not None:
-            self.pairs = pair_table(network, config, find_data(config.pairs, "generators"), folder)
+            self.pairs = pair_table(self._extractor, find_data(config.pairs, "generators"), folder)
             kept = ~np.isin(self.pairs.sources, config.leave_out).any(axis=1)
             differences, pair_sources = self.pairs.differences[kept], self.pairs.sources[kept]
         train = self.table.rows(data.train)
@@ -75,10 +76,11 @@ class ClosedForm:
         self._sources = np.array([s.source for s in self._train])
         self._heads: dict[frozenset[str], Head] = {}
         self._degraded: dict[Degradation, FeatureTable] = {}
-        augmented = len(self.table.views) - 1  # the plain view is the last
-        weights = np.array([*[(1 - config.plain_weight) / augmented] * augmented, config.plain_weight])
+        augmented, plain = len(self.table.views), config.windows
+        share = config.plain_weight
+        weights = np.array([*[(1 - share) / augmented] * augmented, *[share / plain] * plain])
         self.fit = RidgeFit(
-            self.table.views,
+            np.concatenate([self.table.views, self.table.windows[: len(train)].swapaxes(0, 1)]),
             self._labels,
             self._sources,
             config.ridge,
@@ -132,7 +134,7 @@ class ClosedForm:
         Returns:
             The rule, and `video_figures` of clips made of the validation pictures.
         """
-        clips = clip_table(self._network, self.config, self.data, self._folder)
+        clips = clip_table(self._extractor, self.data, self._folder)
         trained = {sample.path for sample in self.data.train}
         train = np.array([sample.path in trained for sample in clips.samples])
         labels = np.array([sample.label for sample in clips.samples])
@@ -160,7 +162,7 @@ class ClosedForm:
 
     def _table_of(self, degradation: Degradation) -> FeatureTable:
         if degradation not in self._degraded:
-            self._degraded[degradation] = degraded_table(self._network, self.config, self.data.val, degradation)
+            self._degraded[degradation] = degraded_table(self._extractor, self.data.val, degradation)
         return self._degraded[degradation]
 
     def pair_figures(self, head: Head) -> dict[str, dict[str, Any]]:

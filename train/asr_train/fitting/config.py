@@ -11,6 +11,7 @@ from typing import Any, Literal
 from asr_models import Preprocess, default_preprocess, option_names
 from asr_runtime.errors import ConfigurationError
 from asr_train.data.augment import Augment
+from asr_train.data.windows import window_places
 
 __all__ = ["PROTOCOLS", "ClosedFormConfig", "LoopConfig", "TrainConfig", "config_type", "recipe"]
 
@@ -131,8 +132,9 @@ class LoopConfig(TrainConfig):
 class ClosedFormConfig(TrainConfig):
     """Solving for a linear head on frozen features."""
 
-    views: int = 2  # augmented views of every training image, beside the plain one
-    plain_weight: float = 0.4  # of the plain view, relative to all views of an image
+    windows: int = 1  # of every image as evaluation sees it; 1: the centre, 5 or 9: over all of the image
+    views: int = 2  # augmented views of every training image, beside its windows
+    plain_weight: float = 0.4  # of all windows, relative to all windows and views of an image
     ridge: float = 0.03  # penalty, relative to each feature's variance
     pairs: str | None = None  # folder of content-matched pairs (asr-resynthesise)
     pair_weight: float = 0.1  # of the pairs, relative to all other images
@@ -144,6 +146,7 @@ class ClosedFormConfig(TrainConfig):
             ConfigurationError: names the value.
         """
         super().__post_init__()
+        window_places(self.windows)
         self._above_zero("views", "ridge")
         self._zero_or_more("pair_weight")
         if not 0 <= self.plain_weight < 1:
@@ -183,7 +186,7 @@ def recipe(model: str, **given: Any) -> LoopConfig | ClosedFormConfig:
     defaults: dict[str, Any] = {"model": model, "options": options, "preprocess": dict(default_preprocess(model))}
     if model == "asrnet-lite":
         # Statistics of whole maps: black patches would only blur them.
-        augment = Augment(resize=0.4, patch_mask=0.0)
+        augment = Augment(resize=0.5, resize_range=(0.5, 2.0), edit=0.35, patch_mask=0.0)
         # Maps of more images do not fit into a processor's cache.
         defaults |= {"weights": "imagenet", "batch_size": 8, "augment": augment}
     elif model != "asrnet":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +17,20 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from asr_models import ASRNetLite, Preprocess
+from asr_runtime.inference.openvino_engine import import_openvino
 from asr_train.data.batches import Batch, Item, TrainingImages, collate
-from asr_train.data.layouts import DataFolder
 from asr_train.figures.scoring import torch_device
 from asr_train.fitting.config import ClosedFormConfig
 
-__all__ = ["Keyed", "draw", "extract", "extraction_key", "keep"]
+__all__ = ["Extractor", "Keyed", "draw", "extraction_key", "keep"]
 
 _WORTH_COMPILING = 1000  # images
+
+Features = Callable[[Tensor], NDArray[np.float32]]
 
 
 class Keyed(Dataset[Item]):
@@ -41,52 +46,144 @@ class Keyed(Dataset[Item]):
         return self.images[self.keys[position]]
 
 
-@torch.inference_mode()
-def extract(
-    network: ASRNetLite, config: ClosedFormConfig, images: Dataset[Item], title: str
-) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
-    """Run the trunk over pictures.
+class Extractor:
+    """Runs a network's frozen trunk over pictures, in the fastest exact way that this machine has.
+
+    On a processor that is OpenVINO in float32, where it is installed: ten times as fast as PyTorch as it is (4 s
+    against 40 s of processor time for 100 windows), and equal within 1e-6 of a feature's deviation.
 
     Args:
         network: its head is not used.
-        config: `preprocess`, `batch_size` and `workers` are used.
-        images: n of them.
-        title: of the progress bar.
-
-    Returns:
-        float32 (n - problems, F), and the index of each unreadable picture with the reason.
+        config: `preprocess`, `batch_size`, `workers` and `threads` are used.
     """
-    preprocess = Preprocess(**config.preprocess)
-    # (N, 3, S, S) channels last: the faster layout on CPUs too.
-    frozen = network.eval().to(torch_device("auto")).to(memory_format=torch.channels_last)
-    features = _fast(frozen, len(images))  # type: ignore[arg-type]
-    loader: DataLoader[Batch] = DataLoader(images, config.batch_size, collate_fn=collate, num_workers=config.workers)  # type: ignore[arg-type]
-    device = next(network.parameters()).device
-    rows: list[NDArray[np.float32]] = []
-    problems: list[tuple[int, str]] = []
-    console = Console(stderr=True)
-    for batch in track(loader, title, console=console, transient=True, disable=not console.is_terminal):
-        problems += list(batch.problems)
-        if len(batch.labels):
-            x = preprocess.normalise(batch.frames).to(device)
-            count = len(x)
-            if count < config.batch_size:  # another batch size would be compiled anew
-                x = torch.cat([x, x.new_zeros(config.batch_size - count, *x.shape[1:])])
-            x = x.contiguous(memory_format=torch.channels_last)
-            rows.append(features(x)[:count].float().cpu().numpy())
-    empty = np.empty((0, network.features_out), np.float32)
-    return (np.concatenate(rows).astype(np.float32, copy=False) if rows else empty), problems
+
+    def __init__(self, network: ASRNetLite, config: ClosedFormConfig) -> None:
+        self.network, self.config = network, config
+        self._preprocess = Preprocess(**config.preprocess)
+        self._features: Features | None = None
+
+    def __call__(self, images: Dataset[Item], title: str) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
+        """Extract the features of n pictures.
+
+        Args:
+            images: one item each.
+            title: of the progress bar.
+
+        Returns:
+            float32 (n - problems, F), and the index of each unreadable picture with the reason.
+        """
+        rows: list[NDArray[np.float32]] = []
+        problems: list[tuple[int, str]] = []
+        for features, batch in self.stream(images, title, self.config.batch_size):
+            rows.append(features)
+            problems += list(batch.problems)
+        return (np.concatenate(rows) if rows else np.empty((0, self.network.features_out), np.float32)), problems
+
+    def stream(
+        self, images: Dataset[Any], title: str, batch_size: int = 1
+    ) -> Iterator[tuple[NDArray[np.float32], Batch]]:
+        """Yield the features (B, F) of each batch, and the batch.
+
+        Args:
+            images: each gives an item, or a list of items.
+            title: of the progress bar.
+            batch_size: images in a batch; with one and lists of items a batch is one picture with all its views.
+        """
+        workers = self.config.workers
+        loader: DataLoader[Batch] = DataLoader(images, batch_size, collate_fn=_collate, num_workers=workers)
+        console = Console(stderr=True)
+        for batch in track(loader, title, console=console, transient=True, disable=not console.is_terminal):
+            if len(batch.labels):
+                yield self._of(batch.frames, len(images)), batch  # type: ignore[arg-type]
+            else:
+                yield np.empty((0, self.network.features_out), np.float32), batch
+
+    @torch.inference_mode()
+    def _of(self, frames: Tensor, images: int) -> NDArray[np.float32]:
+        if self._features is None:
+            self._features = _fastest(self.network, self._preprocess.size, self.config, images)
+        return self._features(self._preprocess.normalise(frames))
 
 
-def _fast(network: ASRNetLite, images: int) -> Callable[[Tensor], Tensor]:
+def _collate(items: Sequence[Item | Sequence[Item]]) -> Batch:
+    return collate(list(chain.from_iterable([item] if isinstance(item, Item) else item for item in items)))
+
+
+def _fastest(network: ASRNetLite, size: int, config: ClosedFormConfig, images: int) -> Features:
+    """Choose how to compute features; a few pictures are not worth any preparation."""
+    if images >= _WORTH_COMPILING and torch_device("auto") == "cpu" and importlib.util.find_spec("openvino"):
+        return _openvino(network, size, config.threads or torch.get_num_threads())
+    return _torch(network, config.batch_size, images)
+
+
+def _torch(network: ASRNetLite, batch_size: int, images: int) -> Features:
     """Compile the features, batch normalisation folded in: 2.4 times faster on a CPU.
 
     Compiling takes half a minute and a C++ compiler, so small folders and machines without one go without.
     """
-    if images < _WORTH_COMPILING or not (shutil.which("g++") or shutil.which("c++") or torch.cuda.is_available()):
-        return network.features
-    compiled: Callable[[Tensor], Tensor] = torch.compile(network.features, options={"freezing": True})
-    return compiled
+    # (N, 3, S, S) channels last: the faster layout on CPUs too.
+    frozen = network.eval().to(torch_device("auto")).to(memory_format=torch.channels_last)
+    device = next(frozen.parameters()).device
+    run: Callable[[Tensor], Tensor] = frozen.features
+    if images >= _WORTH_COMPILING and (shutil.which("g++") or shutil.which("c++") or torch.cuda.is_available()):
+        run = torch.compile(frozen.features, options={"freezing": True})
+
+    def features(x: Tensor) -> NDArray[np.float32]:
+        rows = []
+        for part in torch.split(x.to(device), batch_size):
+            missing = batch_size - len(part)  # another batch size would be compiled anew
+            whole = torch.cat([part, part.new_zeros(missing, *part.shape[1:])]) if missing else part
+            rows.append(run(whole.contiguous(memory_format=torch.channels_last))[: len(part)].float().cpu())
+        return np.asarray(torch.cat(rows).numpy(), np.float32)
+
+    return features
+
+
+class _FeaturesOf(nn.Module):
+    def __init__(self, network: ASRNetLite) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.features(x)
+
+
+def _openvino(network: ASRNetLite, size: int, threads: int) -> Features:
+    """Compile the features for one window at a time, as many windows at once as there are threads."""
+    openvino = import_openvino()
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    example = torch.zeros(1, 3, size, size)
+    with warnings.catch_warnings():  # of the tracer: sizes become constants, which they are
+        warnings.simplefilter("ignore")
+        decoder = TorchScriptPythonDecoder(_FeaturesOf(network.eval().cpu()), example_input=example)
+    # Not openvino.convert_model, which reports its use.
+    front_end = FrontEndManager().load_by_framework("pytorch")
+    model = front_end.convert(front_end.load(decoder))
+    model.reshape([1, 3, size, size])
+    hints = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
+    }
+    compiled = openvino.Core().compile_model(model, "CPU", hints)
+
+    def features(x: Tensor) -> NDArray[np.float32]:
+        rows = np.empty((len(x), network.features_out), np.float32)
+        queue = openvino.AsyncInferQueue(compiled)
+
+        def store(request: Any, row: int) -> None:
+            rows[row] = request.get_output_tensor(0).data[0]
+
+        queue.set_callback(store)
+        for row, window in enumerate(np.ascontiguousarray(x.numpy())):
+            queue.start_async({0: window[None]}, row)
+        queue.wait_all()
+        return rows
+
+    return features
 
 
 def draw(seed: int, view: int, name: str) -> int:
@@ -94,16 +191,15 @@ def draw(seed: int, view: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {view} {name}".encode()).digest()[:7], "big")
 
 
-def extraction_key(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder) -> str:
-    """Return a name for what is extracted: it covers the trunk's weights, the data and the configuration."""
+def extraction_key(network: ASRNetLite, config: ClosedFormConfig, *facts: object) -> str:
+    """Return a name for what is extracted: it covers the trunk's weights, the configuration and other facts."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.trunk.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    used = ("options", "preprocess", "augment", "views", "seed", "equalise")
-    facts = {name: config.to_dict()[name] for name in used}
-    facts["fingerprint"] = data.summary()["fingerprint"]
-    digest.update(json.dumps(facts, sort_keys=True).encode())
-    return digest.hexdigest()[:12]
+    used = ("options", "preprocess", "augment", "views", "windows", "seed", "equalise")
+    known = config.to_dict()
+    digest.update(json.dumps([{name: known[name] for name in used}, facts], sort_keys=True).encode())
+    return digest.hexdigest()[:16]
 
 
 def keep(path: Path, **arrays: NDArray[Any]) -> None:

@@ -1,33 +1,38 @@
 """Features of a frozen trunk, extracted once per picture and view and kept, so that heads are fitted in seconds.
 
-A picture is seen in several augmented views and once as evaluation sees it; fitting uses them all. What is drawn for a
-view depends on the seed, the picture's path and the view alone: leaving sources out changes nothing for the others.
+A picture is seen in several augmented views, and in one or more windows as evaluation sees it; fitting uses them all.
+What is drawn for a view depends on the seed, the picture's path and the view alone: leaving sources out changes nothing
+for the others.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_models import ASRNetLite, Preprocess
+from asr_models import Preprocess
 from asr_runtime.errors import DatasetError
-from asr_train.data.batches import EvaluationImages, TrainingImages
+from asr_train.data.batches import EvaluationImages, PictureViews, TrainingImages
 from asr_train.data.clips import ClipImages, thinned
 from asr_train.data.degradations import Degradation
 from asr_train.data.layouts import DataFolder, Sample
+from asr_train.data.windows import window_places
 from asr_train.figures.pairs import content_matched_pairs
-from asr_train.fitting.config import ClosedFormConfig
-from asr_train.fitting.extraction import Keyed, draw, extract, extraction_key, keep
+from asr_train.fitting.extraction import Extractor, Keyed, draw, extraction_key, keep
 
 __all__ = ["ClipTable", "FeatureTable", "PairTable", "clip_table", "degraded_table", "feature_table", "pair_table"]
 
 log = logging.getLogger("asr_train")
+
+_SHARD = 64  # pictures whose features share a file
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,20 @@ class FeatureTable:
 
     Attributes:
         samples: the n pictures, training split first.
-        plain: float32 (n, F), as evaluation sees them.
-        views: float32 (V + 1, n_train, F), of the training split: V augmented ones and the plain one.
+        windows: float32 (n, W, F), each picture's windows as evaluation sees them, the centre first.
+        views: float32 (V, n_train, F), augmented views of the training split.
         unreadable: path -> why.
     """
 
     samples: tuple[Sample, ...]
-    plain: NDArray[np.float32]
+    windows: NDArray[np.float32]
     views: NDArray[np.float32]
     unreadable: dict[str, str]
+
+    @property
+    def plain(self) -> NDArray[np.float32]:
+        """The centre of every picture: float32 (n, F)."""
+        return self.windows[:, 0]
 
     def rows(self, samples: Sequence[Sample]) -> NDArray[np.int_]:
         """Where these pictures stand; those that could not be read are left out."""
@@ -52,51 +62,113 @@ class FeatureTable:
         return np.array([index[s.path] for s in samples if s.path in index], dtype=np.int64)
 
 
-def feature_table(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> FeatureTable:
+@dataclass(frozen=True)
+class _Shard:
+    """Up to `_SHARD` pictures of one source and split, extracted together and kept in one file."""
+
+    first: int  # index of the first picture, training split first
+    pictures: int
+    trained: bool
+    path: Path
+
+
+def feature_table(extractor: Extractor, data: DataFolder, folder: Path) -> FeatureTable:
     """Extract the features of a data folder's training and validation split, or read what was extracted before.
 
+    Features are kept in `folder`/features, a file for some pictures of a source. A run that was stopped goes on, and
+    other sources beside known ones cost their own pictures only. A file's name covers the trunk's weights, its
+    pictures and the configuration.
+
     Args:
-        network: its trunk is frozen; the head is not used.
-        config: `preprocess`, `augment`, `views`, `seed`, `quality`, `batch_size` and `workers` are used.
+        extractor: of the network; of its configuration `augment`, `views`, `windows`, `seed` and `quality` are used.
         data: the pictures.
-        folder: `features-<key>.npz` is kept here; the key covers the trunk's weights, the data and the configuration.
+        folder: of all runs.
     """
-    path = folder / f"features-{extraction_key(network, config, data)}.npz"
-    if path.is_file():
-        log.info("features: read from %s", path)
-        return _read(path, data)
+    config = extractor.config
+    shards = list(_shards(extractor, data, folder / "features"))
+    missing = [shard for shard in shards if not shard.path.is_file()]
+    everything = (*data.train, *data.val)
+    if missing:
+        log.info("features: %d of %d files to extract", len(missing), len(shards))
+        _extract(extractor, data, missing)
+    windows = np.empty((len(everything), config.windows, extractor.network.features_out), np.float32)
+    views = np.empty((config.views, len(data.train), extractor.network.features_out), np.float32)
+    kept: list[int] = []
+    unreadable: dict[str, str] = {}
+    trained = 0
+    for shard in shards:
+        content = np.load(shard.path)
+        good = (content["good"] + shard.first).tolist()
+        windows[len(kept) : len(kept) + len(good)] = content["windows"]
+        if shard.trained:
+            views[:, trained : trained + len(good)] = content["views"]
+            trained += len(good)
+        kept += good
+        problems = json.loads(str(content["unreadable"]))
+        unreadable |= {str(everything[int(place) + shard.first].path): why for place, why in problems.items()}
+    return FeatureTable(tuple(everything[i] for i in kept), windows[: len(kept)], views[:, :trained], unreadable)
+
+
+def _shards(extractor: Extractor, data: DataFolder, folder: Path) -> Iterator[_Shard]:
+    """Yield the shards of both splits in the order of their pictures."""
+    weights = extraction_key(extractor.network, extractor.config)
+    first = 0
+    for samples, trained in ((data.train, True), (data.val, False)):
+        for _, group in groupby(samples, key=lambda s: (s.source, s.label)):
+            own = list(group)
+            for start in range(0, len(own), _SHARD):
+                part = own[start : start + _SHARD]
+                names = [(s.path.relative_to(data.root).as_posix(), s.path.stat().st_size) for s in part]
+                key = hashlib.sha256(json.dumps([weights, trained, names]).encode()).hexdigest()[:16]
+                yield _Shard(first, len(part), trained, folder / f"{key}.npz")
+                first += len(part)
+
+
+def _extract(extractor: Extractor, data: DataFolder, shards: Sequence[_Shard]) -> None:
+    """Extract shards, each written when its last picture is done."""
+    config = extractor.config
     preprocess = Preprocess(**config.preprocess)
-    trained = TrainingImages(data.train, preprocess, config.augment)
-    seen = EvaluationImages((*data.train, *data.val), preprocess, config.quality)
-    plain, problems = extract(network, config, seen, "features")
-    bad = {index for index, _ in problems}
-    good_train = [i for i in range(len(data.train)) if i not in bad]
-    views = []
-    for view in range(config.views):
-        names = (data.train[i].path.relative_to(data.root).as_posix() for i in good_train)
-        draws = [(i, draw(config.seed, view, name)) for i, name in zip(good_train, names, strict=True)]
-        views.append(extract(network, config, Keyed(trained, draws), f"view {view + 1}")[0])
-    good = [i for i in range(len(seen)) if i not in bad]
-    samples = tuple(seen.samples[i] for i in good)
-    unreadable = {str(seen.samples[i].path): why for i, why in problems}
-    keep(path, plain=plain, views=np.stack(views), good=np.array(good), unreadable=np.array(json.dumps(unreadable)))
-    return FeatureTable(samples, plain, _with_plain(views, plain), unreadable)
+    everything = (*data.train, *data.val)
+    order = sorted(shards, key=lambda shard: not shard.trained)
+    samples = [everything[i] for shard in order for i in range(shard.first, shard.first + shard.pictures)]
+    trained = samples[: sum(shard.pictures for shard in order if shard.trained)]
+    names = [sample.path.relative_to(data.root).as_posix() for sample in trained]
+    draws = [[draw(config.seed, view, name) for view in range(config.views)] for name in names]
+    plain = EvaluationImages(samples, preprocess, config.quality)
+    places = window_places(config.windows)
+    pictures = PictureViews(plain, places, TrainingImages(trained, preprocess, config.augment), draws)
+    done = extractor.stream(pictures, "features")
+    for number, shard in enumerate(order):
+        rows, good, unreadable = [], [], {}
+        for place in range(shard.pictures):
+            features, batch = next(done)
+            if batch.problems:
+                unreadable[str(place)] = batch.problems[0][1]
+            else:
+                good.append(place)
+                rows.append(features)  # (W + V, F), or (W, F) of a validation picture
+        width = len(places) + (config.views if shard.trained else 0)
+        table = np.stack(rows) if rows else np.empty((0, width, extractor.network.features_out), np.float32)
+        keep(
+            shard.path,
+            windows=table[:, : len(places)],
+            views=table[:, len(places) :].swapaxes(0, 1),
+            good=np.array(good, np.int64),
+            unreadable=np.array(json.dumps(unreadable)),
+        )
+        if number % 10 == 9:
+            log.info("features: %d of %d files", number + 1, len(order))
 
 
-def degraded_table(
-    network: ASRNetLite, config: ClosedFormConfig, samples: Sequence[Sample], degradation: Degradation
-) -> FeatureTable:
-    """Extract the features of degraded pictures, as `asr_train.evaluation.robustness` degrades them; without views."""
+def degraded_table(extractor: Extractor, samples: Sequence[Sample], degradation: Degradation) -> FeatureTable:
+    """Extract the features of the centre of degraded pictures (`asr_train.data.degradations`); without views."""
+    config = extractor.config
     quality = degradation.quality_after(config.quality)
     images = EvaluationImages(samples, Preprocess(**config.preprocess), quality, degradation)
-    features, problems = extract(network, config, images, degradation.name)
+    features, problems = extractor(images, degradation.name)
     unreadable = {str(samples[i].path): why for i, why in problems}
     good = tuple(sample for sample in samples if str(sample.path) not in unreadable)
-    return FeatureTable(good, features, np.empty((0, 0, network.features_out), np.float32), unreadable)
-
-
-def _with_plain(views: Sequence[NDArray[np.float32]], plain: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.stack([*views, plain[: len(views[0])]])
+    return FeatureTable(good, features[:, None], np.empty((0, 0, features.shape[1]), np.float32), unreadable)
 
 
 @dataclass(frozen=True)
@@ -113,23 +185,23 @@ class ClipTable:
     features: NDArray[np.float32]
 
 
-def clip_table(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> ClipTable:
+def clip_table(extractor: Extractor, data: DataFolder, folder: Path) -> ClipTable:
     """Extract the features of clips made of both splits, or read what was extracted before.
 
     Args:
-        network: as for `feature_table`.
-        config: as for `feature_table`.
+        extractor: as for `feature_table`.
         data: the pictures.
         folder: `clips-<key>.npz` is kept here.
     """
     samples = (*thinned(data.train), *thinned(data.val))
-    path = folder / f"clips-{extraction_key(network, config, data)}.npz"
+    config = extractor.config
+    path = folder / f"clips-{extraction_key(extractor.network, config, data.summary()['fingerprint'])}.npz"
     if path.is_file():
         log.info("features of clips: read from %s", path)
         content = np.load(path)
         return ClipTable(tuple(samples[i] for i in content["good"]), content["features"])
     images = ClipImages(samples, Preprocess(**config.preprocess), config.quality)
-    good, features = images.per_clip(*extract(network, config, images, "clips"))
+    good, features = images.per_clip(*extractor(images, "clips"))
     keep(path, features=features, good=good)
     return ClipTable(tuple(samples[i] for i in good), features)
 
@@ -152,12 +224,11 @@ class PairTable:
     plain: NDArray[np.float32]
 
 
-def pair_table(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> PairTable:
+def pair_table(extractor: Extractor, data: DataFolder, folder: Path) -> PairTable:
     """Extract the features of a folder that asr-resynthesise made, or read what was extracted before.
 
     Args:
-        network: as for `feature_table`.
-        config: as for `feature_table`; one view is used.
+        extractor: as for `feature_table`; one view is used.
         data: the pairs.
         folder: `pairs-<key>.npz` is kept here.
 
@@ -169,7 +240,8 @@ def pair_table(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, 
         raise DatasetError(f"{data.root}: no pairs of a photo and its twin; expected a folder of asr-resynthesise")
     judged = tuple(sample for pair in content_matched_pairs(data.val) for sample in pair)
     sources = np.array([(_photo_source(photo), photo.source) for photo, _ in pairs])
-    path = folder / f"pairs-{extraction_key(network, config, data)}.npz"
+    config = extractor.config
+    path = folder / f"pairs-{extraction_key(extractor.network, config, data.summary()['fingerprint'])}.npz"
     if path.is_file():
         content = np.load(path)
         return PairTable(content["differences"], sources, judged, content["plain"])
@@ -182,7 +254,7 @@ def pair_table(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, 
         (Keyed(images, draws), images.samples, "pairs"),
         (seen, judged, "validation pairs"),
     ):
-        features, problems = extract(network, config, part, title)
+        features, problems = extractor(part, title)
         if problems:
             index, why = problems[0]
             raise DatasetError(f"{samples[index].path}: a picture of a pair cannot be read ({why})")
@@ -195,11 +267,3 @@ def pair_table(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, 
 def _photo_source(sample: Sample) -> str:
     """Return the source that asr-resynthesise puts before the file's hash."""
     return sample.path.stem.rpartition("_")[0]
-
-
-def _read(path: Path, data: DataFolder) -> FeatureTable:
-    content = np.load(path)
-    everything = (*data.train, *data.val)
-    samples = tuple(everything[i] for i in content["good"])
-    plain, unreadable = content["plain"], json.loads(str(content["unreadable"]))
-    return FeatureTable(samples, plain, _with_plain(content["views"], plain), unreadable)
