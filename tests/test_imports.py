@@ -28,8 +28,8 @@ _ROOMS = {
         "sources": {"errors", "redact", "media"},
         "cameras": {"errors", "redact", "records", "media", "sources"},
         "isolation": {"errors", "media", "sources", "cameras"},
-        "inference": {"errors", "contract", "media.regular_file"},
-        "reports": {"errors", "contract", "redact", "records"},
+        "inference": {"errors", "contract", "windows", "media.regular_file"},
+        "reports": {"errors", "contract", "redact", "records", "windows"},
     },
     "asr_train": {
         "data": set(),

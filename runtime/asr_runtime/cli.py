@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from asr_runtime.command import EXIT_GIVEN_UP, EXIT_INPUT_FAILED, command
+from asr_runtime.errors import ConfigurationError
 from asr_runtime.interrupt import stop_on_signals
 
 if TYPE_CHECKING:
     from asr_runtime.doctor import Examination
+    from asr_runtime.inference.looking import LookChoice
 
 __all__ = ["doctor_command", "screen_command"]
 
@@ -55,6 +57,14 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--isolate", is_flag=True, help="Decode in processes of their own, which may crash or hang.")
 @click.option("--annotate", metavar="OUT.mkv", help="Write videos with the verdict drawn in, one file per source.")
 @click.option("--snapshots", metavar="DIR", help="Keep JPEGs of what was found to be AI-generated.")
+@click.option(
+    "--look",
+    type=click.Choice(["auto", "centre", "whole"]),
+    default="auto",
+    help="The centre of each picture, or windows all over it; auto is what the model's card says is better.",
+)
+@click.option("--windows", is_flag=True, help="Records carry the windows that were looked at (--format jsonl).")
+@click.option("--evidence", metavar="DIR", help="Write maps of flagged pictures: which parts speak for AI.")
 @click.option("--webhook", multiple=True, envvar="ASR_WEBHOOK", metavar="URL", help="POST alerts here, as JSON.")
 @click.option("--mqtt", multiple=True, envvar="ASR_MQTT", metavar="mqtt://HOST/TOPIC", help="Publish alerts here.")
 @click.option("--view", metavar="[HOST:]PORT", help="Serve a page with every source, live; HOST is 127.0.0.1.")
@@ -77,6 +87,9 @@ def screen_command(
     isolate: bool,
     annotate: str | None,
     snapshots: str | None,
+    look: LookChoice,
+    windows: bool,
+    evidence: str | None,
     webhook: tuple[str, ...],
     mqtt: tuple[str, ...],
     view: str | None,
@@ -94,9 +107,12 @@ def screen_command(
     complete.
     """
     from asr_runtime.inference.detector import Detector
+    from asr_runtime.inference.looking import check_windows
     from asr_runtime.reports.outputs import Outputs
     from asr_runtime.sources.live import LiveSource, is_live, live_source, named_sources
 
+    if windows and form != "jsonl":
+        raise ConfigurationError(f"--windows: format {form} has no place for windows; expected --format jsonl")
     every = [live_source(source) if is_live(source) else source for source in sources]
     every += named_sources(listed) if listed else []
     live = [source.name for source in every if isinstance(source, LiveSource)]
@@ -104,12 +120,26 @@ def screen_command(
         detector = Detector(
             model, device=device, precision=precision, threads=threads, sha256=sha256, deadline=deadline
         )
+        if evidence:
+            check_windows(detector.card)
         if detector.choice:
             click.echo(f"asr-screen: {detector.choice}", err=True)
         # Imported here: loading a model takes memory for a moment, and OpenCV's 28 MB are not to lie on top of it.
         from asr_runtime.screening import screen_with_pictures
 
-        outputs = Outputs(form, output, annotate, snapshots, (*webhook, *mqtt), metrics, live, view, token_file)
+        outputs = Outputs(
+            form,
+            output,
+            annotate=annotate,
+            snapshots=snapshots,
+            evidence=evidence,
+            score_map=detector.map,
+            alerts=(*webhook, *mqtt),
+            metrics=metrics,
+            view=view,
+            token_file=token_file,
+            live=live,
+        )
         steps = screen_with_pictures(
             every,
             detector,
@@ -118,6 +148,8 @@ def screen_command(
             reconnect=reconnect,
             duration=duration,
             isolate=isolate,
+            look=look,
+            windows=windows,
         )
         summary = outputs.run(steps)
         code = EXIT_GIVEN_UP if summary.given_up else EXIT_INPUT_FAILED if summary.failed else 0

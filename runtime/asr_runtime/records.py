@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from asr_runtime.contract import Verdict
+from asr_runtime.windows import LookKind, Window
 
 __all__ = [
     "ErrorRecord",
@@ -32,11 +34,15 @@ class ImageRecord:
         source: its path, or `-` for an image from standard input.
         probability: calibrated P(AI-generated), 0..1.
         verdict: by the decision rule of the model's card.
+        look: what the score comes from: the centre of the picture, or windows all over it.
+        windows: that were looked at, the centre first; empty unless they were asked for.
     """
 
     source: str
     probability: float
     verdict: Verdict
+    look: LookKind = "centre"
+    windows: tuple[Window, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""
@@ -45,6 +51,7 @@ class ImageRecord:
             "source": self.source,
             "probability": self.probability,
             "verdict": self.verdict,
+            **_looked(self.look, self.windows),
         }
 
 
@@ -63,6 +70,8 @@ class FrameRecord:
         repeated: the frame equals the one scored before, pixel by pixel: its score was taken over.
         age: seconds from reception to score; live sources only, otherwise None.
         dropped: frames of this live source that were given up for newer ones since its last record.
+        look: what the score of the frame comes from, as `ImageRecord.look`.
+        windows: that were looked at, as `ImageRecord.windows`.
     """
 
     source: str
@@ -75,6 +84,8 @@ class FrameRecord:
     repeated: bool = False
     age: float | None = None
     dropped: int = 0
+    look: LookKind = "centre"
+    windows: tuple[Window, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""
@@ -92,7 +103,7 @@ class FrameRecord:
             data["repeated"] = True
         if self.age is not None:
             data |= {"age": round(self.age, 4), "dropped": self.dropped}
-        return data
+        return data | _looked(self.look, self.windows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +249,7 @@ class SummaryRecord:
         model: name or path of the model.
         sha256: of the model file.
         provider: onnxruntime's execution provider that ran it, or `openvino fp32`, or `openvino bf16`.
+        looks: how `images`, the frames of `videos` and those of `cameras` were looked at.
     """
 
     read: int
@@ -251,6 +263,7 @@ class SummaryRecord:
     model: str
     sha256: str
     provider: str
+    looks: Mapping[str, LookKind]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""
@@ -267,7 +280,14 @@ class SummaryRecord:
             "model": self.model,
             "sha256": self.sha256,
             "provider": self.provider,
+            "looks": dict(self.looks),
         }
+
+
+def _looked(look: LookKind, windows: tuple[Window, ...]) -> dict[str, Any]:
+    """Return what a record says of the look; nothing of the centre alone, so that its records stay as they were."""
+    said: dict[str, Any] = {} if look == "centre" else {"look": look}
+    return said | ({"windows": [window.to_dict() for window in windows]} if windows else {})
 
 
 Record = ImageRecord | FrameRecord | SegmentRecord | VideoRecord | StateRecord | ErrorRecord | SummaryRecord

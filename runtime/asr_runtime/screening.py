@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 
 from asr_runtime.cameras.camera import MAX_AGE, Camera, LiveFailure, LiveFrame
 from asr_runtime.cameras.inbox import Inbox
+from asr_runtime.contract import ModelCard
 from asr_runtime.errors import AsrError, ConfigurationError, DeadlineError, InferenceError
 from asr_runtime.inference.detector import Detector
+from asr_runtime.inference.looking import Look, LookChoice, choose_looks
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, StateRecord, SummaryRecord
 from asr_runtime.redact import redact
 from asr_runtime.smoothing import Track
 from asr_runtime.sources.expand import Source, Unreadable, check_sources, expand
 from asr_runtime.sources.live import LiveSource, is_live, live_source
 from asr_runtime.sources.steps import Decoded, decode_source
+from asr_runtime.windows import LookKind, Window
 
 if TYPE_CHECKING:
     from asr_runtime.cameras.streams import Stream
@@ -66,6 +69,8 @@ def screen(
     reconnect: bool = True,
     duration: float | None = None,
     isolate: bool = False,
+    look: LookChoice = "auto",
+    windows: bool = False,
 ) -> Generator[Record, None, None]:
     """Score every image and video frame of the sources, files in order, live sources beside them as frames come.
 
@@ -82,6 +87,9 @@ def screen(
         reconnect: try a live source again when it is lost; otherwise it is given up.
         duration: seconds after which the run ends; None: live sources are watched for ever.
         isolate: decode files in a process of its own, and every live source in another, which may crash or hang.
+        look: `centre` or `whole` for every picture; `auto`: as the model's card advises, for cameras within the time
+            between two frames (`inference.looking.choose_looks`).
+        windows: records carry the windows that were looked at.
 
     Returns:
         Generator of one record per image, frame, failure, segment, video and change of a live source's state, then
@@ -89,7 +97,7 @@ def screen(
 
     Raises:
         ConfigurationError: at once, before anything is read: no source, an unknown kind of URL, the same live source
-            twice, `fps` or `duration` not above 0.
+            twice, `fps` or `duration` not above 0, a whole look of a model without figures for it.
     """
     steps = screen_with_pictures(
         sources,
@@ -100,6 +108,8 @@ def screen(
         reconnect=reconnect,
         duration=duration,
         isolate=isolate,
+        look=look,
+        windows=windows,
     )
     return _records(steps)
 
@@ -114,6 +124,8 @@ def screen_with_pictures(
     reconnect: bool = True,
     duration: float | None = None,
     isolate: bool = False,
+    look: LookChoice = "auto",
+    windows: bool = False,
 ) -> Generator[Step, None, None]:
     """Screen as `screen` does, and give every scored picture with its record.
 
@@ -129,7 +141,8 @@ def screen_with_pictures(
     for name, value in (("fps", fps), ("duration", duration)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ConfigurationError(f"{name} {value}: expected a number above 0")
-    run = _Run(files, live, detector, fps, stdin, reconnect, isolate)
+    looks = choose_looks(detector, detector.card, look, fps, len(live))
+    run = _Run(files, live, detector, fps, stdin, reconnect, isolate, looks, windows)
     return run.steps(stop or threading.Event(), math.inf if duration is None else duration)
 
 
@@ -151,8 +164,11 @@ class _Run:
         stdin: IO[bytes] | None,
         reconnect: bool,
         isolate: bool,
+        looks: dict[str, LookKind],
+        windows: bool,
     ) -> None:
         self._files, self._fps, self._stdin, self._isolate = files, fps, stdin, isolate
+        self._looks, self._windows = looks, windows
         self._detector = detector
         self._inbox: Inbox[Any] = Inbox(_AHEAD)
         opener = open_isolated_stream if isolate else open_stream
@@ -223,12 +239,12 @@ class _Run:
 
     def _image(self, source: str, image: NDArray[np.uint8]) -> Iterator[Step]:
         try:
-            scores = self._infer(image)
+            look = self._look(image, self._looks["images"])
         except InferenceError as error:
             yield self._failure(source, InferenceError(f"{source}: {error}"), kind=error), None
             return
         self._scored += 1
-        yield ImageRecord(source, float(scores.probability[0]), scores.verdicts[0]), image
+        yield ImageRecord(source, look.probability, look.verdict, look.kind, self._shown(look)), image
 
     def _live_frame(self, item: LiveFrame) -> Iterator[Step]:
         if time.monotonic() - item.received > MAX_AGE:
@@ -240,19 +256,20 @@ class _Run:
         self, name: str, image: NDArray[np.uint8], frame: int, seconds: float, live: LiveFrame | None = None
     ) -> Iterator[Step]:
         source = self._sources.get(name)
-        if source is None:
-            source = self._sources[name] = _Source(name, self._detector)
-        repeated = source.last is not None and _equal(source.last, image)
-        if not repeated:
+        repeated = source is not None and source.last is not None and _equal(source.last, image)
+        if source is None or not repeated:
             try:
-                source.probability = float(self._infer(image).probability[0])
+                look = self._look(image, self._looks["videos" if live is None else "cameras"])
             except InferenceError as error:
-                source.last = None
+                if source is not None:
+                    source.last = None
                 yield self._failure(name, InferenceError(f"{name}: {error}"), frame, kind=error), None
                 return
-            source.last = image
-        probability = source.probability
-        smoothed, steady, ended = source.track.add(seconds, probability, image)
+            if source is None:
+                source = self._sources[name] = _Source(name, self._detector.card, look.kind)
+            source.last, source.look = image, look
+        look = source.look
+        smoothed, steady, ended = source.track.add(seconds, look.probability, image)
         if ended is not None:
             yield ended, None
         age, dropped = None, 0
@@ -260,21 +277,34 @@ class _Run:
             age = time.monotonic() - live.received
             dropped = live.camera.dropped - self._told.get(name, 0)
             self._told[name] = live.camera.dropped
-        verdict = self._detector.card.decision.verdict(probability)
         record = FrameRecord(
-            name, frame, seconds, probability, verdict, smoothed, steady, repeated, age=age, dropped=dropped
+            name,
+            frame,
+            seconds,
+            look.probability,
+            look.verdict,
+            smoothed,
+            steady,
+            repeated,
+            age=age,
+            dropped=dropped,
+            look=look.kind,
+            windows=self._shown(look),
         )
         self._scored += 1
         yield record, image
 
-    def _infer(self, image: NDArray[np.uint8]) -> Any:
+    def _look(self, image: NDArray[np.uint8], kind: LookKind) -> Look:
         try:
-            scores = self._detector(image)
+            look = self._detector.look(image, kind)
         except DeadlineError:
             self._overruns += 1
             raise
         self._overruns = 0
-        return scores
+        return look
+
+    def _shown(self, look: Look) -> tuple[Window, ...]:
+        return look.windows if self._windows else ()
 
     def _failure(
         self, source: str, error: AsrError, frame: int | None = None, *, kind: AsrError | None = None
@@ -307,6 +337,7 @@ class _Run:
             model=self._detector.name,
             sha256=self._detector.sha256,
             provider=self._detector.provider,
+            looks=self._looks,
         )
 
     def _decode_ahead(self) -> None:
@@ -333,12 +364,14 @@ class _Run:
 
 
 class _Source:
-    """What is known of a video or camera while its frames come."""
+    """What is known of a video or camera while its frames come; how the first was looked at decides the rules."""
 
-    def __init__(self, name: str, detector: Detector) -> None:
-        self.track = Track(name, detector.card.decision, detector.card.video)
-        self.last: NDArray[np.uint8] | None = None  # the picture that `probability` belongs to
-        self.probability = 0.0
+    look: Look  # of the last frame that was scored
+
+    def __init__(self, name: str, card: ModelCard, kind: LookKind) -> None:
+        rules = card.whole if kind == "whole" and card.whole is not None else card
+        self.track = Track(name, rules.decision, rules.video)
+        self.last: NDArray[np.uint8] | None = None  # the picture that `look` belongs to
 
 
 def _equal(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:

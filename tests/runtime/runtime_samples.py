@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import struct
 import subprocess
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 import asr_runtime
-from asr_runtime.contract import CARD_KEY, Calibration, Decision, ModelCard, Preprocess
+from asr_runtime.contract import CARD_KEY, Calibration, Decision, ModelCard, Preprocess, VideoRule, WholeLook
 
 CARD = ModelCard(
     name="brightness",
@@ -33,6 +34,19 @@ CARD = ModelCard(
     tool_versions={},
     fft="matmul",
     precision="fp32",
+)
+WHOLE = WholeLook(
+    windows=((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)),
+    top=2,
+    calibration=Calibration(temperature=4.0, shift=-0.5, fitted_on="nothing"),
+    decision=Decision(real_below=0.3, ai_from=0.45, rule="fixed"),
+    operating_points=(),
+    is_default=True,
+)
+WHOLE_CARD = dataclasses.replace(CARD, whole=WHOLE)
+WHOLE_VIDEO_CARD = dataclasses.replace(
+    CARD,
+    whole=dataclasses.replace(WHOLE, video=VideoRule(Calibration(0.5, 0.0, "nothing"), Decision(0.2, 0.8, "fixed"))),
 )
 
 
@@ -146,6 +160,13 @@ def picture(seed: int = 0, height: int = 48, width: int = 64) -> NDArray[np.uint
     """A smooth colour picture, as photos are."""
     small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+
+
+def bright_corner(height: int = 200, width: int = 260, level: int = 255) -> NDArray[np.uint8]:
+    """Black, but for its lower right quarter: only windows there say ai."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[height // 2 :, width // 2 :] = level
+    return image
 
 
 def black_png(side: int) -> bytes:

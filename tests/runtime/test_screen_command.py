@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime_samples import Runner, build_model, command_line, encoded, environment, picture, write_clip
+from runtime_samples import (
+    WHOLE_CARD,
+    Runner,
+    bright_corner,
+    build_model,
+    command_line,
+    encoded,
+    environment,
+    picture,
+    write_clip,
+)
 
 from asr_runtime.reports.text import CSV_COLUMNS
 
@@ -46,6 +56,21 @@ def test_json_lines(run_command: Runner, model_path: Path, mixed_folder: Path, c
     counts = [summary[key] for key in ("read", "scored", "failed", "dropped", "skipped", "reconnects")]
     assert counts == [104, 7, 1, 0, 96, 0]
     assert summary["type"] == "summary"
+
+
+def test_looks_windows_and_evidence(run_command: Runner, tmp_path: Path) -> None:
+    model, image = tmp_path / "whole.onnx", tmp_path / "corner.png"
+    model.write_bytes(build_model(WHOLE_CARD))
+    image.write_bytes(encoded(bright_corner() | 60, ".png"))
+    asked = ("--model", model, "--format", "jsonl", "--windows", "--evidence", tmp_path / "maps")
+    whole, centre = (run_command("screen", image, *asked, "--look", look) for look in ("auto", "centre"))
+    assert whole.returncode == centre.returncode == 0, whole.stderr + centre.stderr
+    record, summary = lines(whole.stdout)
+    assert (record["look"], record["verdict"], len(record["windows"])) == ("whole", "ai", 5)
+    assert summary["looks"] == {"images": "whole", "videos": "centre", "cameras": "centre"}
+    record, summary = lines(centre.stdout)
+    assert ("look" in record, record["verdict"], len(record["windows"])) == (False, "unsure", 1)
+    assert [path.name[-8:] for path in (tmp_path / "maps").iterdir()] == ["_map.jpg"]
 
 
 def test_all_scored_is_exit_code_0(run_command: Runner, model_path: Path, mixed_folder: Path) -> None:
@@ -117,6 +142,8 @@ def test_standard_input(run_command: Runner, model_path: Path, mixed_folder: Pat
         (["a.jpg", "--sha256", "0" * 64], b"SHA-256"),
         (["a.jpg", "--annotate", "out.mp4"], b".mkv"),
         (["a.jpg", "--device", "tensorrt"], b"device tensorrt"),
+        (["a.jpg", "--look", "whole"], b"no calibration for the whole picture"),
+        (["a.jpg", "--windows"], b"--format jsonl"),
     ],
 )
 def test_usage_model_and_device_errors_are_2(

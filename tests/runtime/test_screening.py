@@ -14,7 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from runtime_samples import build_model, encoded, picture, read_stamp, write_clip
+from runtime_samples import (
+    WHOLE_CARD,
+    WHOLE_VIDEO_CARD,
+    bright_corner,
+    build_model,
+    encoded,
+    picture,
+    read_stamp,
+    write_clip,
+)
 
 from asr_runtime import Detector, Scores, screen
 from asr_runtime.errors import ConfigurationError
@@ -200,6 +209,49 @@ def test_isolated_decoding_gives_the_same_records(detector: Detector, clip: Path
     plain, isolated = (list(screen(sources, detector, fps=5, isolate=isolate)) for isolate in (False, True))
     assert [record.to_dict() for record in plain[:-1]] == [record.to_dict() for record in isolated[:-1]]
     account(isolated)
+
+
+def test_pictures_are_looked_at_as_a_whole_where_the_card_says_so(tmp_path: Path) -> None:
+    detector = Detector(build_model(WHOLE_CARD), device="cpu", threads=1)
+    (tmp_path / "a.png").write_bytes(encoded(bright_corner(), ".png"))
+    (tmp_path / "small.png").write_bytes(encoded(picture(), ".png"))
+    large, small, summary = list(screen([tmp_path], detector))
+    assert isinstance(large, ImageRecord)
+    assert (large.look, large.probability) == ("whole", detector.look(bright_corner()).probability)
+    assert large.to_dict()["look"] == "whole"
+    assert "windows" not in large.to_dict()
+    assert small.to_dict().keys() == {"type", "source", "probability", "verdict"}, "as without windows"
+    assert summary.to_dict()["looks"] == {"images": "whole", "videos": "centre", "cameras": "centre"}
+    centre, _, summary = list(screen([tmp_path], detector, look="centre"))
+    assert isinstance(centre, ImageRecord)
+    assert (centre.look, centre.probability) == ("centre", float(detector(bright_corner()).probability[0]))
+    assert set(summary.to_dict()["looks"].values()) == {"centre"}
+
+
+def test_records_carry_the_windows_that_were_looked_at(tmp_path: Path, clip: Path) -> None:
+    detector = Detector(build_model(WHOLE_CARD), device="cpu", threads=1)
+    (tmp_path / "a.png").write_bytes(encoded(bright_corner(), ".png"))
+    image, frame, *_ = list(screen([tmp_path / "a.png", clip], detector, fps=1, windows=True))
+    assert image.to_dict()["windows"] == [window.to_dict() for window in detector.look(bright_corner()).windows]
+    assert [window.keys() for window in image.to_dict()["windows"]] == [{"x", "y", "size", "probability"}] * 5
+    assert [(w["x"], w["y"]) for w in frame.to_dict()["windows"]] == [(48, 0)], "of a video the centre"
+
+
+def test_videos_are_judged_by_the_rules_of_the_look(clip: Path) -> None:
+    detector = Detector(build_model(WHOLE_VIDEO_CARD), device="cpu", threads=1)
+    records = list(screen([clip], detector, fps=5))
+    frames = [record for record in records if isinstance(record, FrameRecord)]
+    (video,) = (record for record in records if isinstance(record, VideoRecord))
+    assert {frame.look for frame in frames} == {"whole"}
+    margin = np.mean([np.log(f.probability / (1 - f.probability)) for f in frames])
+    assert video.probability == pytest.approx(1 / (1 + np.exp(-margin / 0.5)))
+    asked = list(screen([clip], Detector(build_model(WHOLE_CARD), device="cpu", threads=1), fps=5, look="whole"))
+    assert [r.probability for r in asked if isinstance(r, FrameRecord)] == [f.probability for f in frames]
+
+
+def test_a_whole_look_that_the_card_has_no_figures_for_is_refused_at_once(detector: Detector) -> None:
+    with pytest.raises(ConfigurationError, match="no calibration for the whole picture"):
+        screen(["a.jpg"], detector, look="whole")
 
 
 class Counting(Detector):

@@ -1,1 +1,1 @@
-"""One exported file and the engine that runs it: frames -> probabilities. Imports `contract`, `media.regular_file`."""
+"""One exported file and its engine: frames -> probabilities. Imports `contract`, `windows`, `media.regular_file`."""

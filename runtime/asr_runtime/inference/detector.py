@@ -16,9 +16,11 @@ from asr_runtime.contract import CARD_KEY, ModelCard, Verdict
 from asr_runtime.errors import ConfigurationError, DeadlineError, DeviceError, InferenceError, ModelError, SourceError
 from asr_runtime.inference.builtin import BUILTIN, DEFAULT, builtin_path
 from asr_runtime.inference.deadline import TimedSession, check_deadline
+from asr_runtime.inference.looking import Look, LookChoice, chosen_look, look_at, map_of
 from asr_runtime.inference.onnxruntime_engine import DEVICES, PROVIDERS, import_onnxruntime, open_session
 from asr_runtime.inference.self_contained import check_self_contained
 from asr_runtime.media.regular_file import check_regular_file
+from asr_runtime.windows import Window
 
 __all__ = ["PRECISIONS", "Detector", "Scores"]
 
@@ -135,15 +137,42 @@ class Detector:
             DeadlineError: no answer within the deadline. Later calls work, unless the engine does not even stop (it
                 is looked at between two operators): then they fail at once, with this error.
         """
-        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
-            found = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
-            raise TypeError(f"frames: {found}, expected a uint8 array (N, H, W, 3) or (H, W, 3) of BGR pixels")
-        batch = frames[np.newaxis] if frames.ndim == 3 else frames
-        if batch.ndim != 4 or batch.shape[3] != 3 or batch.size == 0:
-            raise ValueError(f"frames: shape {frames.shape}, expected (N, H, W, 3) or (H, W, 3), none of them 0")
-        probability, logits = self._run(np.ascontiguousarray(batch), self._deadline)
+        probability, logits = self._run(np.ascontiguousarray(_batch(frames)), self._deadline)
         verdicts = tuple(self.card.decision.verdict(float(p)) for p in probability)
         return Scores(probability, logits, verdicts)
+
+    def look(self, image: NDArray[np.uint8], choice: LookChoice = "auto") -> Look:
+        """Score one picture from its centre, or from windows all over it.
+
+        Args:
+            image: uint8 `(H, W, 3)`, BGR, 0..255, any size.
+            choice: `centre`, `whole`, or `auto`: what the card says is better.
+
+        Returns:
+            Probability, verdict and the windows that were looked at.
+
+        Raises:
+            TypeError, ValueError, InferenceError, DeadlineError: as a call; the deadline is that of each window.
+            ConfigurationError: `whole`, of a model whose card has no figures for it.
+        """
+        kind = chosen_look(self.card, choice)
+        return look_at(self, self.card, _single(image), kind)
+
+    def map(self, image: NDArray[np.uint8], most: int = 49) -> tuple[Window, ...]:
+        """Score windows that cover a picture evenly, half a window apart, to see which parts of it speak for AI.
+
+        Args:
+            image: as for `look`.
+            most: largest number of windows; in larger pictures they are further apart.
+
+        Returns:
+            The windows, row by row.
+
+        Raises:
+            TypeError, ValueError, InferenceError, DeadlineError: as for `look`.
+            ConfigurationError: the model resizes pictures and so has no windows, or `most` is less than 1.
+        """
+        return map_of(self, self.card, _single(image), most)
 
     def _start(self, data: bytes, device: str, threads: int | None) -> None:
         """Open the session on the first device of those wanted on which the model really runs."""
@@ -224,6 +253,23 @@ class Detector:
                 f"its card contradicts its graph: the card's calibration gives {expected:.6f} where the "
                 f"graph gives {float(probability[0]):.6f}; export the checkpoint again with asr-export"
             )
+
+
+def _batch(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return frames as (N, H, W, 3), or raise for what is none."""
+    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+        given = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
+        raise TypeError(f"frames: {given}, expected a uint8 array (N, H, W, 3) or (H, W, 3) of BGR pixels")
+    batch = frames[np.newaxis] if frames.ndim == 3 else frames
+    if batch.ndim != 4 or batch.shape[3] != 3 or batch.size == 0:
+        raise ValueError(f"frames: shape {frames.shape}, expected (N, H, W, 3) or (H, W, 3), none of them 0")
+    return batch
+
+
+def _single(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if _batch(image) is image:
+        raise ValueError(f"image: shape {image.shape}, expected one picture (H, W, 3)")
+    return image
 
 
 def _read_model(model: str | os.PathLike[str] | bytes | None) -> tuple[str, bytes]:

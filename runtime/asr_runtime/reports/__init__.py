@@ -1,1 +1,1 @@
-"""Records -> text, pictures, alerts, metrics. Imports `records`, `contract`, `redact`."""
+"""Records -> text, pictures, alerts, metrics. Imports `records`, `contract`, `redact`, `windows`."""

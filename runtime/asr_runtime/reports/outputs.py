@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import click
@@ -14,12 +15,15 @@ from asr_runtime.records import Record, SummaryRecord
 from asr_runtime.redact import redact
 from asr_runtime.reports.progress import ProgressLine
 from asr_runtime.reports.text import Output, make_sink, summary_line
+from asr_runtime.windows import Window
 
 __all__ = ["Outputs"]
 
 Picture = NDArray[np.uint8] | None
+ScoreMap = Callable[[NDArray[np.uint8], int], Sequence[Window]]
 
 
+@dataclass(frozen=True)
 class Outputs:
     """Writes every record everywhere it was asked for.
 
@@ -28,6 +32,8 @@ class Outputs:
         output: file for it; None: standard output.
         annotate: Matroska file for videos with the verdict drawn in.
         snapshots: folder for pictures that were found to be generated.
+        evidence: folder for evidence maps of them.
+        score_map: of the detector; makes the maps.
         alerts: webhook and MQTT URLs.
         metrics: `[HOST:]PORT` of the metrics server.
         live: names of the live sources.
@@ -35,21 +41,18 @@ class Outputs:
         token_file: holds what viewers of the wall must present, where other machines can reach it.
     """
 
-    def __init__(
-        self,
-        form: str,
-        output: str | None,
-        annotate: str | None = None,
-        snapshots: str | None = None,
-        alerts: Sequence[str] = (),
-        metrics: str | None = None,
-        live: Sequence[str] = (),
-        view: str | None = None,
-        token_file: str | None = None,
-    ) -> None:
-        self._form, self._output = form, output
-        self._annotate, self._snapshots, self._alerts, self._metrics = annotate, snapshots, alerts, metrics
-        self._live, self._view, self._token_file = live, view, token_file
+    form: str
+    output: str | None
+    _: KW_ONLY
+    annotate: str | None = None
+    snapshots: str | None = None
+    evidence: str | None = None
+    score_map: ScoreMap | None = None
+    alerts: Sequence[str] = ()
+    metrics: str | None = None
+    view: str | None = None
+    token_file: str | None = None
+    live: Sequence[str] = ()
 
     def run(self, steps: Generator[tuple[Record, Picture], None, None]) -> SummaryRecord:
         """Write all records and return the last one, the summary.
@@ -64,7 +67,7 @@ class Outputs:
         """
         with contextlib.ExitStack() as stack:
             observers = self._observers(stack)
-            sink = stack.enter_context(make_sink(self._form, Output(self._output)))
+            sink = stack.enter_context(make_sink(self.form, Output(self.output)))
             stack.enter_context(contextlib.closing(steps))
             progress = stack.enter_context(ProgressLine())
             if sink.output.is_terminal:
@@ -76,7 +79,7 @@ class Outputs:
                     observer(record, picture)
                 if isinstance(record, SummaryRecord):
                     summary = record
-        if self._form == "csv" or self._output is not None:
+        if self.form == "csv" or self.output is not None:
             click.echo(summary_line(summary), err=True)
         return summary
 
@@ -84,39 +87,44 @@ class Outputs:
         """Open what was asked for; it is closed with the stack."""
         observers: list[Callable[[Record, Picture], None]] = []
         alerts = None
-        if self._alerts:
+        if self.alerts:
             from asr_runtime.reports.alerts import Alerts
 
-            alerts = Alerts(self._alerts, warn=_warn)
+            alerts = Alerts(self.alerts, warn=_warn)
             stack.callback(self._last_alerts, alerts)
             observers.append(lambda record, _: alerts.observe(record))
-        if self._metrics is not None:
+        if self.metrics is not None:
             from asr_runtime.reports.prometheus import MetricsServer
 
-            server = MetricsServer(self._metrics, sources=self._live, alerts=alerts)
+            server = MetricsServer(self.metrics, sources=self.live, alerts=alerts)
             stack.callback(server.close)
             _warn(f"metrics: http://{server.address}/metrics and /healthz")
             observers.append(lambda record, _: server.observe(record))
-        if self._view is not None:
+        if self.view is not None:
             from asr_runtime.reports.access import read_token
             from asr_runtime.reports.wall import Wall
             from asr_runtime.reports.wall_server import WallServer
 
-            wall = Wall(tuple(self._live))
-            token = None if self._token_file is None else read_token(self._token_file)
-            page = WallServer(wall, self._view, token)
+            wall = Wall(tuple(self.live))
+            token = None if self.token_file is None else read_token(self.token_file)
+            page = WallServer(wall, self.view, token)
             stack.callback(page.close)
             _warn(f"view: {page.url}" + ("" if token is None else "?token=... (the token file holds it)"))
             observers.append(wall.observe)
-        if self._snapshots is not None:
+        if self.snapshots is not None:
             from asr_runtime.reports.snapshots import Snapshots
 
-            snapshots = Snapshots(self._snapshots)
+            snapshots = Snapshots(self.snapshots)
             observers.append(snapshots.observe)
-        if self._annotate is not None:
+        if self.evidence is not None and self.score_map is not None:
+            from asr_runtime.reports.evidence import Evidence
+
+            maps = Evidence(self.evidence, self.score_map, warn=_warn)
+            observers.append(maps.observe)
+        if self.annotate is not None:
             from asr_runtime.reports.annotate import AnnotatedVideo
 
-            video = AnnotatedVideo(self._annotate, warn=_warn)
+            video = AnnotatedVideo(self.annotate, warn=_warn)
             stack.callback(video.close)
             observers.append(video.observe)
         return observers

@@ -30,7 +30,7 @@ __all__ = ["CSV_COLUMNS", "FORMATS", "Output", "Sink", "make_sink", "summary_lin
 
 CSV_COLUMNS = (
     *("type", "source", "frame", "time", "probability", "verdict", "smoothed", "steady", "repeated", "age", "dropped"),
-    *("start", "end", "peak", "frames", "duration", "state", "detail", "retry", "given_up", "kind", "error"),
+    *("start", "end", "peak", "frames", "duration", "state", "detail", "retry", "given_up", "kind", "error", "look"),
 )
 
 

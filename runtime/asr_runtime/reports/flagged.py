@@ -1,0 +1,144 @@
+"""Which pictures of a run are flagged, and a folder that takes them, each whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_runtime.contract import Verdict
+from asr_runtime.errors import OutputError
+from asr_runtime.records import FrameRecord, ImageRecord, Record, VideoRecord
+
+__all__ = ["Flagged", "PictureFolder"]
+
+_LONGEST_NAME = 60  # letters of the source's name in the name of a file
+
+
+class Flagged:
+    """Says which records have a picture to keep: images whose verdict is AI, videos when they turn to AI, and after it.
+
+    Args:
+        min_interval: seconds between two pictures of a video that stays AI.
+    """
+
+    def __init__(self, min_interval: float = 10.0) -> None:
+        self._min_interval = min_interval
+        self._videos: dict[str, _Video] = {}
+
+    def name(self, record: Record, image: NDArray[np.uint8] | None) -> str | None:
+        """Take the next record of the run; return a name for files if its picture is due, otherwise None.
+
+        The name says source, time and probability: `door_20261103T101522.125Z_p0.973` of a live source,
+        `clip.mp4-1f3a9c_000072.400s_p0.912` of a video file, `photo.png-77b0e1_p0.991` of an image.
+        """
+        if isinstance(record, VideoRecord):
+            self._videos.pop(record.source, None)
+        elif image is None:
+            return None
+        elif isinstance(record, ImageRecord) and record.verdict == "ai":
+            return f"{_safe(record.source)}_p{record.probability:.3f}"
+        elif isinstance(record, FrameRecord):
+            video = self._videos.setdefault(record.source, _Video())
+            if video.is_due(record, self._min_interval):
+                return f"{_safe(record.source)}_{_moment(record)}_p{record.probability:.3f}"
+        return None
+
+
+class PictureFolder:
+    """A folder for pictures of one run.
+
+    Args:
+        folder: made if it is not there.
+        what: the pictures are called this in messages.
+        keep: files of this run to keep; beyond it the oldest is removed.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], what: str, keep: int = 1000) -> None:
+        self._folder, self._what, self._keep = Path(folder), what, keep
+        self._written: deque[Path] = deque()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._failure(self._folder, error) from None
+        self._write_whole(self._folder / ".asr-screen", b"").unlink()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one file, whole or not at all; one of this name is replaced.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        path = self._write_whole(self._folder / name, data)
+        if path not in self._written:
+            self._written.append(path)
+        while len(self._written) > self._keep:
+            with contextlib.suppress(OSError):  # someone else may have taken it away
+                self._written.popleft().unlink()
+
+    def _write_whole(self, path: Path, data: bytes) -> Path:
+        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            try:
+                with partial.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                return partial.replace(path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise self._failure(path, error) from None
+
+    def _failure(self, path: Path, error: OSError) -> OutputError:
+        return OutputError(
+            f"{path}: {self._what} cannot be written ({error.strerror}); expected a folder with space that may be "
+            "written"
+        )
+
+
+@dataclass(slots=True)
+class _Video:
+    """What is known of one video: its steady verdict, and the time of its last snapshot."""
+
+    steady: Verdict | None = None
+    last: float = 0.0
+
+    def is_due(self, record: FrameRecord, min_interval: float) -> bool:
+        has_turned = self.steady != "ai"
+        self.steady = record.steady
+        # A clock may be set back: what lies in the future does not hold a snapshot up.
+        is_recent = 0 <= record.time - self.last < min_interval
+        if record.steady != "ai" or (is_recent and not has_turned):
+            return False
+        self.last = record.time
+        return True
+
+
+def _moment(record: FrameRecord) -> str:
+    if record.age is None:
+        return f"{max(0.0, record.time):010.3f}s"
+    seconds, milliseconds = divmod(round(record.time * 1000), 1000)
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}.{milliseconds:03d}Z"
+
+
+def _safe(source: str) -> str:
+    """Return a name for files; sources with different names have different ones."""
+    name = re.split(r"[/\\]", source.rstrip("/\\"))[-1]
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[-_LONGEST_NAME:]
+    if safe == source:
+        return safe
+    digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    return f"{safe}-{digest}" if safe else digest
