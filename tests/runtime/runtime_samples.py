@@ -38,8 +38,8 @@ CARD = ModelCard(
 WHOLE = WholeLook(
     windows=((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)),
     top=2,
-    calibration=Calibration(temperature=4.0, shift=-0.5, fitted_on="nothing"),
-    decision=Decision(real_below=0.3, ai_from=0.45, rule="fixed"),
+    calibration=Calibration(temperature=2.0, shift=-0.25, fitted_on="nothing"),
+    decision=Decision(real_below=0.3, ai_from=0.6, rule="fixed"),
     operating_points=(),
     is_default=True,
 )

@@ -40,7 +40,7 @@ def test_the_largest_margins_are_averaged_and_calibrated_by_the_card(whole: Dete
     # Windows of 64 pixels: the centre is a quarter bright, the last corner all of it, the other corners not at all.
     margins = [8 * (share - 0.5) for share in (0.25, 0.0, 0.0, 0.0, 1.0)]
     assert look.kind == "whole"
-    assert look.probability == pytest.approx(sigmoid((margins[0] + margins[4]) / 2 / 4.0 - 0.5), abs=1e-6)
+    assert look.probability == pytest.approx(sigmoid((margins[0] + margins[4]) / 2 / 2.0 - 0.25), abs=1e-6)
     assert look.verdict == "unsure"
     assert [(w.x, w.y, w.size) for w in look.windows] == [
         (98, 68, 64),
