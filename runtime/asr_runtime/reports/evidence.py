@@ -131,8 +131,8 @@ def _heat(
         weights[top:bottom, left:right] += weight
     seen = weights > 0
     heat = np.divide(total, weights, out=total, where=seen)
-    side = min(windows[0].size * scale, max(height, width))
-    soft = (0, 0), max(1.0, _SOFT * side)
+    largest = min(windows[0].size * scale, float(max(height, width)))
+    soft = (0, 0), max(1.0, _SOFT * largest)
     share = cv2.GaussianBlur(seen.astype(np.float32), *soft)  # so that parts without a window do not count as 0
     blurred = cv2.GaussianBlur(heat, *soft)
     return np.divide(blurred, share, out=np.zeros_like(heat), where=seen), seen
