@@ -25,9 +25,9 @@ _SURFACE = {
     "--spectrum --version",
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
-    "asr-screen": "--annotate --deadline --device --duration --format --fps -h --help --isolate --metrics --model "
-    "--mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots --sources --threads "
-    "--token-file --version --view --webhook",
+    "asr-screen": "--annotate --deadline --device --duration --evidence --format --fps -h --help --isolate --look "
+    "--metrics --model --mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots --sources "
+    "--threads --token-file --version --view --webhook --windows",
     "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --crop-size --data --degrade "
     "--dim --edit --epoch-size --epochs --equalise --flip --freeze --front-end -h --help --label-smoothing "
     "--layout --leave-out --lr --model --monitor --no-flip --no-freeze --noise --pair-weight --pairs "
