@@ -5,6 +5,7 @@
 #
 # make quick      the fast tests only
 # make faults     the fault table: real cameras, servers and files that fail in 22 ways, with measured figures
+# make browser-demo   builds build/browser-demo: a page that screens pictures in the browser, without a server
 # make builtin    trains, evaluates and exports the models inside the package from the data folder DATA
 
 PYTHON ?= python3
@@ -12,10 +13,13 @@ DATA ?= dataset
 RECIPE_asrnet-lite = --model asrnet-lite --scales 2 --views 6 --activations 3 11 --ridge 0.1
 RECIPE_asrnet-lite-tiny = --model asrnet-lite --crop-size 160 --views 8 --activations 3 8 --ridge 0.3
 
-.PHONY: demo test quick faults equipment lint builtin clean
+.PHONY: browser-demo demo test quick faults equipment lint builtin clean
 
 demo: .venv-device/ready
 	.venv-device/bin/asr-screen runtime/examples
+
+browser-demo: .venv-device/ready
+	.venv-device/bin/python runtime/embed/browser/build.py build/browser-demo
 
 # Tests that measure time, age or memory have the machine to themselves; the others run two at a time.
 TIMED = tests/bench tests/faults tests/runtime

@@ -1,0 +1,93 @@
+"""Builds the browser demo: a static folder that any web server can host. `python build.py OUT [--model X.onnx]`.
+
+The page, the exported file, a vector of pixels with what Python computed of them, and onnxruntime-web from npm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from asr_runtime import Detector, read_image
+from asr_runtime.inference.builtin import BUILTIN, DEFAULT, builtin_path
+
+ORT = "onnxruntime-web@1.30.0"
+HERE = Path(__file__).resolve().parent
+EXAMPLES = HERE.parents[1] / "examples"
+SIDES = (260, 300)  # height and width of the vector's pictures
+WASM = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+WEBGPU = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
+
+
+def build(out: Path, model: str | None = None) -> None:
+    """Write the folder `out`; what is there already is replaced.
+
+    Args:
+        out: folder to write.
+        model: path of an exported file, or a built-in name; None: the built-in default.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(HERE / "page", out)
+    (out / "ort").mkdir()
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--silent", ORT]
+        subprocess.run(command, cwd=folder, check=True)
+        package = Path(folder, "node_modules", "onnxruntime-web")
+        for name in (*WASM, *WEBGPU):
+            shutil.copy(package / "dist" / name, out / "ort")
+    name = model or DEFAULT
+    path = builtin_path(name) if name in BUILTIN else Path(name)
+    shutil.copy(path, out / "model.onnx")
+    detector = Detector(path, device="cpu")
+    (out / "model.json").write_text(json.dumps(_facts(detector, out)))
+    _fill_service_worker(out)
+
+
+def _facts(detector: Detector, out: Path) -> dict[str, object]:
+    pictures = [read_image(EXAMPLES / name)[: SIDES[0], : SIDES[1]] for name in ("real/dress.jpg", "ai/sd3-1.jpg")]
+    frames = np.stack(pictures)
+    (out / "check.bin").write_bytes(frames.tobytes())
+    card = dataclasses.asdict(detector.card)
+    kept = {name: card[name] for name in ("name", "preprocess", "calibration", "decision", "whole")}
+    return {
+        "name": Path(detector.name).stem,
+        "sha256": detector.sha256,
+        "card": kept,
+        "webgpu": True,
+        "check": {
+            "height": frames.shape[1],
+            "width": frames.shape[2],
+            "probability": [float(p) for p in detector(frames).probability],
+        },
+    }
+
+
+def _fill_service_worker(out: Path) -> None:
+    """Name every file that works without a network, and a version that changes when one of them does."""
+    later = {f"ort/{name}" for name in WEBGPU}  # large; kept when they are used
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    files = [name for name in files if name != "service-worker.js" and name not in later]
+    digest = hashlib.sha256()
+    for name in files:
+        digest.update((out / name).read_bytes())
+    path = out / "service-worker.js"
+    text = path.read_text().replace("VERSION", digest.hexdigest()[:16])
+    path.write_text(text.replace('["FILES"]', json.dumps([".", *files])))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model")
+    given = parser.parse_args()
+    build(given.out, given.model)
+    sys.stderr.write(f"built {given.out}: serve it with any web server, python -m http.server -d {given.out}\n")

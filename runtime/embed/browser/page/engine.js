@@ -1,0 +1,75 @@
+// A worker that runs the exported file with onnxruntime-web: pixels in, margins of the windows out.
+import { corners } from "./verdict.js";
+
+const TOLERANCE = 1e-4; // largest difference to Python's probability on the built-in vector
+let ort, session, card;
+
+async function open(kind, model) {
+  ort = await import(kind === "webgpu" ? "./ort/ort.webgpu.min.mjs" : "./ort/ort.wasm.min.mjs");
+  ort.env.logLevel = "error";
+  ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+  return ort.InferenceSession.create(model, { executionProviders: [kind], graphOptimizationLevel: "all" });
+}
+
+async function score(bgr, height, width) {
+  const frames = new ort.Tensor("uint8", bgr, [1, height, width, 3]);
+  const { probability, logits } = await session.run({ frames });
+  return { probability: probability.data[0], margin: logits.data[1] - logits.data[0] };
+}
+
+/** Compare with what Python computed when the page was built. */
+async function check(facts) {
+  const pixels = new Uint8Array(await (await fetch("check.bin")).arrayBuffer());
+  const { height, width, probability } = facts.check;
+  const size = height * width * 3;
+  for (let at = 0; at < probability.length; at++) {
+    const found = (await score(pixels.subarray(at * size, (at + 1) * size), height, width)).probability;
+    if (!(Math.abs(found - probability[at]) <= TOLERANCE)) throw new Error(`${found} instead of ${probability[at]}`);
+  }
+}
+
+async function start() {
+  const facts = await (await fetch("model.json")).json();
+  card = facts.card;
+  const model = new Uint8Array(await (await fetch("model.onnx")).arrayBuffer());
+  const kinds = facts.webgpu && (await navigator.gpu?.requestAdapter().catch(() => null)) ? ["webgpu", "wasm"] : ["wasm"];
+  let reason = "";
+  for (const kind of kinds) {
+    try {
+      session = await open(kind, model);
+      await check(facts);
+      postMessage({ type: "ready", facts, kind, threads: ort.env.wasm.numThreads });
+      return;
+    } catch (error) {
+      reason = `${kind}: ${error.message ?? error}`;
+    }
+  }
+  postMessage({ type: "broken", reason });
+}
+
+async function picture({ id, rgba, width, height }) {
+  try {
+    const size = card.preprocess.size;
+    const margins = [];
+    for (const [top, left] of corners(card, height, width)) {
+      const rows = Math.min(size, height);
+      const columns = Math.min(size, width);
+      const bgr = new Uint8Array(rows * columns * 3);
+      for (let row = 0, to = 0; row < rows; row++) {
+        for (let column = 0, from = 4 * ((top + row) * width + left); column < columns; column++, from += 4) {
+          bgr[to++] = rgba[from + 2];
+          bgr[to++] = rgba[from + 1];
+          bgr[to++] = rgba[from];
+        }
+      }
+      margins.push((await score(bgr, rows, columns)).margin);
+    }
+    postMessage({ type: "margins", id, margins });
+  } catch (error) {
+    postMessage({ type: "failed", id, reason: String(error.message ?? error) });
+  }
+}
+
+let queue = start();
+onmessage = event => { queue = queue.then(() => picture(event.data)); };

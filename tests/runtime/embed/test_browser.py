@@ -1,0 +1,203 @@
+"""The browser demo in a real browser, without a network, on pictures that decoders like to read differently."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import runpy
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from browser import open_browser
+from PIL import Image, ImageCms
+from playwright.sync_api import Browser, Page, expect
+
+from asr_runtime import Detector, read_image
+
+_BUILD = Path(__file__).parents[3] / "runtime" / "embed" / "browser" / "build.py"
+_MODEL = "asrnet-lite-tiny"
+_READY = 120_000  # milliseconds; a shared machine may be busy
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+class _Host:
+    """A plain web server, as any host of static files is."""
+
+    def __init__(self, folder: Path) -> None:
+        handler = functools.partial(_Quiet, directory=str(folder))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
+        threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    out = tmp_path_factory.mktemp("demo") / "site"
+    runpy.run_path(str(_BUILD))["build"](out, _MODEL)
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+def _swapped_profile() -> bytes:
+    """An ICC profile whose red and green stand for each other: whoever applies it changes every pixel."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, green = profile.index(b"rXYZ"), profile.index(b"gXYZ")
+    profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
+    return bytes(profile)
+
+
+def _pictures(folder: Path, examples: Path) -> list[Path]:
+    """Twenty files: the examples, and what browsers, screens and phones do to pictures."""
+    photo = Image.open(examples / "real" / "dress.jpg").convert("RGB").resize((420, 300))
+    alpha = photo.convert("RGBA")
+    alpha.putalpha(Image.fromarray(np.tile(np.linspace(0, 255, 420, dtype=np.uint8), (300, 1))))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    made: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "turned.jpg": (photo, {"exif": exif.tobytes(), "quality": 95}),
+        "profile.jpg": (photo, {"icc_profile": _swapped_profile(), "quality": 95, "subsampling": 0}),
+        "profile.png": (photo, {"icc_profile": _swapped_profile()}),
+        "alpha.png": (alpha, {}),
+        "alpha.webp": (alpha, {"lossless": True, "exact": True}),
+        "grey.png": (photo.convert("L"), {}),
+        "palette.png": (photo.convert("P"), {}),
+        "small.png": (photo.resize((90, 60)), {}),
+        "wide.png": (photo.resize((900, 120)), {}),
+        "lossless.webp": (photo, {"lossless": True}),
+    }
+    paths = []
+    for name, (image, options) in made.items():
+        buffer = io.BytesIO()
+        image.save(buffer, format={".jpg": "JPEG", ".png": "PNG", ".webp": "WebP"}[Path(name).suffix], **options)
+        paths.append(folder / name)
+        paths[-1].write_bytes(buffer.getvalue())
+    others = [p for kind in ("real", "ai") for p in sorted((examples / kind).iterdir())]
+    for path in others[:10]:
+        paths.append(folder / f"example-{path.name}")
+        shutil.copy(path, paths[-1])
+    return paths
+
+
+def _open(page: Page, url: str) -> None:
+    page.goto(url)
+    engine = page.locator("#engine")
+    expect(engine).to_have_attribute("data-state", "ready", timeout=_READY)
+    assert "computes what Python computed" in engine.inner_text()
+
+
+def _scored(page: Page, paths: list[Path]) -> dict[str, dict[str, str]]:
+    page.set_input_files("#files", [str(path) for path in paths])
+    expect(page.locator(".item[data-verdict]")).to_have_count(len(paths), timeout=_READY)
+    items = page.locator(".item").all()
+    attributes = ("data-verdict", "data-probability")
+    return {
+        str(item.get_attribute("data-name")): {name: str(item.get_attribute(name)) for name in attributes}
+        for item in items
+    }
+
+
+_PIXELS = """async text => {
+  const { decode } = await import("./pixels.js");
+  const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+  const { rgba, width, height } = await decode(new Blob([bytes]));
+  let packed = "";
+  for (let at = 0; at < rgba.length; at += 32768) packed += String.fromCharCode(...rgba.subarray(at, at + 32768));
+  return { width, height, data: btoa(packed) };
+}"""
+
+
+def _pixels(page: Page, path: Path) -> np.ndarray:
+    """Return what the page decodes, uint8 BGR (H, W, 3)."""
+    found = page.evaluate(_PIXELS, base64.b64encode(path.read_bytes()).decode())
+    rgba = np.frombuffer(base64.b64decode(found["data"]), np.uint8).reshape(found["height"], found["width"], 4)
+    return np.ascontiguousarray(rgba[:, :, 2::-1])
+
+
+def test_twenty_pictures_without_a_network_score_as_in_python(
+    demo: Path, browser: Browser, examples: Path, tmp_path: Path
+) -> None:
+    paths = _pictures(tmp_path, examples)
+    assert len(paths) == 20
+    host = _Host(demo)
+    context = browser.new_context(bypass_csp=True)  # for `evaluate`; the next test keeps the policy
+    page = context.new_page()
+    _open(page, host.url)
+    host.close()
+    _open(page, host.url)
+    scored = _scored(page, paths)
+    detector = Detector(_MODEL, device="cpu")
+    for path in paths:
+        pixels, ours = _pixels(page, path), read_image(path)
+        score = detector.look(pixels) if detector.card.whole is not None else detector(pixels)
+        expected = float(np.ravel(score.probability)[0])
+        assert float(scored[path.name]["data-probability"]) == pytest.approx(expected, abs=1e-4), path.name
+        assert pixels.shape == ours.shape, path.name
+        # Decoders of JPEG may round differently; every other file has one right answer.
+        largest = int(cv2.absdiff(pixels, ours).max())
+        assert largest <= (4 if path.suffix == ".jpg" else 0), f"{path.name}: pixels differ by {largest}"
+    context.close()
+
+
+def test_the_page_keeps_its_policy_and_asks_only_its_own_host(
+    demo: Path, browser: Browser, examples: Path, tmp_path: Path
+) -> None:
+    host = _Host(demo)
+    page = browser.new_page()
+    asked: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    try:
+        _open(page, host.url)
+        scored = _scored(page, [examples / "real" / "dress.jpg", broken])
+    finally:
+        host.close()
+    assert scored["broken.png"]["data-verdict"] == "error"
+    assert scored["dress.jpg"]["data-verdict"] in ("real", "unsure", "ai")
+    assert errors == []
+    assert {url for url in asked if not url.startswith((host.url, "blob:", "data:"))} == set()
+    page.close()
+
+
+def test_a_file_that_computes_something_else_is_not_used(demo: Path, browser: Browser, tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    shutil.copytree(demo, folder)
+    pixels = bytearray((folder / "check.bin").read_bytes())
+    pixels[: len(pixels) // 2] = bytes(len(pixels) // 2)
+    (folder / "check.bin").write_bytes(pixels)
+    host = _Host(folder)
+    page = browser.new_page()
+    try:
+        page.goto(host.url)
+        expect(page.locator("#engine")).to_have_attribute("data-state", "broken", timeout=_READY)
+    finally:
+        host.close()
+    assert "Nothing is scored" in page.inner_text("#engine")
+    page.close()
