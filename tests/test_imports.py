@@ -25,11 +25,11 @@ _MAY_IMPORT = {
 _ROOMS = {
     "asr_runtime": {
         "media": {"errors"},
-        "sources": {"errors", "redact", "media"},
-        "cameras": {"errors", "redact", "records", "media", "sources"},
+        "sources": {"errors", "redact", "urls", "media"},
+        "cameras": {"errors", "redact", "http_client", "http_login", "records", "media", "sources"},
         "isolation": {"errors", "media", "sources", "cameras"},
         "inference": {"errors", "contract", "windows", "media.regular_file"},
-        "reports": {"errors", "contract", "redact", "records", "windows"},
+        "reports": {"errors", "contract", "redact", "urls", "http_client", "records", "windows"},
     },
     "asr_train": {
         "data": set(),

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote
 
-__all__ = ["percent_encoded", "redact"]
+__all__ = ["one_line", "percent_encoded", "redact"]
 
-# A password may hold blanks: to the last "@" before the next URL, and then to the next blank. What was hidden before,
-# and the words that our messages put for a password, hold none.
-_HIDDEN = r"\*\*\*@|USER:PASSWORD@"
-_URL = re.compile(
-    rf"([A-Za-z][A-Za-z0-9+.-]*)://(?!(?:{_HIDDEN})[^\s@]*(?:\s|$))((?:(?:(?!\s\W*[\w+.-]+://).)*@)?\S*)",
-    re.DOTALL,
-)
+# What was hidden before, and the words that our messages put for a password.
+_HIDDEN = re.compile(r"(?:\*\*\*@|USER:PASSWORD@)[^\s@]*(?:\s|$)")
+_TOKEN = re.compile(r"\S*")
+_SCHEME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-")
 _END = r"(?=[/?#]|:?$)"
 _ADDRESS = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|localhost|\d+(?:\.\d+){{3}})(?::\d+)?{_END}")
 # What is hardly a piece of a password: an address, a name with a dot, a name with a port.
@@ -32,11 +29,60 @@ def redact(text: str) -> str:
     >>> redact("http://10.0.0.7/cam?token=p@ss/word")
     'http://10.0.0.7/***'
     """
-    return _URL.sub(_hidden, text)
+    pieces, at, without_at = [], 0, -1
+    for scheme, begin, following in _urls(text):
+        if scheme < at or _HIDDEN.match(text, begin):
+            continue
+        # A password may hold blanks: the URL goes on to the last "@" before the next one, and then to the next blank.
+        user = -1 if following == without_at else text.rfind("@", begin, following)
+        without_at = following if user < 0 else -1  # so that no piece of the text is searched twice
+        end = _TOKEN.match(text, max(begin, user + 1)).end()  # type: ignore[union-attr]
+        pieces += [text[at:scheme], _hidden(text[scheme : begin - 3], text[begin:end])]
+        at = end
+    return "".join([*pieces, text[at:]])
 
 
-def _hidden(match: re.Match[str]) -> str:
-    scheme, rest = match.groups()
+def one_line(text: str, most: int = 200) -> str:
+    """Make a foreign text fit for a message: no secret, no line break, no control character, and not too long."""
+    line = " ".join(redact(text).split())
+    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+    return line if len(line) <= most else line[:most] + "..."
+
+
+def _urls(text: str) -> list[tuple[int, int, int]]:
+    """Find the URLs of a text, in time proportional to its length.
+
+    Returns:
+        For each where its scheme begins, where it goes on after `://`, and where the next URL begins that is no piece
+        of its password.
+    """
+    places, after = [], 0
+    while (colon := text.find("://", after)) >= 0:
+        start = colon
+        while start > after and text[start - 1] in _SCHEME_LETTERS:
+            start -= 1
+        while start < colon and not text[start].isalpha():
+            start += 1
+        if start < colon:
+            places.append((start, colon + 3, _stands_apart(text, start, after)))
+        after = colon + 3
+    urls, following = [], len(text)
+    for start, begin, stands_apart in reversed(places):
+        urls.append((start, begin, following))
+        following = start if stands_apart else following
+    return urls[::-1]
+
+
+def _stands_apart(text: str, start: int, after: int) -> bool:
+    """Whether a blank, and then at most brackets and quotes, stand before a URL: it is no piece of a password."""
+    while start > after and not text[start - 1].isspace():
+        start -= 1
+        if text[start].isalnum() or text[start] == "_":
+            return False
+    return start > after
+
+
+def _hidden(scheme: str, rest: str) -> str:
     authority = _authority(rest)
     starts = [0, *(at + 1 for at in _ats(rest))]
     hosts = [start for start in starts if _HOST.match(rest, start)]

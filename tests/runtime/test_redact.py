@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import time
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import asr_runtime.redact
@@ -96,6 +97,33 @@ def test_a_proper_url_is_kept(url: str) -> None:
 )
 def test_what_is_no_secret_is_shown(text: str, shown: str) -> None:
     assert redact(text) == shown
+
+
+_HOSTILE = (
+    "a://",
+    "_a:// ",
+    "+://((((",
+    "http://x@",
+    "http://a.",
+    "http://***@ ",
+    "a b ",
+    "://",
+    " a://@",
+    "1.",
+    "[::",
+    "x:1",
+)
+
+
+@settings(max_examples=20)
+@given(st.one_of(st.sampled_from(_HOSTILE), st.text("a1:/@.?# []*+_é", min_size=1, max_size=8)), st.booleans())
+def test_time_grows_with_the_length_and_no_faster(piece: str, is_url: bool) -> None:
+    """A server chooses these texts, and the whole process waits while one is read."""
+    text = ("http://" if is_url else "") + piece * (200_000 // len(piece))
+    started = time.process_time()
+    redact(text)
+    percent_encoded(text)
+    assert time.process_time() - started < 2
 
 
 def test_the_examples_are_right() -> None:

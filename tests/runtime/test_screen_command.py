@@ -138,6 +138,15 @@ def test_standard_input(run_command: Runner, model_path: Path, mixed_folder: Pat
         (["a.jpg", "--threads", "0"], b"--threads"),
         (["a.jpg", "--model", "missing.onnx"], b"missing.onnx"),
         (["ftp://user:secret@host/1"], b"expected one of rtsp://"),
+        (["http://[abc/x"], b"source http://[abc/x: expected http://HOST/..."),
+        (["rtsp://me:secret@[abc/x"], b"source rtsp://***@[abc/x: expected rtsp://HOST/..."),
+        (["a.jpg", "http://camera:99999/"], b"expected a port from 1 to 65535"),
+        (["rtsp://me:secret@camera\r\nX: y/"], b"expected letters that can be printed"),
+        (["--sources", "bad.toml"], b"sources bad.toml: door: source http://***@[abc/x: expected"),
+        (["a.jpg", "--webhook", "http://me:secret@[abc/x"], b"alert target http://***@[abc/x: expected"),
+        (["a.jpg", "--mqtt", "mqtt://me:secret@a..b/topic"], b"alert target mqtt://***@a..b/topic: expected"),
+        (["a.jpg", "--metrics", "[abc:9184"], b"address [abc:9184: expected"),
+        (["a.jpg", "--metrics", "a\u2100b:" + "9" * 5000], b": expected [HOST:]PORT"),
         (["--sources", "missing.toml"], b"missing.toml"),
         (["a.jpg", "--sha256", "0" * 64], b"SHA-256"),
         (["a.jpg", "--annotate", "out.mp4"], b".mkv"),
@@ -147,13 +156,15 @@ def test_standard_input(run_command: Runner, model_path: Path, mixed_folder: Pat
     ],
 )
 def test_usage_model_and_device_errors_are_2(
-    run_command: Runner, model_path: Path, arguments: list[str], message: bytes
+    run_command: Runner, model_path: Path, tmp_path: Path, arguments: list[str], message: bytes
 ) -> None:
+    (tmp_path / "bad.toml").write_text('yard = "rtsp://camera/"\ndoor = "http://me:secret@[abc/x"')
     if "--model" not in arguments:
         arguments = [*arguments, "--model", str(model_path)]
     done = run_command("screen", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
+    assert done.stderr.count(b"\n") < 5
     assert b"secret" not in done.stderr
     assert b"Traceback" not in done.stderr
     assert done.stdout == b""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import socket
 import time
-import urllib.request
-from urllib.parse import unquote, urlsplit
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from asr_runtime.redact import redact
+from asr_runtime.http_client import connection_failure, login_of, redirection
+from asr_runtime.http_login import UnsupportedLoginError
+from asr_runtime.redact import one_line
 
-__all__ = ["explain_rtsp", "redirection"]
+__all__ = ["explain_rtsp"]
 
 _PORTS = {"rtsp": 554, "rtsps": 322}
 _MOST = 1 << 16  # bytes of an answer
@@ -34,51 +35,53 @@ def explain_rtsp(url: str, timeout: float) -> str | None:
         Why it is not to be opened; None if nothing speaks against it.
     """
     parts = urlsplit(url)
-    try:
-        place = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 554)
-    except ValueError:
-        return "the port is no number from 0 to 65535"
+    place = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 554)
     if parts.scheme == "rtsps":
         return None
     try:
         with socket.create_connection(place, timeout=timeout) as connection:
             return _refusal(_Conversation(connection, timeout), url)
-    except ConnectionRefusedError:
-        return "connection refused: nothing listens there"
     except TimeoutError:
         return f"no answer within {timeout:g} s"
     except socket.gaierror as error:
         return f"unknown host ({error.strerror})"
+    except ConnectionRefusedError as error:
+        return connection_failure(error)
     except (OSError, ValueError) as error:
-        return f"the connection broke ({getattr(error, 'strerror', None) or error})"
+        return f"the connection broke ({connection_failure(error)})"
 
 
 def _refusal(server: _Conversation, url: str) -> str | None:
     parts = urlsplit(url)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    status, headers = server.ask("OPTIONS", bare)
-    if not 300 <= status < 400:
-        status, headers = server.ask("DESCRIBE", bare)
-    if status == 401 and parts.username is not None:
-        login = unquote(parts.username), unquote(parts.password or "")
+    answer = server.ask("OPTIONS", bare)
+    if not 300 <= answer.status < 400:
+        answer = server.ask("DESCRIBE", bare)
+    if answer.status == 401 and (login := login_of(parts)):
         try:
-            authorization = _authorization(bare, _challenge(headers), login)
-        except ValueError:
-            return None  # a kind of digest that only FFmpeg may know
-        status, headers = server.ask("DESCRIBE", bare, authorization)
-        if status == 401:
+            login.accept(answer.values("WWW-Authenticate"))
+        except UnsupportedLoginError as error:
+            return one_line(str(error))
+        answer = server.ask("DESCRIBE", bare, login.authorization("DESCRIBE", bare) or "")
+        if answer.status == 401:
             return "wrong user or password (401)"
-    if status == 401:
+    if answer.status == 401:
         return "it asks for a password (401): give rtsp://USER:PASSWORD@HOST/..."
-    if 300 <= status < 400:
-        target = re.search(r"(?im)^Location:\s*(.+?)\s*$", headers)
-        return redirection(target[1] if target else "", status)
-    return _MEANING.get(status)
+    if 300 <= answer.status < 400:
+        return redirection(next(iter(answer.values("Location")), ""), answer.status)
+    return _MEANING.get(answer.status)
 
 
-def redirection(target: str, status: int) -> str:
-    """Put into words that a camera sends its viewers elsewhere."""
-    return f"it redirects to {redact(target)} ({status}), which is not followed: give that URL if it is right"
+class _Answer(NamedTuple):
+    """The head of an answer."""
+
+    status: int
+    lines: list[str]
+
+    def values(self, name: str) -> list[str]:
+        """Return the values of all headers of this name."""
+        fields = (line.partition(":") for line in self.lines)
+        return [value.strip() for key, _, value in fields if key.strip().lower() == name.lower()]
 
 
 class _Conversation:
@@ -89,26 +92,28 @@ class _Conversation:
         self._give_up = time.monotonic() + timeout
         self._asked = 0
 
-    def ask(self, method: str, url: str, authorization: str = "") -> tuple[int, str]:
-        """Send a request; returns the status and the headers of the answer."""
+    def ask(self, method: str, url: str, authorization: str = "") -> _Answer:
+        """Send a request and return the head of the answer."""
         self._asked += 1
         lines = [f"{method} {url} RTSP/1.0", f"CSeq: {self._asked}", "Accept: application/sdp"]
         if authorization:
             lines.append(f"Authorization: {authorization}")
         self._connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-        answer = b""
-        while b"\r\n\r\n" not in answer and len(answer) < _MOST and (data := self._receive(4096)):
+        answer = bytearray()
+        while (end := answer.find(b"\r\n\r\n", max(0, len(answer) - 4099))) < 0:
+            if len(answer) > _MOST or not (data := self._receive(4096)):
+                raise ValueError("this is no RTSP server")
             answer += data
-        head, _, body = answer.partition(b"\r\n\r\n")
-        headers = head.decode("latin-1")
-        status = re.match(r"RTSP/\d\.\d (\d{3})", headers)
+        first, *lines = answer[:end].decode("latin-1").split("\r\n")
+        status = re.match(r"RTSP/[0-9]\.[0-9] ([0-9]{3})", first)
         if status is None:
             raise ValueError("this is no RTSP server")
-        length = re.search(r"(?im)^Content-Length:\s*(\d{1,5})\s*$", headers)
-        left = int(length[1]) - len(body) if length else 0
+        head = _Answer(int(status[1]), lines)
+        length = next(iter(head.values("Content-Length")), "")
+        left = int(length) - (len(answer) - end - 4) if re.fullmatch("[0-9]{1,5}", length) else 0
         while left > 0 and (data := self._receive(left)):
             left -= len(data)
-        return int(status[1]), headers
+        return head
 
     def _receive(self, count: int) -> bytes:
         left = self._give_up - time.monotonic()
@@ -116,22 +121,3 @@ class _Conversation:
             raise TimeoutError
         self._connection.settimeout(left)
         return self._connection.recv(count)
-
-
-def _challenge(headers: str) -> str:
-    challenges = re.findall(r"(?im)^WWW-Authenticate:\s*(.+?)\s*$", headers)
-    digest = [c for c in challenges if c.lower().startswith("digest")]
-    return str((digest or challenges or [""])[0])
-
-
-def _authorization(url: str, challenge: str, login: tuple[str, str]) -> str:
-    if not challenge.lower().startswith("digest"):
-        return "Basic " + base64.b64encode(":".join(login).encode()).decode()
-    asked = url.replace("rtsp:", "http:", 1)
-    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    passwords.add_password(None, asked, *login)
-    handler = urllib.request.HTTPDigestAuthHandler(passwords)
-    fields = urllib.request.parse_keqv_list(urllib.request.parse_http_list(challenge.partition(" ")[2]))
-    request = urllib.request.Request(asked, method="DESCRIBE")
-    request.selector = url
-    return "Digest " + str(handler.get_authorization(request, fields))

@@ -7,17 +7,17 @@ import os
 import struct
 import time
 from abc import ABC, abstractmethod
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.cameras.host_gate import host_gate
-from asr_runtime.cameras.http_request import reason, request
 from asr_runtime.cameras.mjpeg import MultipartReader
 from asr_runtime.cameras.rtsp import explain_rtsp
 from asr_runtime.errors import DecodeError, SourceError
+from asr_runtime.http_client import Response, connection_failure, open_url
 from asr_runtime.media.capture import open_ffmpeg
 from asr_runtime.media.image import decode_image
 from asr_runtime.media.video import MAX_FRAME_PIXELS
@@ -163,7 +163,7 @@ class _GatedStream(_FfmpegStream):
 class _MjpegStream(Stream):
     """JPEG pictures over HTTP. Of those that wait already only the newest is given: the others are old."""
 
-    def __init__(self, response: HTTPResponse, boundary: bytes, head: bytes) -> None:
+    def __init__(self, response: Response, boundary: bytes, head: bytes) -> None:
         self._response = response
         self._reader = MultipartReader(boundary)
         self._parts = self._reader.feed(head)
@@ -178,7 +178,7 @@ class _MjpegStream(Stream):
                 data = b""
                 give_up = 0.0
             except (OSError, HTTPException, ValueError) as error:
-                raise SourceError(f"the connection broke ({reason(error)})") from None
+                raise SourceError(f"the connection broke ({connection_failure(error)})") from None
             if time.monotonic() > give_up:
                 raise SourceError(f"no frame for {READ_TIMEOUT:g} s")
             if not data:
@@ -255,16 +255,15 @@ def _explain_device(path: str) -> str:
 
 def _open_http(url: str) -> Stream:
     """Ask for the stream and take it for what it is."""
-    response = request(url, OPEN_TIMEOUT)
-    kind = response.headers.get_content_type().lower()
+    response = open_url(url, OPEN_TIMEOUT)
+    kind = response.media_type
     if kind.startswith("multipart/"):
-        boundary = response.headers.get_param("boundary") or "frame"
-        return _MjpegStream(response, str(boundary).encode(), b"")
+        return _MjpegStream(response, (response.parameter("boundary") or "frame").encode(errors="replace"), b"")
     try:
         head = response.read1(_CHUNK)
     except (OSError, HTTPException) as error:
         response.close()
-        raise SourceError(f"no picture came ({reason(error)})") from None
+        raise SourceError(f"no picture came ({connection_failure(error)})") from None
     if head.startswith(b"--") and b"\n" in head[:200]:  # some servers tell no type
         return _MjpegStream(response, head.split(b"\n", 1)[0].strip(), head)
     response.close()

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import http.client
-import socket
 import ssl
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Any, Protocol
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from asr_runtime.errors import ConfigurationError, DependencyError
-from asr_runtime.redact import percent_encoded, redact
+from asr_runtime.http_client import HttpError, login_of, open_url
+from asr_runtime.redact import one_line, percent_encoded, redact
+from asr_runtime.urls import checked_url
 
 __all__ = ["DeliveryError", "Mqtt", "Target", "Webhook", "make_target"]
 
 _FORMS = (
-    "http(s)://USER:PASSWORD@HOST:PORT/PATH or mqtt(s)://USER:PASSWORD@HOST:PORT/TOPIC (user and port may be left out)"
+    "expected http(s)://USER:PASSWORD@HOST:PORT/PATH or mqtt(s)://USER:PASSWORD@HOST:PORT/TOPIC "
+    "(user and port may be left out), special letters percent-encoded"
 )
 _MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -50,90 +46,40 @@ def make_target(url: str, timeout: float) -> Target:
         ConfigurationError: it is not such a URL.
         DependencyError: paho-mqtt is needed and not installed.
     """
-    encoded = percent_encoded(url.strip())
     try:
-        parts = urlsplit(encoded)
-        is_whole = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_whole = False
-    if is_whole and encoded.isascii() and encoded.isprintable() and " " not in encoded:
-        if parts.scheme in ("http", "https"):
-            return Webhook(parts, timeout)
-        if parts.scheme in _MQTT_PORTS and not set("?#") & set(encoded):
-            return Mqtt(parts, timeout)
-    raise ConfigurationError(f"alert target {_line(url)}: expected {_FORMS}, special letters percent-encoded")
+        parts = checked_url(url, ("http", "https", *_MQTT_PORTS), "alert target")
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; {_FORMS}") from None
+    path = percent_encoded(url.strip()).partition("://")[2].partition("/")[2]
+    if not path.isascii() or " " in path or (parts.scheme in _MQTT_PORTS and set("?#") & set(path)):
+        raise ConfigurationError(f"alert target {redact(parts.geturl())}: {_FORMS}")
+    return Mqtt(parts, timeout) if parts.scheme in _MQTT_PORTS else Webhook(parts, timeout)
 
 
 class Webhook:
-    """POSTs each alert as `application/json`; only an answer of 200 to 299 is a delivery.
+    """POSTs each alert as `application/json`; only an answer of 200 to 299 is a delivery. No redirect is followed.
 
     Args:
-        parts: of the URL; user and password go into an `Authorization: Basic` header.
-        timeout: seconds to connect, and again to answer.
+        parts: of the URL; user and password go into an `Authorization` header.
+        timeout: seconds of one attempt, to the end of the answer's head.
     """
 
     def __init__(self, parts: SplitResult, timeout: float) -> None:
         self.name = redact(parts.geturl())
-        self._url = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
-        self._timeout = timeout
-        self._headers = {"Content-Type": "application/json", "User-Agent": "asrnet-edge"}
-        if parts.username is not None:
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-        self._opener = urllib.request.build_opener(_Http, _Https, _NoRedirect)
+        self._url, self._timeout = parts.geturl(), timeout
+        self._login = login_of(parts, basic_first=True)
 
     def send(self, body: bytes) -> None:
         """Deliver one JSON object. Raises `DeliveryError`."""
-        request = urllib.request.Request(self._url, body, self._headers, method="POST")
+        headers = {"Content-Type": "application/json"}
         try:
-            self._opener.open(request, timeout=self._timeout).close()
-        except urllib.error.HTTPError as error:
-            error.close()
-            hint = ", a redirect, which is not followed" if error.code // 100 == 3 else ""
-            raise DeliveryError(f"it answered {error.code} {_line(error.reason)}{hint}") from None
-        except urllib.error.URLError as error:
-            raise DeliveryError(_line(error.reason)) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise DeliveryError(_line(error) or type(error).__name__) from None
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """An alert, and its password, goes where it was sent to and nowhere else."""
-
-    def redirect_request(self, *args: Any, **options: Any) -> None:
-        return None
-
-
-class _Bounded(http.client.HTTPConnection):
-    """The timeout of a socket begins anew with every byte; here the whole answer must come within it."""
-
-    def getresponse(self) -> http.client.HTTPResponse:
-        timer = threading.Timer(self.timeout or 0, _cut, [self.sock])
-        timer.daemon = True
-        timer.start()
-        try:
-            return super().getresponse()
-        finally:
-            timer.cancel()
-
-
-class _BoundedTls(_Bounded, http.client.HTTPSConnection):
-    pass
-
-
-class _Http(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Bounded, req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_BoundedTls, req)
-
-
-def _cut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+            response = open_url(self._url, self._timeout, method="POST", body=body, headers=headers, login=self._login)
+        except HttpError as error:
+            if error.status is None:
+                raise DeliveryError(str(error)) from None
+            hint = ", a redirect, which is not followed" if error.status // 100 == 3 else ""
+            raise DeliveryError(f"it answered {error.status} {error.reason}{hint}") from None
+        response.close()
 
 
 class Mqtt:
@@ -216,4 +162,4 @@ class _ClosingSocket(ssl.SSLSocket):
 
 def _line(reason: object) -> str:
     text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
-    return redact(" ".join(text.split()))
+    return one_line(text)

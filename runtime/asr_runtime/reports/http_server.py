@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -12,11 +13,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from asr_runtime.errors import ConfigurationError, OutputError
+from asr_runtime.redact import one_line
+from asr_runtime.urls import checked_host
 
 __all__ = ["Answer", "HttpServer", "listen"]
 
 _TIME = 5.0  # seconds of a connection, from the first byte to the last
 _REQUEST = 8192  # bytes of a request line with its headers
+_ADDRESS = re.compile(r"(?:(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^\[\]]+)):)?(?P<port>[0-9]{1,9})")
 _CONNECTIONS = 32  # open at a time; beyond it the oldest is cut
 
 
@@ -126,13 +130,17 @@ def listen(address: str) -> socket.socket:
         ConfigurationError: the address is none.
         OutputError: it cannot be listened on.
     """
-    host, colon, digits = address.strip().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if colon else "127.0.0.1"
-    if not host or not (digits.isascii() and digits.isdigit()) or int(digits) > 65535:
-        raise ConfigurationError(f"address {address}: expected [HOST:]PORT with a port from 0 to 65535")
+    match = _ADDRESS.fullmatch(address.strip())
+    try:
+        host = checked_host(match["ipv6"] or match["host"] or "127.0.0.1") if match else ""
+        port = int(match["port"]) if match else -1
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65535:
+        raise ConfigurationError(f"address {one_line(address)}: expected [HOST:]PORT with a port from 0 to 65535")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, int(digits)), family=family)
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         is_name = isinstance(error, socket.gaierror)
         reason = error.strerror if is_name else os.strerror(error.errno or 0)

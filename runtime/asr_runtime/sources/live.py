@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from asr_runtime.errors import ConfigurationError
-from asr_runtime.redact import percent_encoded, redact
+from asr_runtime.redact import redact
+from asr_runtime.urls import checked_url
 
 __all__ = ["LiveSource", "is_live", "live_source", "named_sources"]
 
 _SCHEMES = ("rtsp", "rtsps", "http", "https")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_DEVICE = re.compile(r"/dev/video\d+")
+_DEVICE = re.compile(r"/dev/video[0-9]+|/dev/v4l/by-(?:id|path)/[^/]+")  # there or not: it may be plugged in later
+_VIDEO4LINUX = 81  # major number of the devices, to which a rule of udev may give any name
+_INDEX = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +39,30 @@ class LiveSource:
 
 def is_live(argument: str) -> bool:
     """Whether an argument names a live source: a URL, a video device, or the index of a camera (unless a file)."""
-    is_index = argument.isascii() and argument.isdecimal() and not os.path.lexists(argument)
-    return is_index or _URL.match(argument) is not None or _DEVICE.fullmatch(argument) is not None
+    is_index = _INDEX.fullmatch(argument) is not None and not os.path.lexists(argument)
+    is_named = _URL.match(argument) is not None or _DEVICE.fullmatch(argument) is not None
+    return is_index or is_named or (argument.startswith("/dev/") and _is_video_device(argument))
+
+
+def _is_video_device(path: str) -> bool:
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == _VIDEO4LINUX
 
 
 def live_source(argument: str, name: str | None = None) -> LiveSource:
-    """Make a live source of `rtsp://...`, `http://...`, `/dev/videoN` or a camera's index.
+    """Make a live source of a URL (`rtsp://`, `http://`), a video device (`/dev/video0`, `/dev/v4l/...`) or an index.
 
     Raises:
         ConfigurationError: another kind of URL, or one that cannot be right.
     """
-    if (match := _URL.match(argument)) is None:
-        path = f"/dev/video{int(argument)}" if argument.isdecimal() else argument
+    if _URL.match(argument) is None:
+        path = f"/dev/video{int(argument)}" if _INDEX.fullmatch(argument) else argument
         return LiveSource(name or argument, path)
-    url = percent_encoded(argument)
-    shown = redact(url)
-    if match[1].lower() not in _SCHEMES:
-        raise ConfigurationError(f"source {shown}: expected one of {', '.join(s + '://' for s in _SCHEMES)}")
-    if not re.match(r"[^/?#]", url[match.end() :].rpartition("@")[2]):
-        raise ConfigurationError(f"source {shown}: no host, expected {match[1]}://HOST/...")
-    return LiveSource(name or shown, url)
+    url = checked_url(argument, _SCHEMES, "source").geturl()
+    return LiveSource(name or redact(url), url)
 
 
 def named_sources(path: str | os.PathLike[str]) -> list[LiveSource]:
@@ -77,7 +85,10 @@ def named_sources(path: str | os.PathLike[str]) -> list[LiveSource]:
     for name, url in found.items():
         if not isinstance(url, str | int) or not is_live(str(url)):
             raise ConfigurationError(f"sources {where}: {name}: expected a URL, a video device or a camera's index")
-        sources.append(live_source(str(url), name))
+        try:
+            sources.append(live_source(str(url), name))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"sources {where}: {name}: {error}") from None
     if not sources:
         raise ConfigurationError(f'sources {where}: no source in it; expected lines name = "rtsp://HOST/..."')
     return sources

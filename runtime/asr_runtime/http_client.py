@@ -1,0 +1,378 @@
+"""The HTTP client of the project: every request has an end in time and size, and goes only where it was sent.
+
+    response = open_url("http://10.0.0.7/mjpeg", 4.0)      # a stream that the caller reads and closes
+    photo = fetch("https://example.org/photo.jpg", 30.0, 1 << 26).data      # a whole file
+
+No proxy is taken from the environment. A redirect is an error that names its target, unless `fetch` is allowed some;
+it then follows them on the same host only. A password in the URL goes to that host only, as Basic or Digest asks.
+The head of an answer, connection and TLS handshake included, must be there within the limit however slowly it trickles
+in. Only the look-up of a name is left to the system, which may take up to 30 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
+from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from urllib.parse import SplitResult, unquote, urljoin
+
+from asr_runtime.errors import SourceError
+from asr_runtime.http_login import Login, UnsupportedLoginError
+from asr_runtime.redact import one_line
+from asr_runtime.urls import checked_url
+
+__all__ = ["Fetched", "HttpError", "Response", "connection_failure", "fetch", "login_of", "open_url", "redirection"]
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_PORTS = {"http": 80, "https": 443}
+_CHUNK = 1 << 16
+_LONGEST_HEADER = 1000  # characters of a header that are looked at
+
+
+class HttpError(SourceError):
+    """A request that failed; the message is one line, without the URL and without a secret.
+
+    Attributes:
+        status: of the answer; None if there was none.
+        reason: the words beside the status, in one line.
+    """
+
+    def __init__(self, message: str, status: int | None = None, reason: str = "", location: str = "") -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
+        self.location = location  # where a redirect leads; may hold a secret
+
+
+class Response:
+    """An answer of status 200 to 299 whose body is still to be read.
+
+    Attributes:
+        media_type: of the body, in lower case, for example `image/jpeg`; `application/octet-stream` if none is given.
+    """
+
+    def __init__(self, response: HTTPResponse, connection: HTTPConnection) -> None:
+        self._response, self._connection = response, connection
+        self._kind = Message()
+        self._kind["Content-Type"] = self.header("Content-Type") or "application/octet-stream"
+        self.media_type = self._kind.get_content_type().lower()
+
+    def header(self, name: str) -> str:
+        """Return the first header of this name in one line, empty if there is none; long ones are cut."""
+        return " ".join(str(self._response.headers.get(name, ""))[:_LONGEST_HEADER].split())
+
+    def parameter(self, name: str) -> str:
+        """Return a parameter of the header `Content-Type`, empty if it has none."""
+        value = self._kind.get_param(name)
+        return value if isinstance(value, str) else ""
+
+    def read1(self, count: int) -> bytes:
+        """Return what has come, at most `count` bytes; waits at most the seconds of the request. Empty at the end.
+
+        Raises:
+            TimeoutError: nothing came.
+            OSError, HTTPException, ValueError: the connection broke.
+        """
+        return self._response.read1(count)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._response.close()
+        self._connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A whole file.
+
+    Attributes:
+        data: its bytes.
+        media_type: as the server names it.
+        url: where it was in the end, without user and password.
+    """
+
+    data: bytes
+    media_type: str
+    url: str
+
+
+def open_url(
+    url: str,
+    seconds: float,
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    login: Login | None = None,
+) -> Response:
+    """Send one request and return the answer, whose body is still to be read. No redirect is followed.
+
+    Args:
+        url: `http://` or `https://`, a user and a password in it percent-encoded or not.
+        seconds: until the head of the answer must be there; afterwards for each read of the body.
+        method: of the request.
+        body: its content.
+        headers: its headers, beside those that HTTP needs.
+        login: answers the server's question for a password. To be given where a caller asks again and again, so that
+            the server need not ask each time; otherwise one is made of the URL.
+
+    Raises:
+        HttpError: not there, silent, not a status of 200 to 299; a redirect, of which the message names the target.
+        ConfigurationError: it is no such URL.
+    """
+    parts = checked_url(url, _PORTS)
+    with _Limit(seconds) as limit:
+        return _open(parts, limit, method, body, headers or {}, login or login_of(parts))
+
+
+def login_of(parts: SplitResult, *, basic_first: bool = False) -> Login | None:
+    """Make a login of the user part of a checked URL; None if it has none."""
+    if parts.username is None:
+        return None
+    return Login(unquote(parts.username), unquote(parts.password or ""), basic_first=basic_first)
+
+
+def fetch(url: str, seconds: float, max_bytes: int, *, redirects: int = 3) -> Fetched:
+    """Fetch a whole file.
+
+    Args:
+        url: `http://` or `https://`.
+        seconds: for everything: redirects, the head and the body, however slowly they come.
+        max_bytes: of the body. A larger one is refused by its announced length, or when it has grown too large.
+        redirects: to follow at most. They must stay on the host and port of `url`, or lead from port 80 of a host
+            to HTTPS on port 443 of the same host, so no server can point this machine at another one.
+
+    Raises:
+        HttpError: as `open_url`; also too large, too slow, or cut short.
+        ConfigurationError: it is no such URL.
+    """
+    parts = checked_url(url, _PORTS)
+    login = login_of(parts)
+    with _Limit(seconds) as limit:
+        for _ in range(redirects + 1):
+            try:
+                response = _open(parts, limit, "GET", None, {}, login)
+            except HttpError as error:
+                if error.status not in _REDIRECTS or (following := _same_host(parts, error.location)) is None:
+                    raise
+                parts = following
+                continue
+            with contextlib.closing(response):
+                data = _body(response, limit, max_bytes)
+            return Fetched(data, response.media_type, _bare(parts).geturl())
+    raise HttpError(f"it redirects more than {redirects} times")
+
+
+def _body(response: Response, limit: _Limit, max_bytes: int) -> bytes:
+    announced = response.header("Content-Length")
+    length = int(announced) if announced.isascii() and announced.isdigit() and len(announced) < 20 else None
+    too_large = HttpError(f"larger than {max_bytes / 1e6:g} MB, which is the limit")
+    if length is not None and length > max_bytes:
+        raise too_large
+    data = bytearray()
+    try:
+        while chunk := response.read1(_CHUNK):
+            data += chunk
+            if len(data) > max_bytes:
+                raise too_large
+    except (OSError, HTTPException, ValueError) as error:
+        raise limit.failure(error) from None
+    if limit.is_over:
+        raise HttpError(f"not complete within {limit.seconds:g} s")
+    if length is not None and len(data) < length:
+        raise HttpError(f"cut short: {len(data)} of {length} bytes came")
+    return bytes(data)
+
+
+def _same_host(parts: SplitResult, location: str) -> SplitResult | None:
+    """Return where a redirect leads if that is the same host; None otherwise."""
+    if not location:
+        return None
+    try:
+        target = checked_url(urljoin(_bare(parts).geturl(), location), _PORTS)
+    except Exception:  # the server may send anything
+        return None
+    here, there = ((p.scheme, p.hostname, p.port or _PORTS[p.scheme]) for p in (parts, target))
+    is_upgrade = (here[0], here[2], there[0], there[2]) == ("http", 80, "https", 443) and here[1] == there[1]
+    return _bare(target) if here == there or is_upgrade else None
+
+
+def _bare(parts: SplitResult) -> SplitResult:
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
+
+
+def _open(
+    parts: SplitResult, limit: _Limit, method: str, body: bytes | None, headers: Mapping[str, str], login: Login | None
+) -> Response:
+    target = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
+    target = target if target.startswith("/") else "/" + target
+    # The zone of an IPv6 address means something on this machine only.
+    host = re.sub(r"%[^\]]*", "", parts.netloc.rpartition("@")[2])
+    sent = {"Host": host, "User-Agent": "asrnet-edge", "Accept": "*/*", **headers, "Connection": "close"}
+    first = login.authorization(method, target, body or b"") if login else None
+    response = _ask(parts, limit, method, target, body, sent | ({"Authorization": first} if first else {}))
+    if response.status == 401 and login:
+        try:
+            asks_anew = login.accept(response.challenges)
+        except UnsupportedLoginError as error:
+            raise HttpError(one_line(str(error)), 401, response.reason) from None
+        if asks_anew:
+            again = login.authorization(method, target, body or b"")
+            response = _ask(parts, limit, method, target, body, sent | {"Authorization": again or ""})
+    if response.opened is None:
+        raise _refusal(response, login is not None)
+    return response.opened
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The head of an answer; `opened` if its status is 200 to 299."""
+
+    status: int
+    reason: str
+    challenges: list[str]
+    location: str
+    opened: Response | None
+
+
+def _ask(
+    parts: SplitResult, limit: _Limit, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
+) -> _Answer:
+    kind = _Encrypted if parts.scheme == "https" else _Plain
+    connection = kind(parts.hostname or "", parts.port or _PORTS[parts.scheme], timeout=limit.seconds)
+    connection.limit = limit
+    try:
+        connection.request(method, target, body, dict(headers))
+        response = connection.getresponse()
+    except (OSError, HTTPException, ValueError) as error:
+        connection.close()
+        raise limit.failure(error) from None
+    opened = Response(response, connection) if 200 <= response.status < 300 else None
+    if opened is None:
+        response.close()
+        connection.close()
+    return _Answer(
+        response.status,
+        one_line(response.reason),
+        [str(value) for value in response.headers.get_all("WWW-Authenticate", [])][:16],
+        str(response.headers.get("Location", "")),
+        opened,
+    )
+
+
+def _refusal(answer: _Answer, has_password: bool) -> HttpError:
+    status, reason = answer.status, answer.reason
+    if status in (401, 403) and not has_password:
+        message = f"it asks for a password ({status}): give http://USER:PASSWORD@HOST/..."
+    elif status in (401, 403):
+        message = f"wrong user or password ({status})"
+    elif 300 <= status < 400:
+        message = redirection(answer.location, status)
+    elif status in (404, 410):
+        message = f"nothing at this path ({status}): check the URL"
+    else:
+        message = f"the server answered {status} {reason}".rstrip()
+    return HttpError(message, status, reason, answer.location)
+
+
+def redirection(target: str, status: int) -> str:
+    """Put into words that a server sends its clients elsewhere, without a secret of that address."""
+    return f"it redirects to {one_line(target)} ({status}), which is not followed: give that URL if it is right"
+
+
+class _Limit:
+    """A time that is running out for connections: at its end they are cut, even if a byte comes now and then.
+
+    The time-out of a socket begins anew with every byte, so a thread cuts the sockets.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.is_over = False
+        self._until = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Limit:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for copy in self._sockets:
+                copy.close()
+            self._sockets.clear()
+
+    def connect(self, host: str, port: int) -> socket.socket:
+        """Connect to the first address of a host that answers, and watch the connection."""
+        failure: OSError = OSError("the name has no address")
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
+            if (left := self._until - time.monotonic()) <= 0:
+                raise TimeoutError
+            connection = socket.socket(family, kind, protocol)
+            try:
+                connection.settimeout(left / (len(addresses) - tried))
+                connection.connect(address)
+                connection.settimeout(self.seconds)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._watch(connection)
+                return connection
+            except OSError as error:
+                connection.close()
+                failure = error
+        raise failure
+
+    def _watch(self, connection: socket.socket) -> None:
+        copy = connection.dup()  # TLS takes the descriptor away from the socket that was connected
+        with self._lock:
+            self._sockets.append(copy)
+        if self.is_over:
+            self._cut()
+
+    def _cut(self) -> None:
+        self.is_over = True
+        with self._lock:
+            for each in self._sockets:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+
+    def failure(self, error: Exception) -> HttpError:
+        """Return what to raise for an exception of the connection."""
+        if isinstance(error, HttpError):
+            return error
+        if self.is_over or isinstance(error, TimeoutError):
+            return HttpError(f"no answer within {self.seconds:g} s")
+        return HttpError(connection_failure(error))
+
+
+class _Plain(HTTPConnection):
+    limit: _Limit
+
+    def connect(self) -> None:
+        self.sock = self.limit.connect(self.host, self.port)
+
+
+class _Encrypted(HTTPSConnection, _Plain):
+    pass
+
+
+def connection_failure(error: BaseException) -> str:
+    """Put what a connection died of into words, in one line and without a secret."""
+    if isinstance(error, ConnectionRefusedError):
+        return "Connection refused: nothing listens there"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message}); SSL_CERT_FILE can name another authority"
+    if isinstance(error, BadStatusLine):
+        return "it does not answer as an HTTP server does"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return one_line(str(text))
