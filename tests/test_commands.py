@@ -28,6 +28,8 @@ _SURFACE = {
     "asr-screen": "--annotate --deadline --device --duration --evidence --format --fps -h --help --isolate --look "
     "--metrics --model --mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots --sources "
     "--threads --token-file --version --view --webhook --windows",
+    "asr-serve": "--allow-host --device -h --help --host --max-pixels --max-size --model --open --port --precision "
+    "--queue --sha256 --time-limit --token-file --version --workers",
     "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --crop-size --data --degrade "
     "--dim --edit --epoch-size --epochs --equalise --flip --freeze --front-end -h --help --label-smoothing "
     "--layout --leave-out --lr --model --monitor --no-flip --no-freeze --noise --pair-weight --pairs "
@@ -82,6 +84,7 @@ def test_underscores_and_hyphens_are_the_same(tmp_path: Path) -> None:
         ("asr_train.cli", "lightning", "asr-x: lightning is not installed; pip install 'asrnet-edge[train]'"),
         ("asr_export.cli", "onnx", "asr-x: onnx is not installed; pip install 'asrnet-edge[export]'"),
         ("asr_bench.cli", "torch", "asr-x: torch is not installed; pip install 'asrnet-edge[bench]'"),
+        ("asr_runtime.serve.cli", "fastapi", "asr-x: fastapi is not installed; pip install 'asrnet-edge[serve]'"),
     ],
 )
 def test_a_command_whose_extra_is_missing_names_it(module: str, missing: str, said: str) -> None:

@@ -30,6 +30,10 @@ _ROOMS = {
         "isolation": {"errors", "media", "sources", "cameras"},
         "inference": {"errors", "contract", "windows", "media.regular_file"},
         "reports": {"errors", "contract", "redact", "urls", "http_client", "records", "windows"},
+        "serve": {
+            *("errors", "command", "records", "screening"),
+            *("media", "sources", "isolation", "inference", "reports"),
+        },
     },
     "asr_train": {
         "data": set(),

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from asr_runtime.windows import LookKind, Window
 if TYPE_CHECKING:
     from asr_runtime.cameras.streams import Stream
 
-__all__ = ["Step", "open_isolated_stream", "open_stream", "screen", "screen_with_pictures"]
+__all__ = ["Step", "open_isolated_stream", "open_stream", "screen", "screen_decoded", "screen_with_pictures"]
 
 Step = tuple[Record, NDArray[np.uint8] | None]
 """A record and the picture that it scores, uint8 BGR `(H, W, 3)`; None for records without one."""
@@ -146,6 +146,30 @@ def screen_with_pictures(
     return run.steps(stop or threading.Event(), math.inf if duration is None else duration)
 
 
+def screen_decoded(
+    items: Iterable[Decoded], detector: Detector, *, look: LookChoice = "auto", windows: bool = False
+) -> Generator[Step, None, None]:
+    """Score pictures that were decoded elsewhere, in the caller's thread.
+
+    Args:
+        items: steps of one source after another, as `sources.steps.decode_source` gives them.
+        detector: scores the pictures.
+        look: as for `screen`.
+        windows: as for `screen`.
+
+    Returns:
+        Generator of records with their pictures as `screen_with_pictures` gives them for files; a summary is the last.
+    """
+    started = time.perf_counter()
+    looks = choose_looks(detector, detector.card, look, None, 0)
+    run = _Run([], [], detector, None, None, reconnect=False, isolate=False, looks=looks, windows=windows)
+    for item in items:
+        yield from run.take(item)
+        if run.is_hopeless:
+            break
+    yield from run.finish(started)
+
+
 def _records(steps: Generator[Step, None, None]) -> Generator[Record, None, None]:
     with contextlib.closing(steps):
         for record, _ in steps:
@@ -188,7 +212,7 @@ class _Run:
         for camera in self._cameras:
             camera.start()
         try:
-            while not stop.is_set() and time.perf_counter() - started < duration and self._overruns < _OVERRUNS:
+            while not stop.is_set() and time.perf_counter() - started < duration and not self.is_hopeless:
                 for camera in self._cameras:
                     camera.watch()
                 item = self._inbox.take(_POLL)
@@ -197,14 +221,12 @@ class _Run:
                 elif isinstance(item, BaseException):
                     raise item
                 elif item is not None:
-                    yield from self._take(item)
+                    yield from self.take(item)
                 elif not decoding and all(camera.given_up for camera in self._cameras):
                     break
                 if not decoding and not self._cameras:
                     break
-            for name in list(self._sources):
-                yield from self._end(name)
-            yield self._summary(time.perf_counter() - started), None
+            yield from self.finish(started)
         finally:
             self._leave.set()
             for camera in self._cameras:
@@ -214,7 +236,19 @@ class _Run:
             for camera in self._cameras:
                 camera.join(_LEAVE / len(self._cameras))
 
-    def _take(self, item: Decoded | LiveFrame | LiveFailure | StateRecord) -> Iterator[Step]:
+    def finish(self, started: float) -> Iterator[Step]:
+        """Close what is open and add up the run, which began at `started` of `time.perf_counter`."""
+        for name in list(self._sources):
+            yield from self._end(name)
+        yield self._summary(time.perf_counter() - started), None
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether inference failed to end in time so often that there is no use in going on."""
+        return self._overruns >= _OVERRUNS
+
+    def take(self, item: Decoded | LiveFrame | LiveFailure | StateRecord) -> Iterator[Step]:
+        """Score, or report, what was decoded or happened next."""
         if isinstance(item, StateRecord):
             if item.state == "lost":
                 yield from self._end(item.source)
@@ -332,7 +366,7 @@ class _Run:
             dropped=dropped,
             skipped=skipped,
             reconnects=sum(camera.reconnects for camera in self._cameras),
-            given_up=given_up + (self._overruns >= _OVERRUNS),
+            given_up=given_up + self.is_hopeless,
             seconds=seconds,
             model=self._detector.name,
             sha256=self._detector.sha256,

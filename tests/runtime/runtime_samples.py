@@ -217,6 +217,11 @@ def command_line(command: str, *arguments: object) -> list[str]:
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
+def serve_line(*arguments: object) -> list[str]:
+    code = "from asr_runtime.serve.cli import serve_command; serve_command(prog_name='asr-serve')"
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
 def environment() -> dict[str, str]:
     """Of a device: this package on the path and nothing else of the project."""
     return {**os.environ, "PYTHONPATH": str(Path(asr_runtime.__file__).parents[1])}

@@ -12,7 +12,8 @@ import queue
 import struct
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Literal
 
 from asr_runtime.errors import DecodeError, InputError, SourceError
 from asr_runtime.isolation.worker import (
@@ -31,7 +32,7 @@ from asr_runtime.sources.steps import Decoded, decode_source
 
 __all__ = ["IsolatedDecoder"]
 
-_REQUEST = struct.Struct("<cdIQ")  # kind; fps, NaN for all; bytes of the name; bytes of the data
+_REQUEST = struct.Struct("<cdIQ")  # kind; fps, NaN for all; bytes of the name; bytes of the data, or of a path
 _STEP = struct.Struct("<cIIQdQI")  # kind; height, width; frame; time; skipped; bytes of the text
 _READY, _IMAGE, _FRAME, _END, _UNDECODABLE, _UNREADABLE, _DONE = b"r", b"i", b"f", b"e", b"D", b"S", b"d"
 _FOLLOWING = {  # what may come after a step; None: at the beginning
@@ -54,14 +55,16 @@ class IsolatedDecoder:
     Args:
         memory: bytes that the child may take for decoding, on top of the bare process; also the largest picture.
         step_deadline: seconds within which the next picture comes; for each second of video when `fps` is below 1.
+        pixels: of the largest image; None: as many as in this process (2^28).
     """
 
-    def __init__(self, memory: int = 2 << 30, step_deadline: float = 10.0) -> None:
+    def __init__(self, memory: int = 2 << 30, step_deadline: float = 10.0, pixels: int | None = None) -> None:
         self.memory = memory
+        self.pixels = pixels
         self.step_deadline = step_deadline
         self._child: _Decoder | None = None
 
-    def decode(self, source: Source | Unreadable, fps: float | None) -> Iterator[Decoded]:
+    def decode(self, source: Source | Unreadable, fps: float | None) -> Generator[Decoded, None, None]:
         """Decode an image or a video file; finish or close one iteration before the next.
 
         Args:
@@ -105,7 +108,7 @@ class IsolatedDecoder:
     def _ready_child(self, source: Source) -> _Decoder:
         if self._child is None or self._child.is_busy or not self._child.is_alive():
             self.close()
-            self._child = _Decoder(self.memory)
+            self._child = _Decoder(self.memory, self.pixels)
             try:
                 self._child.receive(source, {_READY}, START_SECONDS)
             except BaseException:
@@ -135,8 +138,9 @@ class IsolatedDecoder:
 class _Decoder(Child):
     """A child that decodes files, and whether it is at it."""
 
-    def __init__(self, memory: int) -> None:
-        super().__init__("asr_runtime.isolation.files", memory)
+    def __init__(self, memory: int, pixels: int | None) -> None:
+        limits = {} if pixels is None else {"OPENCV_IO_MAX_IMAGE_PIXELS": str(pixels)}
+        super().__init__("asr_runtime.isolation.files", memory, limits)
         self._memory = memory
         self.is_busy = False
 
@@ -144,7 +148,7 @@ class _Decoder(Child):
         """Send a request; `seconds` without progress are a failure."""
         self.is_busy = True
         name = source.name.encode(errors="surrogatepass")
-        data = source.data if source.data is not None else b""
+        data = source.data if source.data is not None else os.fsencode(source.path or "")
         kind = b"v" if source.kind == "video" else b"p" if source.data is None else b"b"
         for part in (_REQUEST.pack(kind, math.nan if fps is None else fps, len(name), len(data)), name, data):
             self.write(part, seconds)
@@ -195,7 +199,8 @@ class _Server:
         kind, fps, name_length, data_length = _REQUEST.unpack(self._parent.read(_REQUEST.size))
         name = self._parent.read(name_length).decode(errors="surrogatepass")
         data = self._parent.read(data_length)
-        source = Source(name, "video" if kind == b"v" else "image", data if kind == b"b" else None)
+        media: Literal["image", "video"] = "video" if kind == b"v" else "image"
+        source = Source(name, media, data) if kind == b"b" else Source(name, media, path=os.fsdecode(data) or None)
         return source, None if math.isnan(fps) else fps
 
     def _answer(self, source: Source, fps: float | None) -> None:

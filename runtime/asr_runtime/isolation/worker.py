@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -66,15 +67,16 @@ class Child:
     Args:
         module: what it runs, with `memory` as its argument; it makes a `Parent` of that.
         memory: bytes that it may take on top of the bare process.
+        environment: variables that it gets beside those that decoding needs.
 
     Raises:
         ChildError: from every method, when the child ended, did not answer in time, or was killed before.
     """
 
-    def __init__(self, module: str, memory: int) -> None:
+    def __init__(self, module: str, memory: int, environment: Mapping[str, str] | None = None) -> None:
         self._memory = memory
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | dict(environment or {})
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(memory)],

@@ -44,15 +44,24 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
         raise DecodeError(f"{name}: the image is truncated; copy or download it again")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except (cv2.error, MemoryError):
+    except cv2.error as error:
+        if "MAX_IMAGE_PIXELS" in error.err:
+            limit = os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]
+            raise DecodeError(f"{name}: the image has more than {limit} pixels; scale it down") from None
+        image = None
+    except MemoryError:
         image = None
     if image is None:
         raise DecodeError(f"{name}: not a complete image of a known format ({', '.join(IMAGE_FORMATS)})")
     return image.astype(np.uint8, copy=False)
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+def read_image(path: str | os.PathLike[str], name: str | None = None) -> NDArray[np.uint8]:
     """Read and decode one image file.
+
+    Args:
+        path: of the file.
+        name: what error messages call it; None: the path.
 
     Returns:
         uint8 `(H, W, 3)`, BGR, 0..255, as `decode_image`.
@@ -61,13 +70,14 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         SourceError: the path does not exist, cannot be read, or is no regular file.
         DecodeError: the file is not a complete image.
     """
-    name = os.fspath(path)
-    check_regular_file(name)
+    place = os.fspath(path)
+    name = place if name is None else name
+    check_regular_file(place, name)
     try:
-        size = Path(name).stat().st_size
+        size = Path(place).stat().st_size
         if size > MAX_IMAGE_BYTES:
             raise SourceError(f"{name}: {size} bytes, expected an image of at most {MAX_IMAGE_BYTES}")
-        data = Path(name).read_bytes()
+        data = Path(place).read_bytes()
     except OSError as error:
         raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
     return decode_image(data, name)

@@ -10,14 +10,19 @@ from asr_runtime.errors import SourceError
 __all__ = ["check_regular_file"]
 
 
-def check_regular_file(name: str) -> None:
+def check_regular_file(path: str, name: str | None = None) -> None:
     """Refuse what is not a regular file: opening a fifo without a writer, or some devices, waits for ever.
 
+    Args:
+        path: of the file.
+        name: what error messages call it; None: the path.
+
     Raises:
-        SourceError: `name` does not exist, cannot be looked at, or is no regular file.
+        SourceError: `path` does not exist, cannot be looked at, or is no regular file.
     """
+    name = path if name is None else name
     try:
-        mode = Path(name).stat().st_mode
+        mode = Path(path).stat().st_mode
     except OSError as error:
         raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
     except ValueError:

@@ -61,6 +61,7 @@ class VideoFile:
         path: a regular file.
         fps: frames wanted per second of video; the others are only grabbed. None: every frame.
         max_seconds: of video that are read; the rest is left out, and `damage` says so.
+        name: what error messages call it, and whose suffix counts; None: the path.
 
     Attributes:
         skipped: frames that were passed over because of `fps`, so far.
@@ -72,18 +73,26 @@ class VideoFile:
             `MAX_FRAME_PIXELS` pixels, from the iteration when it has no frame.
     """
 
-    def __init__(self, path: str | os.PathLike[str], fps: float | None = None, *, max_seconds: float = 86400.0) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        fps: float | None = None,
+        *,
+        max_seconds: float = 86400.0,
+        name: str | None = None,
+    ) -> None:
         self.path = os.fspath(path)
+        self.name = self.path if name is None else name
         self.fps = fps
         self.max_seconds = max_seconds
         self.skipped = self.failed = 0
         self._stopped = False
-        check_regular_file(self.path)
+        check_regular_file(self.path, self.name)
         try:
             self.missing = missing_bytes(self.path)
             self._is_avi = is_avi(self.path)
         except OSError as error:
-            raise SourceError(f"{self.path}: cannot be read ({error.strerror})") from None
+            raise SourceError(f"{self.name}: cannot be read ({error.strerror})") from None
         headers = self._opened(_HEADERS_ONLY)
         codec = (int(headers.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").lower()
         headers.release()
@@ -93,14 +102,14 @@ class VideoFile:
         self._capture = self._opened("", threads)
 
     def _opened(self, options: str, parameters: Sequence[int] = ()) -> cv2.VideoCapture:
-        raw_jpegs = ",jpeg_pipe" if self.path.lower().endswith(_MJPEG_SUFFIXES) else ""
+        raw_jpegs = ",jpeg_pipe" if self.name.lower().endswith(_MJPEG_SUFFIXES) else ""
         capture = open_ffmpeg("file:" + self.path, _FILES_ONLY + raw_jpegs + options, parameters)
         if not capture.isOpened():
-            raise SourceError(f"{self.path}: no video of a known format could be opened")
+            raise SourceError(f"{self.name}: no video of a known format could be opened")
         width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if width * height > MAX_FRAME_PIXELS:
             raise SourceError(
-                f"{self.path}: frames of {width} x {height} pixels, expected at most {MAX_FRAME_PIXELS}; "
+                f"{self.name}: frames of {width} x {height} pixels, expected at most {MAX_FRAME_PIXELS}; "
                 "scale the video down"
             )
         return capture
@@ -154,7 +163,7 @@ class VideoFile:
             decoded += 1
             yield VideoFrame(index, time, image.astype(np.uint8, copy=False))
         if not decoded:
-            raise SourceError(f"{self.path}: the video opened but no frame of it can be decoded")
+            raise SourceError(f"{self.name}: the video opened but no frame of it can be decoded")
 
     def _grab(self) -> bool:
         """Advance to the next frame, over damage; False at the end."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from asr_runtime.reports.alerts import Alerts
 
-__all__ = ["MetricsServer"]
+__all__ = ["Figures", "MetricsServer"]
 
 _FILES = "files"  # label of all that is not live: a series for every file of a folder would never end
 _AGES = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # seconds
@@ -46,7 +46,7 @@ class MetricsServer:
     def __init__(
         self, address: str, *, sources: Sequence[str] = (), fresh: float = 10.0, alerts: Alerts | None = None
     ) -> None:
-        self._figures = _Figures(sources, alerts)
+        self._figures = Figures(sources, alerts)
         self._health = _Health(sources, fresh)
         self._server = HttpServer(address, self._answer)
         self.address = self._server.address
@@ -69,17 +69,28 @@ class MetricsServer:
         return Answer(404, b"expected /metrics or /healthz\n", _TEXT)
 
 
-class _Figures:
-    """The Prometheus metrics, in a registry of their own."""
+class Figures:
+    """The Prometheus metrics of records, in a registry of their own.
 
-    def __init__(self, sources: Sequence[str], alerts: Alerts | None) -> None:
+    Args:
+        sources: names of the live sources.
+        alerts: whose undelivered alerts are counted.
+
+    Attributes:
+        registry: a `prometheus_client.CollectorRegistry`; further metrics may be registered.
+
+    Raises:
+        DependencyError: prometheus-client is not installed.
+    """
+
+    def __init__(self, sources: Sequence[str] = (), alerts: Alerts | None = None) -> None:
         try:
             from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
         except ImportError:
             raise DependencyError(
                 "metrics: need the package prometheus-client: pip install 'asrnet-edge[live]'"
             ) from None
-        registry = self._registry = CollectorRegistry()
+        registry = self.registry = CollectorRegistry()
         self._live: set[str] = set()
         self._been_live: set[str] = set()
 
@@ -104,9 +115,10 @@ class _Figures:
         """Return the text of all metrics and its content type."""
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
     def observe(self, record: Record) -> None:
+        """Count one record."""
         if isinstance(record, StateRecord):
             self._observe_state(record)
         elif isinstance(record, ErrorRecord):

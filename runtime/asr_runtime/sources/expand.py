@@ -30,11 +30,13 @@ class Source:
         name: its path, or `-`.
         kind: by the suffix; what is named outright and has no known suffix is taken for an image.
         data: the bytes, for an image that came on standard input.
+        path: where the bytes are, if not at `name`; for uploads, whose name is free text.
     """
 
     name: str
     kind: Literal["image", "video"]
     data: bytes | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

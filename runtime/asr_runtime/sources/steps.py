@@ -56,17 +56,18 @@ def decode_source(source: Source | Unreadable, fps: float | None) -> Iterator[De
         return
     try:
         if source.kind == "video":
-            yield from _decode_video(name, fps)
+            yield from _decode_video(source, fps)
         elif source.data is not None:
             yield Decoded(name, decode_image(source.data, name))
         else:
-            yield Decoded(name, read_image(name))
+            yield Decoded(name, read_image(source.path or name, name))
     except InputError as error:
         yield Decoded(name, error=error)
 
 
-def _decode_video(name: str, fps: float | None) -> Iterator[Decoded]:
-    video = VideoFile(name, fps)
+def _decode_video(source: Source, fps: float | None) -> Iterator[Decoded]:
+    name = source.name
+    video = VideoFile(source.path or name, fps, name=name)
     told = scored = 0
     for number, seconds, image in video:
         yield Decoded(name, image, number, seconds, skipped=video.skipped - told)

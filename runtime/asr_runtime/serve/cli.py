@@ -1,0 +1,117 @@
+"""The command `asr-serve`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import webbrowser
+
+import click
+
+from asr_runtime.command import command, require_extra
+from asr_runtime.errors import ConfigurationError
+
+require_extra("serve", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
+
+__all__ = ["serve_command"]
+
+_MIB = 1 << 20
+
+
+@command("asr-serve")
+@click.option("--model", metavar="X.onnx", help="Exported model file, or a built-in name.  [default: asrnet-lite]")
+@click.option("--sha256", metavar="HEX", help="Refuse another model file than the one of this SHA-256.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    default="auto",
+    help="Where inference runs; auto is CUDA where it really starts, otherwise the CPU.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["file", "bf16", "auto"]),
+    default="file",
+    help="The file's own; bf16 by OpenVINO, if the file passed its gate; or the fastest engine here, timed once.",
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen on; another than this machine's needs a token.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, help="Port to listen on; 0 is a free one.")
+@click.option(
+    "--token-file", metavar="FILE", help="File with the token that clients must show, 16 characters at least."
+)
+@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Name of this server behind a proxy.")
+@click.option("--workers", type=click.IntRange(min=1), help="Requests at a time.  [default: usable cores, at most 4]")
+@click.option("--queue", type=click.IntRange(min=1), default=64, help="Requests that wait; the next is answered 429.")
+@click.option("--max-size", type=click.IntRange(min=1), default=256, metavar="MIB", help="Longest request body.")
+@click.option("--max-pixels", type=click.IntRange(min=1), default=1 << 26, metavar="N", help="Largest image.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    metavar="SECONDS",
+    help="Screening time of one request; a longer video is scored in part.",
+)
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+def serve_command(
+    model: str | None,
+    sha256: str | None,
+    device: str,
+    precision: str,
+    host: str,
+    port: int,
+    token_file: str | None,
+    hosts: tuple[str, ...],
+    workers: int | None,
+    queue: int,
+    max_size: int,
+    max_pixels: int,
+    time_limit: float,
+    opens: bool,
+) -> None:
+    """Serve a page to drop pictures on, and an HTTP API, on this machine.
+
+    The page, the API and its description (/docs) work without the internet. What is sent stays in memory and is
+    forgotten after the answer.
+
+    Exit codes: 2 usage, model or device refused; 3 the address cannot be listened on; 130 or 143 stopped by SIGINT or
+    SIGTERM.
+    """
+    from asr_runtime.inference.detector import Detector
+    from asr_runtime.reports.access import is_loopback, read_token
+    from asr_runtime.serve.limits import Limits
+    from asr_runtime.serve.server import run_server
+
+    if not hasattr(os, "memfd_create"):
+        raise ConfigurationError("asr-serve needs Linux: it decodes uploads in confined processes, from memory")
+    token = None if token_file is None else read_token(token_file)
+    if token is None and (hosts or not is_loopback(host)):
+        option = "--allow-host" if is_loopback(host) else f"--host {host}"
+        raise ConfigurationError(f"{option}: other machines could use this server; protect it with --token-file FILE")
+    cores = len(os.sched_getaffinity(0))
+    limits = Limits(
+        workers=workers or min(4, cores),
+        waiting=queue,
+        request_bytes=max_size * _MIB,
+        upload_bytes=max(1024, 4 * max_size) * _MIB,
+        pixels=max_pixels,
+        seconds=time_limit,
+    )
+    threads = max(1, cores // limits.workers)
+
+    def make_detector() -> Detector:
+        return Detector(model, device=device, precision=precision, threads=threads, sha256=sha256, deadline=30.0)
+
+    def announce(address: str) -> None:
+        click.echo(f"asr-serve: http://{address}/ (the API is described at /docs); Ctrl-C ends it", err=True)
+        if opens:
+            with contextlib.suppress(webbrowser.Error):
+                webbrowser.open(f"http://{address}/")
+
+    code = run_server(
+        make_detector,
+        limits,
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        token=token,
+        hosts=hosts if is_loopback(host) or hosts else None,
+        announce=announce,
+    )
+    click.get_current_context().exit(code)
