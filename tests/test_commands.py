@@ -20,7 +20,7 @@ _SURFACE = {
     "asr-collect": "--clone-from -h --help -o --output --snapshots --source --version",
     "asr-doctor": "--format -h --help --model --version",
     "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise -h --help --layout "
-    "--leave-out --model --reencoding-shift --report --robustness --spectrum --split --version --workers",
+    "--leave-out --look --model --reencoding-shift --report --robustness --spectrum --split --version --workers",
     "asr-export": "--calibration-images --card --fft -h --help --images --metrics --model -o --output --precision "
     "--spectrum --version",
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",

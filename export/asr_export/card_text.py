@@ -31,6 +31,7 @@ def card_text(card: ModelCard, title: str, size: int, macs: float) -> str:
         f"- Network: {card.name} ({options}), {training.get('parameters', 0):,} parameters, {size / 1e6:.1f} MB, "
         f"{macs / 1e9:.2f} GMAC per crop.",
         f"- Input: the centre {card.preprocess.size} x {card.preprocess.size} pixels ({card.preprocess.mode}).",
+        *_whole(card),
         f"- Calibration: {card.calibration.fitted_on}.",
         f"- Verdict: {card.decision.rule}; real below {card.decision.real_below:.3f}, ai from "
         f"{card.decision.ai_from:.3f}.",
@@ -46,18 +47,47 @@ def card_text(card: ModelCard, title: str, size: int, macs: float) -> str:
     ]
     for name, result in card.metrics.items():
         lines += ["", f"### {name}", "", *_result(result)]
-    return "\n".join([*lines, "", *_LIMITS, ""])
+    return "\n".join([*lines, "", *_limits(card), ""])
 
 
+_SEES_THE_CENTRE = (
+    "- It sees the centre of a picture only. An edit outside it, or a real photo with one generated detail, is missed."
+)
+_SEES_WINDOWS = (
+    "- It sees windows of a picture, not all of a large one. An edit between them, or one that fills a small part of a "
+    "window, is missed."
+)
 _LIMITS = (
     "## Limits",
     "",
     "- A verdict is a hint, never evidence: do not use it alone to accuse, to punish, to publish or to delete.",
-    "- It sees the centre of a picture only. An edit outside it, or a real photo with one generated detail, is missed.",
     "- Generators whose rows above are near 0.5 are not recognised. A new generator may be as bad as the worst row.",
     "- Large screenshots, strong video compression and shrinking by half take much of the traces it looks for away.",
     "- Photos that went through a neural enhancer or upscaler (many phones do this) carry such traces too.",
 )
+
+
+def _limits(card: ModelCard) -> list[str]:
+    sees = _SEES_WINDOWS if card.whole is not None and card.whole.is_default else _SEES_THE_CENTRE
+    return [*_LIMITS[:3], sees, *_LIMITS[3:]]
+
+
+def _whole(card: ModelCard) -> list[str]:
+    """Say how the whole picture is looked at, with the formula that any program can follow."""
+    if (whole := card.whole) is None:
+        return []
+    side = f"{card.preprocess.size} x {card.preprocess.size} pixels"
+    places = ", ".join(f"({row:g}, {column:g})" for row, column in whole.windows)
+    use = "the default" if whole.is_default else "only where it is asked for"
+    videos = "videos too, by a rule of their own" if whole.video is not None else "of videos the centre only"
+    return [
+        f"- Whole picture ({use}; {videos}): {len(whole.windows)} windows of {side}, each run as a frame of its own; "
+        f"the mean m of the {whole.top} largest margins (logit ai - logit real) gives the probability "
+        f"sigmoid(m / {whole.calibration.temperature:.4g} + {whole.calibration.shift:.4g}), calibrated on "
+        f"{whole.calibration.fitted_on}. Real below {whole.decision.real_below:.3f}, ai from "
+        f"{whole.decision.ai_from:.3f}. A picture of {side} or less is judged by its centre.",
+        f"- Places of the windows (vertical, horizontal), as fractions of the room that the picture leaves: {places}.",
+    ]
 
 
 def _video(card: ModelCard) -> list[str]:

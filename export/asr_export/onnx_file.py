@@ -21,6 +21,7 @@ from asr_export.parity_inputs import adversarial_frames, packaged_images, real_f
 from asr_export.precision_gate import Images, calibration_images, gate, gate_bf16, scores
 from asr_export.quantise import quantise
 from asr_export.stages import STAGE, Staged, hide_stages
+from asr_export.whole import WHOLE_TOLERANCE, whole_difference
 from asr_models import Checkpoint, Deployed
 from asr_runtime import Detector
 from asr_runtime.contract import (
@@ -31,9 +32,10 @@ from asr_runtime.contract import (
     OperatingPoint,
     Preprocess,
     VideoRule,
+    WholeLook,
     from_checkpoint,
 )
-from asr_runtime.errors import ConfigurationError, GateError, OutputError
+from asr_runtime.errors import ConfigurationError, GateError, ModelError, OutputError
 
 __all__ = ["export"]
 
@@ -75,19 +77,20 @@ def export(
         DependencyError: OpenVINO is not installed, for `bf16`.
         OutputError: the file cannot be written.
     """
+    card = _card(checkpoint, fft, "fp32" if precision == "bf16" else precision, metrics or {})
     deployed = checkpoint.deployed()
     model = _to_onnx(lower(deployed) if fft == "matmul" else deployed)
-    card = _card(checkpoint, fft, "fp32" if precision == "bf16" else precision, metrics or {})
     if precision != "fp32":
         if calibration is None:
             raise ConfigurationError(f"precision {precision}: expected a folder of labelled images to judge it by")
         model, card = _reduced(model, card, precision, *calibration_images(calibration))
     _store_halves(model)
     onnx.checker.check_model(model, full_check=True)
-    parity = _check(deployed, _with_card(model, card), images or packaged_images(), card.precision)
+    detector, folder = Detector(_with_card(model, card), device="cpu"), images or packaged_images()
+    parity = _check(deployed, detector, folder, card.precision)
     if card.precision == "fp32" and not parity.passed:
         raise GateError(f"{path}: not written: the exported graph is not what PyTorch computes: {parity}")
-    card = replace(card, parity=parity.to_dict())
+    card = replace(card, parity={**parity.to_dict(), **_check_whole(deployed, detector, folder, path)})
     _write(path, _with_card(model, card))
     return card
 
@@ -111,7 +114,23 @@ def _reduced(
     if not passed.passed:
         raise GateError(f"{precision}: not written: {passed}")
     metrics = {**card.metrics, f"{precision} against fp32": {**passed.to_dict(), **more}}
-    return reduced, replace(card, calibration=corrected, metrics=metrics)
+    whole = None if card.whole is None else _carried(card.whole, card.calibration, corrected)
+    return reduced, replace(card, calibration=corrected, whole=whole, metrics=metrics)
+
+
+def _carried(whole: WholeLook, before: Calibration, after: Calibration) -> WholeLook:
+    """Correct the calibration of whole looks as that of the centre was corrected.
+
+    Where margin / before.temperature + before.shift became other / after.temperature + after.shift, the mean of several
+    margins is the same linear function of the mean of the others.
+    """
+    own = whole.calibration
+    moved = replace(
+        own,
+        temperature=own.temperature * after.temperature / before.temperature,
+        shift=own.shift + (after.shift - before.shift) * before.temperature / own.temperature,
+    )
+    return replace(whole, calibration=moved)
 
 
 def _to_onnx(deployed: Deployed) -> onnx.ModelProto:
@@ -176,28 +195,49 @@ def _card(
     metrics: Mapping[str, Any],
 ) -> ModelCard:
     packages = ("asrnet-edge", "torch", "torchvision", "onnx", "onnxscript")
-    return ModelCard(
-        name=checkpoint.name,
-        options=json.loads(json.dumps(dict(checkpoint.options))),
-        preprocess=Preprocess(**checkpoint.preprocess),
-        calibration=from_checkpoint(Calibration, checkpoint.calibration, checkpoint.name),
-        decision=from_checkpoint(Decision, checkpoint.decision, checkpoint.name),
-        operating_points=tuple(
-            from_checkpoint(OperatingPoint, point, checkpoint.name) for point in checkpoint.operating_points
-        ),
-        video=from_checkpoint(VideoRule, checkpoint.video, checkpoint.name) if checkpoint.video else None,
-        training=checkpoint.training,
-        metrics=metrics,
-        checkpoint_sha256=checkpoint.sha256,
-        tool_versions={name: metadata.version(name) for name in packages},
-        fft=fft,
-        precision=precision,
-    )
+    try:
+        return ModelCard(
+            name=checkpoint.name,
+            options=json.loads(json.dumps(dict(checkpoint.options))),
+            preprocess=Preprocess(**checkpoint.preprocess),
+            calibration=from_checkpoint(Calibration, checkpoint.calibration, checkpoint.name),
+            decision=from_checkpoint(Decision, checkpoint.decision, checkpoint.name),
+            operating_points=tuple(
+                from_checkpoint(OperatingPoint, point, checkpoint.name) for point in checkpoint.operating_points
+            ),
+            video=from_checkpoint(VideoRule, checkpoint.video, checkpoint.name) if checkpoint.video else None,
+            whole=from_checkpoint(WholeLook, checkpoint.whole, checkpoint.name) if checkpoint.whole else None,
+            training=checkpoint.training,
+            metrics=metrics,
+            checkpoint_sha256=checkpoint.sha256,
+            tool_versions={name: metadata.version(name) for name in packages},
+            fft=fft,
+            precision=precision,
+        )
+    except ValueError as error:
+        raise ModelError(f"checkpoint {checkpoint.name}: {error}") from None
 
 
-def _check(deployed: Deployed, data: bytes, images: Path, precision: str) -> Parity:
+def _check(deployed: Deployed, detector: Detector, images: Path, precision: str) -> Parity:
     batches = [*real_frames(images), *adversarial_frames(deployed.preprocess.size)]
-    return compare(deployed, Detector(data, device="cpu"), batches, tolerance(deployed.network, precision))
+    return compare(deployed, detector, batches, tolerance(deployed.network, precision))
+
+
+def _check_whole(deployed: Deployed, detector: Detector, images: Path, path: Path) -> dict[str, float]:
+    """Compare whole looks at real pictures with PyTorch's; nothing for a card without them.
+
+    Raises:
+        GateError: a float32 file gives another probability.
+    """
+    if detector.card.whole is None:
+        return {}
+    worst = whole_difference(deployed, detector, images)
+    if detector.card.precision == "fp32" and not worst <= WHOLE_TOLERANCE:
+        raise GateError(
+            f"{path}: not written: a whole look differs from PyTorch's by {worst:.1e} in probability, allowed "
+            f"{WHOLE_TOLERANCE:.0e}"
+        )
+    return {"whole_probability_absolute": worst}
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -43,6 +43,8 @@ class Checkpoint:
         decision: `real_below`, `ai_from`, `rule`; empty if never calibrated.
         operating_points: dicts of `false_positive_rate`, `threshold`, `true_positive_rate`.
         video: `calibration` and `decision` of whole videos, as above; empty if never calibrated.
+        whole: fields of `asr_runtime.contract.WholeLook`, as JSON holds them: how several windows of a picture become
+            its verdict; empty if never calibrated.
         training: summary of data, recipe and best epoch.
         sha256: of the file it was read from, hexadecimal; empty when built in memory.
     """
@@ -55,6 +57,7 @@ class Checkpoint:
     decision: Mapping[str, Any] = field(default_factory=dict)
     operating_points: tuple[Mapping[str, Any], ...] = ()
     video: Mapping[str, Any] = field(default_factory=dict)
+    whole: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
@@ -80,6 +83,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "decision": dict(checkpoint.decision),
         "operating_points": [dict(p) for p in checkpoint.operating_points],
         "video": dict(checkpoint.video),
+        "whole": dict(checkpoint.whole),
         "training": dict(checkpoint.training),
         "model_state": checkpoint.network.state_dict(),
     }
@@ -157,7 +161,7 @@ def _read_own(path: Path, content: dict[str, Any], name: str | None) -> dict[str
     made = {key: content[key] for key in keys}
     made["state"] = made.pop("model_state")
     made["operating_points"] = tuple(made["operating_points"])
-    made["video"] = content.get("video", {})
+    made["video"], made["whole"] = content.get("video", {}), content.get("whole", {})
     return made
 
 

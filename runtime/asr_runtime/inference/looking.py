@@ -34,12 +34,14 @@ class Look:
     Attributes:
         kind: `whole` where several windows were averaged; a picture that has room for one only is seen from its
             centre whatever was asked for.
+        margin: logit_ai - logit_real of the picture, before calibration; of several windows as `WholeLook.margin`.
         probability: calibrated P(AI-generated) of the picture, 0..1.
         verdict: by the decision rule of the card for this kind of look.
         windows: what was looked at, the centre first.
     """
 
     kind: LookKind
+    margin: float
     probability: float
     verdict: Verdict
     windows: tuple[Window, ...]
@@ -129,11 +131,13 @@ def look_at(score: _Score, card: ModelCard, image: NDArray[np.uint8], kind: Look
     if card.whole is None or len(corners) < 2:
         scores = score(image)
         probability = float(scores.probability[0])
+        margin = _margin(scores)
         centre = Window(max(0, width - size) // 2, max(0, height - size) // 2, size, probability)
-        return Look("centre", probability, scores.verdicts[0], (centre,))
+        return Look("centre", margin, probability, scores.verdicts[0], (centre,))
     windows, margins = _score_windows(score, image, corners, size)
-    probability = card.whole.calibration.probability(card.whole.margin(margins))
-    return Look("whole", probability, card.whole.decision.verdict(probability), windows)
+    margin = card.whole.margin(margins)
+    probability = card.whole.calibration.probability(margin)
+    return Look("whole", margin, probability, card.whole.decision.verdict(probability), windows)
 
 
 def map_of(score: _Score, card: ModelCard, image: NDArray[np.uint8], most: int) -> tuple[Window, ...]:
@@ -173,5 +177,9 @@ def _score_windows(
     for row, column in corners:
         scores = score(image[row : row + size, column : column + size])
         windows.append(Window(column, row, size, float(scores.probability[0])))
-        margins.append(float(scores.logits[0, 1]) - float(scores.logits[0, 0]))
+        margins.append(_margin(scores))
     return tuple(windows), margins
+
+
+def _margin(scores: Scores) -> float:
+    return float(scores.logits[0, 1]) - float(scores.logits[0, 0])

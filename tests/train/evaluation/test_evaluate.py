@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,17 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from asr_models import Checkpoint, create_model, save_checkpoint
+from asr_runtime import Detector
+from asr_runtime.contract import CARD_KEY, Calibration, Decision, OperatingPoint, WholeLook
+from asr_runtime.errors import ConfigurationError
+from asr_runtime.inference.builtin import builtin_path
 from asr_runtime.media.image import read_image
+from asr_train.data.augment import equalise
 from asr_train.data.layouts import find_data
 from asr_train.evaluation.evaluate import Evaluation, evaluate_model
 from asr_train.figures.metrics import binary_metrics
@@ -112,6 +119,40 @@ def test_the_shift_at_jpeg_96_is_measured_against_the_files_as_they_are(generato
     assert moved["accuracy"] == at_96.overall["accuracy"]
     assert moved["raw_accuracy"] == found.raw["accuracy"]
     assert moved["shift"] == pytest.approx(moved["accuracy"] - moved["raw_accuracy"])
+
+
+def test_an_exported_file_is_measured_from_all_of_the_picture(generators: Path, tmp_path: Path) -> None:
+    file = onnx.load(builtin_path("asrnet-lite-tiny"))
+    card = Detector("asrnet-lite-tiny", device="cpu").card
+    whole = WholeLook(
+        windows=((0.5, 0.5), (0.0, 0.0), (1.0, 1.0)),
+        top=2,
+        calibration=Calibration(0.8, 0.2),
+        decision=Decision(0.25, 0.75, "of windows"),
+        operating_points=(OperatingPoint(0.05, 0.75, 0.5),),
+        is_default=True,
+    )
+    small = dataclasses.replace(card, preprocess=dataclasses.replace(card.preprocess, size=32), whole=whole)
+    onnx.helper.set_model_props(file, {CARD_KEY: small.to_json()})
+    path = str(tmp_path / "whole.onnx")
+    onnx.save(file, path)
+    found = evaluate_model(path, None, generators, device="cpu", look="auto")
+    detector = Detector(path, device="cpu")
+    first = read_image(found.scored.samples[0].path)
+    seen = detector.look(equalise(first, 90), "whole")
+    assert seen.kind == "whole"
+    assert found.protocol["look"] == "windows all over each image"
+    assert (found.scored.probability[0], found.scored.margins[0]) == (seen.probability, seen.margin)
+    assert found.verdicts is not None
+    assert (found.verdicts["rule"], found.verdicts["ai_from"]) == ("of windows", 0.75)
+    centre = evaluate_model(path, None, generators, device="cpu")
+    assert centre.protocol["look"] == "the centre of each image"
+    assert not np.array_equal(centre.scored.margins, found.scored.margins)
+
+
+def test_a_checkpoint_is_measured_from_the_centre_only(generators: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"expected an exported file, --model X\.onnx"):
+        _evaluate(_checkpoint(tmp_path, {}), generators, look="whole")
 
 
 def test_the_models_own_thresholds_are_measured_where_it_has_them(generators: Path, tmp_path: Path) -> None:

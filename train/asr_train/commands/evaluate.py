@@ -46,6 +46,12 @@ __all__ = ["evaluate_command"]
     help="Measure under every degradation and edit as well, on N images of each class.",
 )
 @click.option("--reencoding-shift", is_flag=True, help="Measure the shift of accuracy at JPEG 96 as well.")
+@click.option(
+    "--look",
+    type=click.Choice(["centre", "whole", "auto"]),
+    default="centre",
+    help="Of an exported file: the centre of each image, windows all over it, or what its card says is better.",
+)
 @click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--batch-size", type=int, default=32)

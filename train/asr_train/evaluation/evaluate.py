@@ -12,6 +12,8 @@ from asr_models import Checkpoint, load_checkpoint
 from asr_runtime import Detector
 from asr_runtime.contract import Decision, OperatingPoint, from_checkpoint, sigmoid
 from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_runtime.inference.looking import LookChoice, chosen_look
+from asr_runtime.windows import LookKind
 from asr_train.data.degradations import Degradation
 from asr_train.data.layouts import DataFolder, Sample, find_data
 from asr_train.evaluation.robustness import Score
@@ -82,6 +84,7 @@ def evaluate_model(
     device: str = "auto",
     batch_size: int = 32,
     workers: int = 0,
+    look: LookChoice = "centre",
 ) -> Evaluation:
     """Evaluate a checkpoint, or an exported file, on a split of a data folder.
 
@@ -102,9 +105,12 @@ def evaluate_model(
         device: `auto`, `cpu` or `cuda`.
         batch_size: images per forward pass of a checkpoint; an exported file gets one at a time.
         workers: reading processes.
+        look: of an exported file: `centre`, `whole` (windows all over each image), or `auto`, as its card advises. The
+            decision and the operating points are those of the look.
 
     Raises:
-        ConfigurationError: neither or both of checkpoint and exported file.
+        ConfigurationError: neither or both of checkpoint and exported file; another look than the centre of a
+            checkpoint, or of a file without figures for it.
         DatasetError: the data folder does not fit.
         DeviceError: CUDA was asked for and is not there.
     """
@@ -116,8 +122,13 @@ def evaluate_model(
     split = split or ("test" if folder.test else "val")
     samples = folder.split(split)
     if checkpoint is None:
-        judged = _exported(Detector(model, device=device))
+        detector = Detector(model, device=device)
+        kind = chosen_look(detector.card, look)
+        judged = _exported(detector, kind)
     else:
+        if look != "centre":
+            raise ConfigurationError(f"look {look}: expected an exported file, --model X.onnx; export the checkpoint")
+        kind = "centre"
         loaded = load_checkpoint(checkpoint, model, {"spectrum": spectrum} if spectrum else None)
         judged = _loaded(loaded, batch_size, workers, torch_device(device))
     trained_on = find_data(content_data) if content_data is not None else whole
@@ -134,6 +145,7 @@ def evaluate_model(
         "split": split,
         "re-encoding": f"every image at JPEG {equalise}" if equalise else "none, files as they are",
         "equalise": equalise,
+        "look": "windows all over each image" if kind == "whole" else "the centre of each image",
         "left out": list(leave_out),
         "content held fixed": said,
         "notes": list(folder.notes),
@@ -203,13 +215,14 @@ def _loaded(checkpoint: Checkpoint, batch_size: int, workers: int, device: str) 
     return _Judged(score, decision, points, checkpoint.training)
 
 
-def _exported(detector: Detector) -> _Judged:
+def _exported(detector: Detector, look: LookKind) -> _Judged:
     def score(samples: Sequence[Sample], quality: int | None, degradation: Degradation | None) -> Scored:
-        return score_exported(detector, samples, quality, degradation)
+        return score_exported(detector, samples, quality, degradation, look)
 
     card = detector.card
-    decision = card.decision if card.operating_points else None
-    return _Judged(score, decision, card.operating_points, card.training)
+    rules = card.whole if look == "whole" and card.whole is not None else card
+    decision = rules.decision if rules.operating_points else None
+    return _Judged(score, decision, rules.operating_points, card.training)
 
 
 def _content_probe(

@@ -17,6 +17,7 @@ from asr_models import Checkpoint, Deployed
 from asr_runtime import Detector
 from asr_runtime.errors import DeviceError, InputError
 from asr_runtime.media.image import read_image
+from asr_runtime.windows import LookKind
 from asr_train.data.augment import equalise as reencoded
 from asr_train.data.batches import Batch, EvaluationImages, Item, collate
 from asr_train.data.clips import ClipImages, thinned
@@ -118,8 +119,12 @@ def score_exported(
     samples: Sequence[Sample],
     quality: int | None = None,
     transform: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+    look: LookKind = "centre",
 ) -> Scored:
-    """Score with an exported file, image by image, as a device does. Arguments as for `score_checkpoint`."""
+    """Score with an exported file, image by image, as a device does. Arguments as for `score_checkpoint`.
+
+    `look` says what each image is scored from: its centre, or windows all over it.
+    """
     kept: list[int] = []
     rows: list[NDArray[np.float64]] = []
     unreadable: dict[str, str] = {}
@@ -131,9 +136,8 @@ def score_exported(
         except InputError as error:
             unreadable[str(sample.path)] = str(error)
             continue
-        scores = detector(image if quality is None else reencoded(image, quality))
-        margin = scores.logits[:, 1] - scores.logits[:, 0]
-        rows.append(np.stack([scores.probability, margin], axis=1).astype(np.float64))
+        seen = detector.look(image if quality is None else reencoded(image, quality), look)
+        rows.append(np.array([[seen.probability, seen.margin]]))
         kept.append(index)
     return _scored(samples, kept, rows, unreadable)
 
