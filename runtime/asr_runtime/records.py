@@ -33,9 +33,10 @@ class ImageRecord:
     Attributes:
         source: its path, or `-` for an image from standard input.
         probability: calibrated P(AI-generated), 0..1.
-        verdict: by the decision rule of the model's card.
+        verdict: by the decision rule of the model's card; `unsure` where there is a reason.
         look: what the score comes from: the centre of the picture, or windows all over it.
         windows: that were looked at, the centre first; empty unless they were asked for.
+        reason: why the image holds nothing to judge (`inference.flatness`); None: it holds something.
     """
 
     source: str
@@ -43,16 +44,18 @@ class ImageRecord:
     verdict: Verdict
     look: LookKind = "centre"
     windows: tuple[Window, ...] = ()
+    reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""
-        return {
+        data: dict[str, Any] = {
             "type": "image",
             "source": self.source,
             "probability": self.probability,
             "verdict": self.verdict,
             **_looked(self.look, self.windows),
         }
+        return data if self.reason is None else {**data, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class FrameRecord:
         frame: index from 0 among all frames that were received; skipped and dropped ones count.
         time: presentation time in seconds; of a live source the Unix time at which the frame was received.
         probability: calibrated P(AI-generated) of this frame alone, 0..1.
-        verdict: of this frame alone, by the decision rule of the model's card.
+        verdict: of this frame alone, by the decision rule of the model's card; `unsure` where there is a reason.
         smoothed: probability over the latest frames of the same scene; see `asr_runtime.smoothing`.
         steady: verdict of the segment that the frame belongs to: `smoothed` with hysteresis.
         repeated: the frame equals the one scored before, pixel by pixel: its score was taken over.
@@ -72,6 +75,7 @@ class FrameRecord:
         dropped: frames of this live source that were given up for newer ones since its last record.
         look: what the score of the frame comes from, as `ImageRecord.look`.
         windows: that were looked at, as `ImageRecord.windows`.
+        reason: why the frame holds nothing to judge (`inference.flatness`); it has no weight in `smoothed` then.
     """
 
     source: str
@@ -86,6 +90,7 @@ class FrameRecord:
     dropped: int = 0
     look: LookKind = "centre"
     windows: tuple[Window, ...] = ()
+    reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""
@@ -103,6 +108,8 @@ class FrameRecord:
             data["repeated"] = True
         if self.age is not None:
             data |= {"age": round(self.age, 4), "dropped": self.dropped}
+        if self.reason is not None:
+            data["reason"] = self.reason
         return data | _looked(self.look, self.windows)
 
 
@@ -153,6 +160,7 @@ class VideoRecord:
         peak: largest of the frames' probabilities.
         frames: how many were scored.
         duration: seconds from the first to the last scored frame.
+        reason: why no frame of it holds anything to judge; None: some do, and the others have no weight.
     """
 
     source: str
@@ -161,10 +169,11 @@ class VideoRecord:
     peak: float
     frames: int
     duration: float
+    reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""
-        return {
+        data: dict[str, Any] = {
             "type": "video",
             "source": self.source,
             "probability": self.probability,
@@ -173,6 +182,7 @@ class VideoRecord:
             "frames": self.frames,
             "duration": round(self.duration, 6),
         }
+        return data if self.reason is None else {**data, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,7 +278,7 @@ class _Run:
             yield self._failure(source, InferenceError(f"{source}: {error}"), kind=error), None
             return
         self._scored += 1
-        yield ImageRecord(source, look.probability, look.verdict, look.kind, self._shown(look)), image
+        yield ImageRecord(source, look.probability, look.verdict, look.kind, self._shown(look), look.reason), image
 
     def _live_frame(self, item: LiveFrame) -> Iterator[Step]:
         if time.monotonic() - item.received > MAX_AGE:
@@ -303,7 +303,7 @@ class _Run:
                 source = self._sources[name] = _Source(name, self._detector.card, look.kind)
             source.last, source.look = image, look
         look = source.look
-        smoothed, steady, ended = source.track.add(seconds, look.probability, image)
+        smoothed, steady, ended = source.track.add(seconds, look.probability, image, look.reason)
         if ended is not None:
             yield ended, None
         age, dropped = None, 0
@@ -324,6 +324,7 @@ class _Run:
             dropped=dropped,
             look=look.kind,
             windows=self._shown(look),
+            reason=look.reason,
         )
         self._scored += 1
         yield record, image

@@ -26,6 +26,7 @@ HYSTERESIS = 0.5
 CUT = 30.0
 """Mean absolute difference of two thumbnails, 0..255, from which on they are of two scenes."""
 
+_FORGET = 2.0  # seconds of frames that hold nothing to judge, after which the verdict before them is over
 _LIMIT = 12.0  # log-odds; one frame at exactly 0 or 1 must not outweigh all others for ever
 _THUMBNAIL = (32, 32)
 _SAMPLES = 128  # rows, or columns, of which thumbnails are made
@@ -64,25 +65,39 @@ class Track:
         self._last = 0.0
         self._segment: _Segment | None = None
         self._video = _Segment(0.0, "unsure")
+        self._reason: str | None = None
 
-    def add(self, time: float, probability: float, image: NDArray[np.uint8]) -> Steady:
-        """Take in the score of the next frame."""
+    def add(self, time: float, probability: float, image: NDArray[np.uint8], reason: str | None = None) -> Steady:
+        """Take in the score of the next frame.
+
+        Args:
+            time: seconds, as `FrameRecord.time`.
+            probability: of the frame alone.
+            image: the frame, to see where scenes change.
+            reason: why the frame holds nothing to judge; it has no weight then. Its scene is `unsure` until a frame
+                that has weight, and again when no such frame has come for 2 s.
+        """
         margin = _margin(probability)
-        ended = self.end() if self._cuts.between(image) else None
-        decay = math.exp(-max(0.0, time - self._last) / TIME_CONSTANT)
-        self._weighted = self._weighted * decay + margin
-        self._weight = self._weight * decay + 1.0
-        self._last = time
-        smoothed = self._weighted / self._weight
-        verdict = self._verdict(smoothed)
+        is_forgotten = reason is not None and self._weight > 0 and time - self._last > _FORGET
+        ended = self.end() if self._cuts.between(image) or is_forgotten else None
+        if reason is None:
+            decay = math.exp(-max(0.0, time - self._last) / TIME_CONSTANT)
+            self._weighted = self._weighted * decay + margin
+            self._weight = self._weight * decay + 1.0
+            self._last = time
+        else:
+            self._reason = reason
+        smoothed = self._weighted / self._weight if self._weight else margin
+        verdict: Verdict = self._verdict(smoothed) if self._weight else "unsure"
         if self._segment is not None and self._segment.verdict != verdict:
             ended = self._close()
         if self._segment is None:
             self._segment = _Segment(time, verdict)
-        self._segment.add(time, probability, margin)
+        has_weight = reason is None
+        self._segment.add(time, probability, margin, has_weight)
         if not self._video.frames:
             self._video.start = time
-        self._video.add(time, probability, margin)
+        self._video.add(time, probability, margin, has_weight)
         return Steady(sigmoid(smoothed), verdict, ended)
 
     def end(self) -> SegmentRecord | None:
@@ -94,15 +109,16 @@ class Track:
         """Pool all frames so far; None if there were none."""
         if not (whole := self._video).frames:
             return None
-        pooled = self._rule.calibration.probability(whole.margins / whole.frames)
-        verdict = self._rule.decision.verdict(pooled)
-        return VideoRecord(self.source, pooled, verdict, whole.peak, whole.frames, whole.end - whole.start)
+        pooled = self._rule.calibration.probability(whole.margins / whole.counted)
+        reason = None if whole.has_weight else self._reason
+        verdict = "unsure" if reason else self._rule.decision.verdict(pooled)
+        return VideoRecord(self.source, pooled, verdict, whole.peak, whole.frames, whole.end - whole.start, reason)
 
     def _close(self) -> SegmentRecord | None:
         if (segment := self._segment) is None:
             return None
         self._segment = None
-        mean = segment.total / segment.frames
+        mean = segment.total / segment.counted
         return SegmentRecord(
             self.source, segment.start, segment.end, segment.verdict, mean, segment.peak, segment.frames
         )
@@ -118,19 +134,25 @@ class Track:
 
 
 class _Segment:
-    """Sums over frames."""
+    """Sums over the frames that have weight; over all of them as long as none has."""
 
     def __init__(self, start: float, verdict: Verdict) -> None:
         self.start = self.end = start
         self.verdict = verdict
-        self.frames, self.total, self.margins, self.peak = 0, 0.0, 0.0, 0.0
+        self.frames, self.has_weight = 0, False
+        self.counted, self.total, self.margins, self.peak = 0, 0.0, 0.0, 0.0
 
-    def add(self, time: float, probability: float, margin: float) -> None:
+    def add(self, time: float, probability: float, margin: float, has_weight: bool) -> None:
         self.end = time
         self.frames += 1
-        self.total += probability
-        self.margins += margin
-        self.peak = max(self.peak, probability)
+        if has_weight and not self.has_weight:
+            self.has_weight = True
+            self.counted, self.total, self.margins, self.peak = 0, 0.0, 0.0, 0.0
+        if has_weight == self.has_weight:
+            self.counted += 1
+            self.total += probability
+            self.margins += margin
+            self.peak = max(self.peak, probability)
 
 
 class SceneCuts:

@@ -6,9 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from runtime_samples import Runner, build_model, command_line, encoded, environment, picture, write_clip
+from runtime_samples import Runner, build_model, command_line, encoded, environment, picture, shade, write_clip
 
 from asr_runtime import Detector
 
@@ -46,11 +45,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mixed_folder(tmp_path: Path) -> Path:
-    """White (ai), black (real), grey (unsure) and a truncated image."""
+    """Bright (ai), dark (real), grey (unsure) and a truncated image."""
     folder = tmp_path / "mixed"
     (folder / "below").mkdir(parents=True)
     for name, level in (("white.png", 255), ("black.jpg", 0), ("below/grey.bmp", 112)):
-        (folder / name).write_bytes(encoded(np.full((32, 32, 3), level, np.uint8), Path(name).suffix))
+        (folder / name).write_bytes(encoded(shade(level), Path(name).suffix))
     whole = encoded(picture(), ".jpg")
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "notes.txt").write_text("not an image")

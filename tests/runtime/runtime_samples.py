@@ -162,10 +162,16 @@ def picture(seed: int = 0, height: int = 48, width: int = 64) -> NDArray[np.uint
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
 
 
+def shade(level: int, height: int = 32, width: int = 32) -> NDArray[np.uint8]:
+    """A picture of one brightness with the noise that a sensor leaves: without it there is nothing to judge."""
+    noise = np.random.default_rng(level).integers(-12, 13, (height, width, 3))
+    return np.clip(level + noise, 0, 255).astype(np.uint8)
+
+
 def bright_corner(height: int = 200, width: int = 260, level: int = 255) -> NDArray[np.uint8]:
-    """Black, but for its lower right quarter: only windows there say ai."""
-    image = np.zeros((height, width, 3), np.uint8)
-    image[height // 2 :, width // 2 :] = level
+    """Dark, but for its lower right quarter: only windows there say ai."""
+    image = shade(0, height, width)
+    image[height // 2 :, width // 2 :] = shade(level, height - height // 2, width - width // 2)
     return image
 
 
@@ -187,11 +193,11 @@ def encoded(image: NDArray[np.uint8], suffix: str, *parameters: int) -> bytes:
 
 
 def stamped(index: int) -> NDArray[np.uint8]:
-    """A frame whose pixels say its index: ten blocks, white for 1."""
-    frame = np.zeros((64, 160, 3), np.uint8)
+    """A frame whose pixels say its index: ten blocks, bright for 1, with the same noise on every frame."""
+    frame = np.random.default_rng(0).integers(0, 24, (64, 160, 3), dtype=np.uint8)
     for bit in range(10):
         if index >> bit & 1:
-            frame[:, bit * 16 : bit * 16 + 16] = 255
+            frame[:, bit * 16 : bit * 16 + 16] += 231
     return frame
 
 

@@ -127,3 +127,36 @@ def test_a_small_temperature_gives_a_verdict_and_no_overflow() -> None:
         video = track.video()
         assert video is not None
         assert (video.verdict, round(video.probability)) == (expected, int(expected == "ai"))
+
+
+def test_frames_that_hold_nothing_have_no_weight() -> None:
+    track = Track("clip", DECISION)
+    image = np.zeros((48, 64, 3), np.uint8)
+    for index in range(10):
+        track.add(index / 10, 0.1, image)
+    for index in range(10, 20):
+        steady = track.add(index / 10, 0.99, image, "one colour")
+        assert (steady.verdict, steady.smoothed) == ("real", pytest.approx(0.1))
+    video = track.video()
+    assert video is not None
+    assert (video.verdict, video.frames, video.peak, video.reason) == ("real", 20, 0.1, None)
+    assert video.probability == pytest.approx(0.1)
+
+
+def test_a_verdict_is_over_when_nothing_to_judge_came_for_two_seconds() -> None:
+    track = Track("clip", DECISION)
+    image = np.zeros((48, 64, 3), np.uint8)
+    track.add(0.0, 0.9, image)
+    added = [track.add(index / 10, 0.9, image, "one colour") for index in range(1, 60)]
+    assert [steady.verdict for steady in added] == ["ai"] * 20 + ["unsure"] * 39
+    assert sum(steady.ended is not None for steady in added) == 1
+
+
+def test_a_video_of_nothing_is_unsure_with_the_reason() -> None:
+    track = Track("clip", DECISION)
+    for index in range(5):
+        assert track.add(index / 10, 0.99, np.zeros((48, 64, 3), np.uint8), "one colour").verdict == "unsure"
+    video = track.video()
+    assert video is not None
+    assert (video.verdict, video.reason) == ("unsure", "one colour")
+    assert video.probability == pytest.approx(0.99)

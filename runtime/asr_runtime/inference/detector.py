@@ -16,6 +16,7 @@ from asr_runtime.contract import CARD_KEY, ModelCard, Verdict
 from asr_runtime.errors import ConfigurationError, DeadlineError, DeviceError, InferenceError, ModelError, SourceError
 from asr_runtime.inference.builtin import BUILTIN, DEFAULT, builtin_path
 from asr_runtime.inference.deadline import TimedSession, check_deadline
+from asr_runtime.inference.flatness import judged_window, nothing_to_judge
 from asr_runtime.inference.looking import Look, LookChoice, chosen_look, look_at, map_of
 from asr_runtime.inference.onnxruntime_engine import DEVICES, PROVIDERS, import_onnxruntime, open_session
 from asr_runtime.inference.self_contained import check_self_contained
@@ -39,12 +40,14 @@ class Scores:
     Attributes:
         probability: float32 `(N,)`, calibrated P(AI-generated), 0..1.
         logits: float32 `(N, 2)`, `[real, ai]`, before calibration.
-        verdicts: N of `real`, `ai`, `unsure`, by the decision rule of the card.
+        verdicts: N of `real`, `ai`, `unsure`, by the decision rule of the card; `unsure` where there is a reason.
+        reasons: N phrases that say why a frame holds nothing to judge, or None; see `inference.flatness`.
     """
 
     probability: NDArray[np.float32]
     logits: NDArray[np.float32]
     verdicts: tuple[Verdict, ...]
+    reasons: tuple[str | None, ...]
 
 
 class Detector:
@@ -137,9 +140,14 @@ class Detector:
             DeadlineError: no answer within the deadline. Later calls work, unless the engine does not even stop (it
                 is looked at between two operators): then they fail at once, with this error.
         """
-        probability, logits = self._run(np.ascontiguousarray(_batch(frames)), self._deadline)
-        verdicts = tuple(self.card.decision.verdict(float(p)) for p in probability)
-        return Scores(probability, logits, verdicts)
+        batch = _batch(frames)
+        probability, logits = self._run(np.ascontiguousarray(batch), self._deadline)
+        reasons = tuple(nothing_to_judge(judged_window(frame, self.card.preprocess)) for frame in batch)
+        verdicts: tuple[Verdict, ...] = tuple(
+            "unsure" if reason else self.card.decision.verdict(float(p))
+            for p, reason in zip(probability, reasons, strict=True)
+        )
+        return Scores(probability, logits, verdicts, reasons)
 
     def look(self, image: NDArray[np.uint8], choice: LookChoice = "auto") -> Look:
         """Score one picture from its centre, or from windows all over it.

@@ -38,6 +38,7 @@ class Look:
         probability: calibrated P(AI-generated) of the picture, 0..1.
         verdict: by the decision rule of the card for this kind of look.
         windows: what was looked at, the centre first.
+        reason: why none of them holds anything to judge (`inference.flatness`), verdict `unsure` then; None: one does.
     """
 
     kind: LookKind
@@ -45,6 +46,7 @@ class Look:
     probability: float
     verdict: Verdict
     windows: tuple[Window, ...]
+    reason: str | None = None
 
 
 def chosen_look(card: ModelCard, choice: LookChoice, *, video: bool = False) -> LookKind:
@@ -117,7 +119,7 @@ def look_at(score: _Score, card: ModelCard, image: NDArray[np.uint8], kind: Look
     """Score one picture.
 
     The windows go through the graph one by one: on a CPU a batch is not faster, and memory and the longest wait stay
-    those of one window.
+    those of one window. Windows that hold nothing to judge have no weight beside those that do.
 
     Args:
         score: a `Detector`.
@@ -133,10 +135,13 @@ def look_at(score: _Score, card: ModelCard, image: NDArray[np.uint8], kind: Look
         probability = float(scores.probability[0])
         margin = _margin(scores)
         centre = Window(max(0, width - size) // 2, max(0, height - size) // 2, size, probability)
-        return Look("centre", margin, probability, scores.verdicts[0], (centre,))
-    windows, margins = _score_windows(score, image, corners, size)
-    margin = card.whole.margin(margins)
+        return Look("centre", margin, probability, scores.verdicts[0], (centre,), scores.reasons[0])
+    windows, margins, reasons = _score_windows(score, image, corners, size)
+    judged = [margin for margin, reason in zip(margins, reasons, strict=True) if reason is None]
+    margin = card.whole.margin(judged or margins)
     probability = card.whole.calibration.probability(margin)
+    if not judged:
+        return Look("whole", margin, probability, "unsure", windows, reasons[0])
     return Look("whole", margin, probability, card.whole.decision.verdict(probability), windows)
 
 
@@ -171,14 +176,15 @@ def _seconds_of_a_whole_look(score: _Score, card: ModelCard) -> float:
 
 def _score_windows(
     score: _Score, image: NDArray[np.uint8], corners: list[tuple[int, int]], size: int
-) -> tuple[tuple[Window, ...], list[float]]:
-    """Return the windows at these corners (row, column), and the margin of each."""
-    windows, margins = [], []
+) -> tuple[tuple[Window, ...], list[float], list[str | None]]:
+    """Return the windows at these corners (row, column), the margin of each, and why it holds nothing to judge."""
+    windows, margins, reasons = [], [], []
     for row, column in corners:
         scores = score(image[row : row + size, column : column + size])
         windows.append(Window(column, row, size, float(scores.probability[0])))
         margins.append(_margin(scores))
-    return tuple(windows), margins
+        reasons.append(scores.reasons[0])
+    return tuple(windows), margins, reasons
 
 
 def _margin(scores: Scores) -> float:

@@ -31,6 +31,7 @@ __all__ = ["CSV_COLUMNS", "FORMATS", "Output", "Sink", "make_sink", "summary_lin
 CSV_COLUMNS = (
     *("type", "source", "frame", "time", "probability", "verdict", "smoothed", "steady", "repeated", "age", "dropped"),
     *("start", "end", "peak", "frames", "duration", "state", "detail", "retry", "given_up", "kind", "error", "look"),
+    "reason",
 )
 
 
@@ -165,9 +166,9 @@ class Table(Sink):
     def write(self, record: Record) -> None:
         """Write one record, or leave it out. Raises `OutputError`."""
         if isinstance(record, ImageRecord):
-            self._write(record.verdict, f"{record.probability:.4f}", "-", "-", record.source)
+            self._write(record.verdict, f"{record.probability:.4f}", "-", "-", _with_reason(record))
         elif isinstance(record, VideoRecord):
-            cells = f"{record.probability:.4f}", f"{record.peak:.4f}", str(record.frames), record.source
+            cells = f"{record.probability:.4f}", f"{record.peak:.4f}", str(record.frames), _with_reason(record)
             self._write(record.verdict, *cells)
         elif isinstance(record, StateRecord):
             self._steady.pop(record.source, None)
@@ -193,6 +194,10 @@ class Table(Sink):
 
             row = click.style(row[: len(verdict)], fg=self._COLOURS[verdict]) + row[len(verdict) :]
         self.output.write(row)
+
+
+def _with_reason(record: ImageRecord | VideoRecord) -> str:
+    return record.source if record.reason is None else f"{record.source} ({record.reason})"
 
 
 def _clock(seconds: float) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from runtime_samples import build_model, environment
+from runtime_samples import build_model, environment, shade
 
 from asr_runtime import Detector
 from asr_runtime.errors import ConfigurationError, DeadlineError, InferenceError
@@ -23,8 +23,7 @@ from asr_runtime.inference import deadline
 from asr_runtime.inference.deadline import TimedSession
 from asr_runtime.inference.onnxruntime_engine import open_session
 
-BLACK = np.zeros((8, 8, 3), np.uint8)
-WHITE = np.full((8, 8, 3), 255, np.uint8)
+BLACK, WHITE = shade(0, 8, 8), np.full((8, 8, 3), 255, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +162,7 @@ except errors.DeadlineError:
 def test_an_error_of_the_engine_stays_what_it_is() -> None:
     detector = Detector(build_model(logarithm=True), device="cpu", threads=1, deadline=5)
     with pytest.raises(InferenceError, match="NaN or infinity"):
-        detector(BLACK)
+        detector(np.zeros((8, 8, 3), np.uint8))
 
 
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf])

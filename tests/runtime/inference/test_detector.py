@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
-from runtime_samples import CARD, build_model
+from runtime_samples import CARD, build_model, shade
 
 from asr_runtime import Detector
 from asr_runtime.contract import Calibration
@@ -35,7 +35,15 @@ def test_probabilities_logits_and_verdicts(detector: Detector, level: int, count
     assert scores.probability.dtype == scores.logits.dtype == np.float32
     assert scores.logits == pytest.approx(np.tile([0, margin], (count, 1)), abs=1e-4)
     assert scores.probability == pytest.approx(np.full(count, expected), abs=1e-5)
-    assert scores.verdicts == (CARD.decision.verdict(float(scores.probability[0])),) * count
+    assert scores.verdicts == ("unsure",) * count, "one colour is nothing to judge"
+    assert all(scores.reasons)
+
+
+@pytest.mark.parametrize("level", range(12, 255, 20))
+def test_the_verdict_of_a_picture_is_by_the_rule_of_the_card(detector: Detector, level: int) -> None:
+    scores = detector(shade(level))
+    assert scores.verdicts == (CARD.decision.verdict(float(scores.probability[0])),)
+    assert scores.reasons == (None,)
 
 
 def test_a_single_frame_needs_no_batch_dimension(detector: Detector) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from runtime_samples import CARD, WHOLE_CARD, WHOLE_VIDEO_CARD, bright_corner, build_model, picture
+from runtime_samples import CARD, WHOLE_CARD, WHOLE_VIDEO_CARD, bright_corner, build_model, picture, shade
 
 from asr_runtime import Detector, read_image
 from asr_runtime.contract import ModelCard, Preprocess
@@ -38,17 +38,12 @@ def test_the_largest_margins_are_averaged_and_calibrated_by_the_card(whole: Dete
     image = bright_corner()
     look = whole.look(image)
     # Windows of 64 pixels: the centre is a quarter bright, the last corner all of it, the other corners not at all.
-    margins = [8 * (share - 0.5) for share in (0.25, 0.0, 0.0, 0.0, 1.0)]
+    corners = [(98, 68), (0, 0), (196, 0), (0, 136), (196, 136)]
+    margins = [8 * (float(image[y : y + 64, x : x + 64].mean()) / 255 - 0.5) for x, y in corners]
     assert look.kind == "whole"
     assert look.probability == pytest.approx(sigmoid((margins[0] + margins[4]) / 2 / 2.0 - 0.25), abs=1e-6)
     assert look.verdict == "unsure"
-    assert [(w.x, w.y, w.size) for w in look.windows] == [
-        (98, 68, 64),
-        (0, 0, 64),
-        (196, 0, 64),
-        (0, 136, 64),
-        (196, 136, 64),
-    ]
+    assert [(w.x, w.y, w.size) for w in look.windows] == [(*corner, 64) for corner in corners]
     assert [w.probability for w in look.windows] == pytest.approx([sigmoid(m / 2.0 + 0.25) for m in margins], abs=1e-6)
 
 
@@ -79,8 +74,8 @@ def test_the_map_covers_the_picture(whole: Detector) -> None:
     windows = whole.map(bright_corner())
     assert len({(w.x, w.y) for w in windows}) == len(windows) == 6 * 8
     inside = [w.x >= 130 and w.y >= 100 for w in windows]
-    bright = max(w.probability for w in windows)
-    assert inside == [w.probability == bright for w in windows]
+    bright = min(w.probability for w, is_inside in zip(windows, inside, strict=True) if is_inside)
+    assert inside == [w.probability >= bright for w in windows]
     assert len(whole.map(bright_corner(), 10)) <= 10
     assert whole.map(picture(1, 30, 30)) == (Window(0, 0, 64, float(whole(picture(1, 30, 30)).probability[0])),)
 
@@ -119,7 +114,19 @@ def test_an_unknown_look_or_no_windows_at_all(whole: Detector) -> None:
 def test_a_window_without_a_usable_score_fails_the_look() -> None:
     detector = Detector(build_model(WHOLE_CARD, logarithm=True), device="cpu")
     with pytest.raises(InferenceError, match="NaN or infinity"):
-        detector.look(bright_corner())
+        detector.look(np.zeros((200, 260, 3), np.uint8))
+
+
+def test_windows_that_hold_nothing_have_no_weight(whole: Detector) -> None:
+    image = shade(60, 200, 260)
+    image[136:, 196:] = 255  # a white corner, for which this model says ai
+    look = whole.look(image)
+    assert look.windows[-1].probability > 0.8
+    margin = 8 * (float(image[:64, 196:].mean()) / 255 - 0.5)
+    assert (look.verdict, look.reason) == ("real", None)
+    assert look.probability == pytest.approx(sigmoid(margin / 2.0 - 0.25), abs=0.01)
+    blank = whole.look(np.full_like(image, 255))
+    assert (blank.kind, blank.verdict, blank.reason) == ("whole", "unsure", "one colour")
 
 
 def test_each_window_has_the_deadline() -> None:

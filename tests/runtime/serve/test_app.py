@@ -7,14 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from runtime_samples import black_png, build_model, encoded
+from runtime_samples import black_png, build_model, encoded, shade
 from serve_samples import Client, Serve
 
 from asr_runtime import Detector, screen
 
-WHITE, BLACK = (encoded(np.full((32, 48, 3), level, np.uint8), ".png") for level in (255, 0))
+WHITE, BLACK = (encoded(shade(level, 32, 48), ".png") for level in (255, 0))
 
 
 def form(*files: tuple[str, bytes], kind: str = "application/octet-stream") -> tuple[bytes, dict[str, str]]:

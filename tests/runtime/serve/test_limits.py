@@ -9,12 +9,11 @@ import threading
 import time
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
-from runtime_samples import build_model, encoded
+from runtime_samples import build_model, encoded, shade
 from serve_samples import Client, Serve
 
-WHITE, BLACK = (encoded(np.full((32, 48, 3), level, np.uint8), ".png") for level in (255, 0))
+WHITE, BLACK = (encoded(shade(level, 32, 48), ".png") for level in (255, 0))
 PATIENCE = 0.4
 
 
