@@ -26,8 +26,8 @@ _SURFACE = {
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
     "asr-screen": "--annotate --deadline --device --duration --evidence --format --fps -h --help --isolate --look "
-    "--metrics --model --mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots --sources "
-    "--threads --token-file --version --view --webhook --windows",
+    "--metrics --model --mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots "
+    "--sources --state --threads --token-file --version --view --watch --webhook --windows",
     "asr-serve": "--allow-host --device -h --help --host --max-pixels --max-size --model --open --port --precision "
     "--queue --sha256 --time-limit --token-file --version --workers",
     "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --crop-size --data --degrade "

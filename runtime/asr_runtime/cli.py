@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -65,6 +66,8 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 )
 @click.option("--windows", is_flag=True, help="Records carry the windows that were looked at (--format jsonl).")
 @click.option("--evidence", metavar="DIR", help="Write maps of flagged pictures: which parts speak for AI.")
+@click.option("--watch", "watched", multiple=True, metavar="DIR", help="Screen files as they come into a folder.")
+@click.option("--state", metavar="FILE", help="What --watch has done, for the next run; -o FILE is then appended to.")
 @click.option("--webhook", multiple=True, envvar="ASR_WEBHOOK", metavar="URL", help="POST alerts here, as JSON.")
 @click.option("--mqtt", multiple=True, envvar="ASR_MQTT", metavar="mqtt://HOST/TOPIC", help="Publish alerts here.")
 @click.option("--view", metavar="[HOST:]PORT", help="Serve a page with every source, live; HOST is 127.0.0.1.")
@@ -90,6 +93,8 @@ def screen_command(
     look: LookChoice,
     windows: bool,
     evidence: str | None,
+    watched: tuple[str, ...],
+    state: str | None,
     webhook: tuple[str, ...],
     mqtt: tuple[str, ...],
     view: str | None,
@@ -110,13 +115,16 @@ def screen_command(
     from asr_runtime.inference.looking import check_windows
     from asr_runtime.reports.outputs import Outputs
     from asr_runtime.sources.live import LiveSource, is_live, live_source, named_sources
+    from asr_runtime.sources.watch import Journal, Watch
 
+    if state and not watched:
+        raise ConfigurationError("--state: belongs to --watch DIR; leave it out, or name a folder to watch")
     if windows and form != "jsonl":
         raise ConfigurationError(f"--windows: format {form} has no place for windows; expected --format jsonl")
     every = [live_source(source) if is_live(source) else source for source in sources]
     every += named_sources(listed) if listed else []
     live = [source.name for source in every if isinstance(source, LiveSource)]
-    with stop_on_signals() as interrupt:
+    with stop_on_signals() as interrupt, contextlib.closing(Journal(state)) as journal:
         detector = Detector(
             model, device=device, precision=precision, threads=threads, sha256=sha256, deadline=deadline
         )
@@ -139,6 +147,8 @@ def screen_command(
             view=view,
             token_file=token_file,
             live=live,
+            append=state is not None,
+            done=journal.add if watched else None,
         )
         steps = screen_with_pictures(
             every,
@@ -150,10 +160,11 @@ def screen_command(
             isolate=isolate,
             look=look,
             windows=windows,
+            watch=Watch(watched, journal) if watched else None,
         )
         summary = outputs.run(steps)
         code = EXIT_GIVEN_UP if summary.given_up else EXIT_INPUT_FAILED if summary.failed else 0
-        if interrupt.exit_code is not None or code == EXIT_GIVEN_UP or live:
+        if interrupt.exit_code is not None or code == EXIT_GIVEN_UP or live or watched:
             sys.stdout.flush()
             sys.stderr.flush()
             # A reading thread may be inside OpenCV or wait on standard input. Tearing the interpreter down

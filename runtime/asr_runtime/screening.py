@@ -8,6 +8,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +21,15 @@ from asr_runtime.contract import ModelCard
 from asr_runtime.errors import AsrError, ConfigurationError, DeadlineError, InferenceError
 from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.looking import Look, LookChoice, choose_looks
+from asr_runtime.media.image import IMAGE_SUFFIXES
+from asr_runtime.media.video import VIDEO_SUFFIXES
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, StateRecord, SummaryRecord
 from asr_runtime.redact import redact
 from asr_runtime.smoothing import Track
 from asr_runtime.sources.expand import Source, Unreadable, check_sources, expand
 from asr_runtime.sources.live import LiveSource, is_live, live_source
 from asr_runtime.sources.steps import Decoded, decode_source
+from asr_runtime.sources.watch import Watch
 from asr_runtime.windows import LookKind, Window
 
 if TYPE_CHECKING:
@@ -71,6 +76,7 @@ def screen(
     isolate: bool = False,
     look: LookChoice = "auto",
     windows: bool = False,
+    watch: Watch | None = None,
 ) -> Generator[Record, None, None]:
     """Score every image and video frame of the sources, files in order, live sources beside them as frames come.
 
@@ -90,6 +96,7 @@ def screen(
         look: `centre` or `whole` for every picture; `auto`: as the model's card advises, for cameras within the time
             between two frames (`inference.looking.choose_looks`).
         windows: records carry the windows that were looked at.
+        watch: folders whose files are screened as they come; the run then ends only when it is stopped.
 
     Returns:
         Generator of one record per image, frame, failure, segment, video and change of a live source's state, then
@@ -110,6 +117,7 @@ def screen(
         isolate=isolate,
         look=look,
         windows=windows,
+        watch=watch,
     )
     return _records(steps)
 
@@ -126,6 +134,7 @@ def screen_with_pictures(
     isolate: bool = False,
     look: LookChoice = "auto",
     windows: bool = False,
+    watch: Watch | None = None,
 ) -> Generator[Step, None, None]:
     """Screen as `screen` does, and give every scored picture with its record.
 
@@ -137,12 +146,14 @@ def screen_with_pictures(
     arguments = [source if isinstance(source, LiveSource) else os.fspath(source) for source in sources]
     files = [a for a in arguments if isinstance(a, str) and not is_live(a)]
     live = [a if isinstance(a, LiveSource) else live_source(a) for a in arguments if a not in files]
-    check_sources(files, live)
+    if files or watch is None:
+        check_sources(files, live)
     for name, value in (("fps", fps), ("duration", duration)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ConfigurationError(f"{name} {value}: expected a number above 0")
     looks = choose_looks(detector, detector.card, look, fps, len(live))
-    run = _Run(files, live, detector, fps, stdin, reconnect, isolate, looks, windows)
+    listing = partial(_listing, files, stdin, watch) if files or watch else None
+    run = _Run(listing, watch is not None, live, detector, fps, reconnect, isolate, looks, windows)
     return run.steps(stop or threading.Event(), math.inf if duration is None else duration)
 
 
@@ -162,7 +173,7 @@ def screen_decoded(
     """
     started = time.perf_counter()
     looks = choose_looks(detector, detector.card, look, None, 0)
-    run = _Run([], [], detector, None, None, reconnect=False, isolate=False, looks=looks, windows=windows)
+    run = _Run(None, False, [], detector, None, reconnect=False, isolate=False, looks=looks, windows=windows)
     for item in items:
         yield from run.take(item)
         if run.is_hopeless:
@@ -176,22 +187,35 @@ def _records(steps: Generator[Step, None, None]) -> Generator[Record, None, None
             yield record
 
 
+Listing = Callable[[threading.Event], Iterator[Source | Unreadable]]
+"""Gives the files to screen until they end, or the event is set."""
+
+
+def _listing(
+    files: Sequence[str], stdin: IO[bytes] | None, watch: Watch | None, leave: threading.Event
+) -> Iterator[Source | Unreadable]:
+    yield from expand(files, stdin)
+    for path in watch.files(leave) if watch else ():
+        if Path(path).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+            yield from expand([path])
+
+
 class _Run:
     """One screening: its threads, its account, what is known of each source."""
 
     def __init__(
         self,
-        files: list[str],
+        listing: Listing | None,
+        watching: bool,
         live: list[LiveSource],
         detector: Detector,
         fps: float | None,
-        stdin: IO[bytes] | None,
         reconnect: bool,
         isolate: bool,
         looks: dict[str, LookKind],
         windows: bool,
     ) -> None:
-        self._files, self._fps, self._stdin, self._isolate = files, fps, stdin, isolate
+        self._listing, self._watching, self._fps, self._isolate = listing, watching, fps, isolate
         self._looks, self._windows = looks, windows
         self._detector = detector
         self._inbox: Inbox[Any] = Inbox(_AHEAD)
@@ -206,7 +230,7 @@ class _Run:
         started = time.perf_counter()
         # Threads keep signals served: Python runs their handlers in the main thread, which cv2 would block.
         decoder = threading.Thread(target=self._decode_ahead, name="asr-decode", daemon=True)
-        decoding = bool(self._files)
+        decoding = self._listing is not None
         if decoding:
             decoder.start()
         for camera in self._cameras:
@@ -231,7 +255,7 @@ class _Run:
             self._leave.set()
             for camera in self._cameras:
                 camera.leave()
-            if self._files:
+            if self._listing is not None:
                 decoder.join(_LEAVE)
             for camera in self._cameras:
                 camera.join(_LEAVE / len(self._cameras))
@@ -377,10 +401,13 @@ class _Run:
 
     def _decode_ahead(self) -> None:
         """Fill the inbox until the files end or the run does; a bug in here is raised in the caller."""
+        assert self._listing is not None
         try:
             with self._decoder() as decode:
-                for source in expand(self._files, self._stdin):
+                for source in self._listing(self._leave):
                     for item in decode(source, self._fps):
+                        if self._watching and item.error is not None and not os.path.lexists(source.name):
+                            break  # moved or deleted while it waited
                         if not self._inbox.put(item, self._leave):
                             return
             self._inbox.put(_FilesEnd(), self._leave)

@@ -7,15 +7,19 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from live_samples import until
 from runtime_samples import (
     WHOLE_CARD,
     Runner,
@@ -328,3 +332,38 @@ def test_the_image_limit_is_set_before_opencv_is_imported() -> None:
     variables = {k: v for k, v in environment().items() if not k.startswith("OPENCV")}
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, check=True)
     assert int(done.stdout) == 2**28
+
+
+def _is_in(name: str, names: Callable[[], list[str]]) -> bool:
+    return name in names()
+
+
+def test_a_watched_folder_is_screened_as_files_come_and_ends_in_order(
+    tmp_path: Path, model_path: Path, examples: Path
+) -> None:
+    folder = tmp_path / "watched"
+    folder.mkdir()
+    output = tmp_path / "records.jsonl"
+    options = ("--watch", folder, "--state", tmp_path / "state", "-o", output, "--format", "jsonl")
+    command = command_line("screen", *options, "--model", model_path)
+
+    def sources(kind: str) -> list[str]:
+        lines = output.read_text().splitlines() if output.exists() else []
+        return [Path(r["source"]).name for r in map(json.loads, lines) if r["type"] == kind]
+
+    for names in (["dress.jpg", "notes.txt"], ["top.jpg", "broken.jpg"]):
+        with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as process:
+            for name in names:
+                if name.endswith(("dress.jpg", "top.jpg")):
+                    shutil.copy(examples / "real" / name, folder)
+                else:
+                    (folder / name).write_bytes(b"no picture")
+            until(partial(_is_in, names[0], partial(sources, "image")))
+            if "broken.jpg" in names:
+                until(partial(_is_in, "broken.jpg", partial(sources, "error")))
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=10)
+        assert process.returncode == 143
+    assert sources("image") == ["dress.jpg", "top.jpg"]
+    assert sources("error") == ["broken.jpg"]
+    assert [json.loads(line)["type"] for line in output.read_text().splitlines()].count("summary") == 2

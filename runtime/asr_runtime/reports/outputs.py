@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.records import Record, SummaryRecord
+from asr_runtime.records import ErrorRecord, ImageRecord, Record, SummaryRecord, VideoRecord
 from asr_runtime.redact import redact
 from asr_runtime.reports.progress import ProgressLine
-from asr_runtime.reports.text import Output, make_sink, summary_line
+from asr_runtime.reports.text import Output, finished_sources, make_sink, summary_line
 from asr_runtime.windows import Window
 
 __all__ = ["Outputs"]
@@ -37,6 +37,8 @@ class Outputs:
         alerts: webhook and MQTT URLs.
         metrics: `[HOST:]PORT` of the metrics server.
         live: names of the live sources.
+        append: go on with `output`, which an earlier run wrote, instead of replacing it.
+        done: is called with the name of every file whose last record is written.
         view: `[HOST:]PORT` of the live wall.
         token_file: holds what viewers of the wall must present, where other machines can reach it.
     """
@@ -53,6 +55,8 @@ class Outputs:
     view: str | None = None
     token_file: str | None = None
     live: Sequence[str] = ()
+    append: bool = False
+    done: Callable[[str], None] | None = None
 
     def run(self, steps: Generator[tuple[Record, Picture], None, None]) -> SummaryRecord:
         """Write all records and return the last one, the summary.
@@ -67,7 +71,10 @@ class Outputs:
         """
         with contextlib.ExitStack() as stack:
             observers = self._observers(stack)
-            sink = stack.enter_context(make_sink(self.form, Output(self.output)))
+            if self.append and self.output is not None and self.form == "jsonl" and self.done is not None:
+                for source in finished_sources(self.output):  # a kill may have come between the two
+                    self.done(source)
+            sink = stack.enter_context(make_sink(self.form, Output(self.output, append=self.append)))
             stack.enter_context(contextlib.closing(steps))
             progress = stack.enter_context(ProgressLine())
             if sink.output.is_terminal:
@@ -77,6 +84,8 @@ class Outputs:
                 sink.write(record)
                 for observer in observers:
                     observer(record, picture)
+                if self.done is not None and _ends_file(record):
+                    self.done(record.source)
                 if isinstance(record, SummaryRecord):
                     summary = record
         if self.form == "csv" or self.output is not None:
@@ -132,6 +141,10 @@ class Outputs:
     def _last_alerts(self, alerts: Any) -> None:
         if undelivered := alerts.close():
             _warn(f"alerts: {undelivered} could not be delivered")
+
+
+def _ends_file(record: Record) -> TypeGuard[ImageRecord | VideoRecord | ErrorRecord]:
+    return isinstance(record, ImageRecord | VideoRecord) or (isinstance(record, ErrorRecord) and record.frame is None)
 
 
 def _warn(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Literal, Self, TextIO
 
 from asr_runtime.errors import OutputError
 from asr_runtime.records import (
@@ -26,7 +27,7 @@ from asr_runtime.records import (
     VideoRecord,
 )
 
-__all__ = ["CSV_COLUMNS", "FORMATS", "Output", "Sink", "make_sink", "summary_line"]
+__all__ = ["CSV_COLUMNS", "FORMATS", "Output", "Sink", "finished_sources", "make_sink", "summary_line"]
 
 CSV_COLUMNS = (
     *("type", "source", "frame", "time", "probability", "verdict", "smoothed", "steady", "repeated", "age", "dropped"),
@@ -40,20 +41,25 @@ class Output:
 
     Args:
         path: file to write, replaced if it exists; None: standard output.
+        append: go on with the file instead; a last line that was cut short is taken away.
 
     Attributes:
         is_terminal: people read it directly.
+        is_empty: nothing was written to it, in an earlier run either.
         around: context of each write; where a progress line shares the terminal, it steps aside here.
 
     Raises:
         OutputError: the file cannot be created.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, append: bool = False) -> None:
         self.name = "standard output" if path is None else os.fspath(path)
         self._owned = path is not None
+        self.is_empty = True
         try:
-            self._stream: TextIO = sys.stdout if path is None else _create(path)
+            if path is not None and append:
+                self.is_empty = _end_whole(Path(path)) == 0
+            self._stream: TextIO = sys.stdout if path is None else _create(path, "a" if append else "w")
         except OSError as error:
             raise self._failure(error) from None
         self.is_terminal = self._stream.isatty()
@@ -102,8 +108,48 @@ class Output:
         return OutputError(f"{self.name}: cannot be written ({reason})")
 
 
-def _create(path: str | os.PathLike[str]) -> TextIO:
-    return Path(path).open("w", encoding="utf-8", newline="")
+def _create(path: str | os.PathLike[str], mode: Literal["a", "w"]) -> TextIO:
+    return Path(path).open(mode, encoding="utf-8", newline="")
+
+
+def _end_whole(path: Path) -> int:
+    """Take away a last line that a kill cut short; returns the length of the file, 0 if there is none."""
+    if not path.exists():
+        return 0
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        whole = size
+        while whole:
+            start = max(0, whole - 65536)
+            file.seek(start)
+            end = file.read(whole - start).rfind(b"\n") + 1
+            whole = start + end
+            if end:
+                break
+        if whole < size:
+            file.truncate(whole)
+        return whole
+
+
+def finished_sources(path: str | os.PathLike[str], last: int = 1 << 16) -> list[str]:
+    """Return the files whose last record stands at the end of a file of JSON lines.
+
+    Args:
+        path: what an earlier run wrote; none is no error.
+        last: bytes that are read.
+    """
+    if not Path(path).is_file():
+        return []
+    with Path(path).open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - last))
+        lines = file.read().splitlines()
+    sources = []
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # the first may be cut, and a person may edit it
+            record = json.loads(line)
+            if record["type"] in ("image", "video") or (record["type"] == "error" and "frame" not in record):
+                sources.append(str(record["source"]))
+    return sources
 
 
 class Sink(ABC):
@@ -138,7 +184,8 @@ class Csv(Sink):
 
     def __init__(self, output: Output) -> None:
         super().__init__(output)
-        self.output.write(",".join(CSV_COLUMNS) + "\n")
+        if output.is_empty:
+            self.output.write(",".join(CSV_COLUMNS) + "\n")
 
     def write(self, record: Record) -> None:
         """Write one record. Raises `OutputError`."""
