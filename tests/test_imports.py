@@ -31,7 +31,7 @@ _ROOMS = {
         "inference": {"errors", "contract", "windows", "media.regular_file"},
         "reports": {"errors", "contract", "redact", "urls", "http_client", "records", "windows"},
         "serve": {
-            *("errors", "command", "records", "screening"),
+            *("errors", "command", "records", "screening", "windows"),
             *("media", "sources", "isolation", "inference", "reports"),
         },
     },

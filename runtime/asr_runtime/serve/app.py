@@ -16,18 +16,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect, Request
 
+from asr_runtime.errors import ConfigurationError
+from asr_runtime.inference.looking import LookChoice
 from asr_runtime.records import SummaryRecord
 from asr_runtime.serve.api_page import api_page
 from asr_runtime.serve.figures import server_figures
 from asr_runtime.serve.guard import Guard
 from asr_runtime.serve.limits import RefusedError
-from asr_runtime.serve.screener import Job, Screener
+from asr_runtime.serve.screener import Job, MapRecord, Screener, Wishes
 from asr_runtime.serve.uploads import Budget, read_uploads
 
 __all__ = ["make_app"]
 
 _PAGE = Path(__file__).parent / "page"
-_FILES = {"/": "index.html", "/login": "login.html", "/style.css": "style.css", "/app.js": "app.js"}
+_FILES = {"/": "index.html", "/login": "login.html"} | {
+    f"/{name}": name for name in ("style.css", "app.js", "cards.js", "evidence.js", "exports.js")
+}
 _JSONL = "application/x-ndjson"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
@@ -114,6 +118,10 @@ def _add_errors(app: FastAPI) -> None:
         problems = (f"{problem['loc'][-1]}: {problem['msg']}" for problem in error.errors())
         return JSONResponse({"error": "; ".join(problems)}, 422)
 
+    @app.exception_handler(ConfigurationError)
+    async def impossible(_: Request, error: ConfigurationError) -> Response:
+        return JSONResponse({"error": str(error)}, 422)
+
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=400)  # no one reads it
@@ -131,6 +139,14 @@ def _add_api(app: FastAPI, screener: Screener) -> None:
         fps: Annotated[
             float | None, Query(gt=0, le=1000, description="Frames to score per second of video; default: all.")
         ] = None,
+        look: Annotated[LookChoice, Query(description="The centre of each picture, or windows all over it.")] = "auto",
+        windows: Annotated[bool, Query(description="Records carry the windows that were looked at.")] = False,
+        most: Annotated[
+            int | None,
+            Query(
+                alias="map", ge=1, le=400, description="Add a record `map` for images, of at most this many windows."
+            ),
+        ] = None,
         form: Annotated[
             Literal["json", "jsonl"] | None,
             Query(alias="format", description="One JSON object, or JSON lines as they come; default: by Accept."),
@@ -143,7 +159,7 @@ def _add_api(app: FastAPI, screener: Screener) -> None:
         try:
             screener.check_room()
             uploads = await read_uploads(request, name, limits, budget)
-            job = screener.submit(uploads, fps)
+            job = screener.submit(uploads, Wishes(fps, look, windows, most))
         except RefusedError as error:
             requests.labels(error.status).inc()
             raise
@@ -157,7 +173,8 @@ def _add_api(app: FastAPI, screener: Screener) -> None:
         started = time.monotonic()
         async with contextlib.aclosing(job.records()) as records:
             async for record in records:
-                figures.observe(record)
+                if not isinstance(record, MapRecord):
+                    figures.observe(record)
                 if isinstance(record, SummaryRecord):
                     seconds.observe(time.monotonic() - started)
                 yield record.to_dict()

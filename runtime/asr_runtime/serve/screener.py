@@ -9,12 +9,15 @@ import queue
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
-from asr_runtime.errors import DeadlineError, SourceError
+from asr_runtime.errors import ConfigurationError, DeadlineError, InferenceError, SourceError
 from asr_runtime.inference.detector import Detector
+from asr_runtime.inference.looking import LookChoice, check_windows, chosen_look
 from asr_runtime.isolation.files import IsolatedDecoder
 from asr_runtime.records import ErrorRecord, ImageRecord, Record
 from asr_runtime.screening import screen_decoded
@@ -22,8 +25,48 @@ from asr_runtime.serve.limits import Limits, RefusedError
 from asr_runtime.serve.uploads import Upload, close_all
 from asr_runtime.sources.expand import Source
 from asr_runtime.sources.steps import Decoded
+from asr_runtime.windows import Window
 
-__all__ = ["Job", "Screener"]
+__all__ = ["Job", "MapRecord", "Screener", "Wishes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a request asks for.
+
+    Attributes:
+        fps: frames to score per second of video; None: all.
+        look: as for `screening.screen`.
+        windows: as for `screening.screen`.
+        map_windows: largest number of windows of the map of each image; None: no maps.
+    """
+
+    fps: float | None = None
+    look: LookChoice = "auto"
+    windows: bool = False
+    map_windows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MapRecord:
+    """Which parts of an image speak for AI; it follows the record of the image.
+
+    Attributes:
+        source: of the image.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        windows: that cover the image evenly, with the probability of each.
+    """
+
+    source: str
+    height: int
+    width: int
+    windows: tuple[Window, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the record."""
+        windows = [window.to_dict() for window in self.windows]
+        return {"type": "map", "source": self.source, "height": self.height, "width": self.width, "windows": windows}
 
 
 class Screener:
@@ -76,23 +119,27 @@ class Screener:
             seconds = math.ceil(self._mean_seconds * self.limits.waiting / self.limits.workers)
             raise RefusedError(429, "all workers are busy and the queue is full; try again later", max(1, seconds))
 
-    def submit(self, uploads: Sequence[Upload], fps: float | None) -> Job:
+    def submit(self, uploads: Sequence[Upload], wishes: Wishes) -> Job:
         """Have files screened, in order.
 
         Args:
             uploads: complete files; they are closed when no worker reads them any more.
-            fps: frames to score per second of video; None: all.
+            wishes: what the client asks for.
 
         Raises:
             RefusedError: the queue is full.
+            ConfigurationError: the model cannot do what was asked for.
         """
         try:
             self.check_room()
-        except RefusedError:
+            chosen_look(self.detector.card, wishes.look)
+            if wishes.windows or wishes.map_windows is not None:
+                check_windows(self.detector.card)
+        except (RefusedError, ConfigurationError):
             close_all(uploads)
             raise
         self.open_jobs += 1
-        job = Job(uploads, fps, self._forget)
+        job = Job(uploads, wishes, self._forget)
         self._jobs.put(job)
         return job
 
@@ -121,9 +168,19 @@ class Screener:
     def _run(self, job: Job, decoder: IsolatedDecoder, detector: Detector) -> bool:
         """Screen one request; returns whether an inference did not end in time."""
         is_stuck = False
-        for record, _ in screen_decoded(self._decoded(job, decoder), detector):
+        wishes = job.wishes
+        steps = screen_decoded(self._decoded(job, decoder), detector, look=wishes.look, windows=wishes.windows)
+        for record, picture in steps:
             is_stuck |= isinstance(record, ErrorRecord) and record.kind == DeadlineError.__name__
             job.put(record)
+            if wishes.map_windows is not None and isinstance(record, ImageRecord) and picture is not None:
+                try:
+                    windows = detector.map(picture, wishes.map_windows)
+                except InferenceError as error:
+                    is_stuck |= isinstance(error, DeadlineError)
+                    continue  # the score stands without its map
+                height, width = picture.shape[:2]
+                job.put(MapRecord(record.source, height, width, windows))
         return is_stuck
 
     def _decoded(self, job: Job, decoder: IsolatedDecoder) -> Generator[Decoded, None, None]:
@@ -136,7 +193,7 @@ class Screener:
             if time.monotonic() > until:
                 yield Decoded(source.name, error=SourceError(f"{source.name}: not looked at: {limit} was reached"))
                 continue
-            with contextlib.closing(decoder.decode(source, job.fps)) as steps:
+            with contextlib.closing(decoder.decode(source, job.wishes.fps)) as steps:
                 for step in steps:
                     yield step
                     if job.stop.is_set():
@@ -156,7 +213,7 @@ class Job:
 
     Args:
         uploads: the files.
-        fps: frames to score per second of video; None: all.
+        wishes: what the client asks for.
         on_end: called in the event loop once the files are closed.
 
     Attributes:
@@ -164,15 +221,15 @@ class Job:
         stop: set when the client has left.
     """
 
-    def __init__(self, uploads: Sequence[Upload], fps: float | None, on_end: Callable[[], None]) -> None:
+    def __init__(self, uploads: Sequence[Upload], wishes: Wishes, on_end: Callable[[], None]) -> None:
         self.sources = [upload.source for upload in uploads]
-        self.fps = fps
+        self.wishes = wishes
         self.stop = threading.Event()
-        self._records: asyncio.Queue[Record | BaseException | None] = asyncio.Queue()
+        self._records: asyncio.Queue[Record | MapRecord | BaseException | None] = asyncio.Queue()
         self._uploads, self._on_end = uploads, on_end
         self._loop = asyncio.get_running_loop()
 
-    async def records(self) -> AsyncGenerator[Record, None]:
+    async def records(self) -> AsyncGenerator[Record | MapRecord, None]:
         """Yield records as `screening.screen` gives them; leaving the iteration ends the work."""
         try:
             while (record := await self._records.get()) is not None:
@@ -182,7 +239,7 @@ class Job:
         finally:
             self.stop.set()
 
-    def put(self, record: Record | BaseException) -> None:
+    def put(self, record: Record | MapRecord | BaseException) -> None:
         """Hand over a record, or an exception; from any thread."""
         with contextlib.suppress(RuntimeError):  # the event loop has ended
             self._loop.call_soon_threadsafe(self._records.put_nowait, record)
