@@ -1,6 +1,7 @@
 # Two commands set up everything they need in a virtual environment of their own; python3 and make are enough.
 #
 #   make demo    what a device installs (no PyTorch): screens the examples in runtime/examples
+#   make demo-page   the same, as a page to drop pictures on
 #   make test    everything: formatting, lint, types, all tests
 #
 # make quick      the fast tests only
@@ -13,10 +14,18 @@ DATA ?= dataset
 RECIPE_asrnet-lite = --model asrnet-lite --scales 2 --views 6 --activations 3 11 --ridge 0.1
 RECIPE_asrnet-lite-tiny = --model asrnet-lite --crop-size 160 --views 8 --activations 3 8 --ridge 0.3
 
-.PHONY: browser-demo demo test quick faults equipment lint builtin clean
+.PHONY: browser-demo demo demo-page screenshots test quick faults equipment lint builtin clean
 
 demo: .venv-device/ready
 	.venv-device/bin/asr-screen runtime/examples
+
+demo-page: .venv-device/ready
+	.venv-device/bin/pip install --quiet --disable-pip-version-check -e '.[cpu,serve]'
+	.venv-device/bin/asr-serve --open
+
+# The pictures of the documentation.
+screenshots: .venv/ready
+	.venv/bin/python docs/make_screenshots.py
 
 browser-demo: .venv-device/ready
 	.venv-device/bin/python runtime/embed/browser/build.py build/browser-demo

@@ -25,7 +25,13 @@ FILES = [
     *("ai/sd15-1.jpg", "video/pan.mp4"),
 ]
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
-QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
 
 
 @contextmanager

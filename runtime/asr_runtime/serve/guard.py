@@ -134,7 +134,7 @@ class Guard:
             return _error(408, "the token did not come in time")
         shown = parse_qs(body.decode(errors="replace")).get("token", [""])[0].strip()
         if self._token is None or not hmac.compare_digest(shown.encode(), self._token.encode()):
-            return RedirectResponse("/login?wrong", 303)
+            return RedirectResponse("/login#wrong", 303)
         answer = RedirectResponse("/", 303)
         answer.set_cookie(_COOKIE, self._cookie(), httponly=True, samesite="strict")
         return answer

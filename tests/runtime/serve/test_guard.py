@@ -75,7 +75,7 @@ def test_a_browser_shows_the_token_once_and_keeps_a_cookie_that_does_not_hold_it
         assert client.ask("GET", "/login", headers={"Accept": "text/html"})[0] == 200
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         status, headers, _ = client.ask("POST", "/login", b"token=wrong", form)
-        assert (status, headers["location"], "set-cookie" in headers) == (303, "/login?wrong", False)
+        assert (status, headers["location"], "set-cookie" in headers) == (303, "/login#wrong", False)
         status, headers, _ = client.ask("POST", "/login", f"token={TOKEN}".encode(), form)
         assert (status, headers["location"]) == (303, "/")
         cookie = headers["set-cookie"]
