@@ -150,6 +150,24 @@ def _result(result: Mapping[str, Any]) -> list[str]:
     for name, figures in rows.items():
         cells = [_with_interval(figures, key) for key in ("ca_auroc", "auroc", "tpr_at_fpr_5%", "balanced_ece")]
         lines.append(f"| {name} | {figures.get('ai', figures.get('images', ''))} | {' | '.join(cells)} |")
+    for look, table in result.get("decisions", {}).items():
+        lines += ["", *_decisions(look, table)]
+    return lines
+
+
+def _decisions(look: str, table: Mapping[str, Any]) -> list[str]:
+    """Return a decision table (`asr_train.figures.decisions`), worst first."""
+    error = "-" if table["error"] is None else f"{table['error']:.1%}"
+    lines = [
+        f"Verdicts, {look}: {table['decided']:.1%} decided, {error} of these wrong; families weigh the same.",
+        "",
+        "| | images | called ai | called real | unsure |",
+        "|---|---|---|---|---|",
+    ]
+    for key, title in (("ai", "generated"), ("real", "real")):
+        for name, row in {f"**{title}, all**": table[key], **table[key]["families"]}.items():
+            shares = " | ".join(f"{row[share]:.1%}" for share in ("called_ai", "called_real", "unsure"))
+            lines.append(f"| {name} | {row['images']} | {shares} |")
     return lines
 
 

@@ -8,20 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from asr_train.audit.file_facts import FileFacts
 from asr_train.data.layouts import Sample
+from asr_train.data.near_duplicates import look_alike
 
-__all__ = ["NEAR", "duplicates"]
-
-NEAR = 4
-"""Largest number of bits (of 64) in which the perceptual hashes of near duplicates differ; unrelated pictures: 32."""
+__all__ = ["duplicates"]
 
 _EXAMPLES = 10
 _LARGEST_GROUP = 100  # files of the same bytes that are paired with each other
-_ROWS = 2000  # hashes compared at once with all others
 
 
 def duplicates(
@@ -46,29 +40,9 @@ def duplicates(
         if digest:
             groups[digest].append(index)
     exact = {pair for group in groups.values() for pair in itertools.combinations(group[:_LARGEST_GROUP], 2)}
-    near = {(a, b) for a, b in _look_alike(facts) if digests[a] != digests[b]}
+    hashes = [fact.perceptual if fact is not None else None for fact in facts]
+    near = {(a, b) for a, b in look_alike(hashes) if digests[a] != digests[b]}
     return {name: _counted(sorted(pairs), samples, splits, root) for name, pairs in (("exact", exact), ("near", near))}
-
-
-def _look_alike(facts: Sequence[FileFacts | None]) -> set[tuple[int, int]]:
-    rows = [i for i, fact in enumerate(facts) if fact is not None and fact.perceptual is not None]
-    if not rows:
-        return set()
-    bits = np.stack([_bits(facts[i]) for i in rows])
-    signs = bits.astype(np.float32) * 2 - 1  # (n, 64): the product of two rows is 64 - 2 * distance
-    found: set[tuple[int, int]] = set()
-    for start in range(0, len(rows), _ROWS):
-        close = signs[start : start + _ROWS] @ signs.T >= 64 - 2 * NEAR
-        for a, b in zip(*(place.tolist() for place in np.nonzero(close)), strict=True):
-            if start + a < b:
-                found.add((rows[start + a], rows[b]))
-    return found
-
-
-def _bits(fact: FileFacts | None) -> NDArray[np.bool_]:
-    assert fact is not None
-    assert fact.perceptual is not None
-    return fact.perceptual
 
 
 def _counted(

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
@@ -22,14 +21,13 @@ from rich.console import Console
 from rich.progress import track
 
 from asr_train.data.layouts import Sample
+from asr_train.data.near_duplicates import perceptual_hash
 
 __all__ = ["FileFacts", "file_facts", "read_facts", "summary"]
 
 _SUBSAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 _TEXT_KEYS = ("comment", "xmp", "photoshop")
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError)  # Pillow's, all met
-_BLANK_RANGE = 8  # levels between the darkest and the lightest pixel
-_HASHED_SIDE = 128  # a JPEG is decoded at the smallest scale not below it
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,10 @@ def read_facts(path: Path, hashes: bool = False) -> FileFacts:
                 text=any(key in image.info for key in _TEXT_KEYS) or bool(getattr(image, "text", None)),
                 sha256=hashlib.sha256(data).hexdigest() if data is not None else "",
             )
-            return dataclasses.replace(facts, **_looked_at(image)) if hashes else facts
+            if not hashes:
+                return facts
+            bits = perceptual_hash(image)
+            return dataclasses.replace(facts, perceptual=bits, blank=bits is None)
 
 
 def summary(facts: Sequence[FileFacts]) -> dict[str, Any]:
@@ -205,16 +206,6 @@ def _standard_tables() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
             found.append([image.quantization[0], image.quantization[1]])  # type: ignore[attr-defined]
     tables = np.array(found)
     return tables[:, 0], tables[:, 1]
-
-
-def _looked_at(image: Image.Image) -> dict[str, Any]:
-    """Decode a picture: 64 signs of its lowest cosine frequencies, of which small changes flip few; or it is blank."""
-    image.draft("L", (_HASHED_SIDE, _HASHED_SIDE))
-    grey = image.convert("L")
-    darkest, lightest = (int(value) for value in grey.getextrema())  # type: ignore[arg-type]
-    if lightest - darkest <= _BLANK_RANGE:
-        return {"perceptual": None, "blank": True}
-    return {"perceptual": imagehash.phash(grey).hash.ravel(), "blank": False}
 
 
 def _shown(samples: Sequence[Sample], progress: bool) -> Iterable[Sample]:

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import json
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,7 +17,15 @@ from asr_models import ModelsError, default_preprocess, option_names
 from asr_runtime.command import Command, command
 from asr_runtime.errors import ConfigurationError
 from asr_train.commands.options import FOLDER, data_option, layout_option, log_to_stderr, quality_or_off
-from asr_train.fitting.config import PROTOCOLS, ClosedFormConfig, LoopConfig, TrainConfig, config_type, recipe
+from asr_train.fitting.config import (
+    FAMILY_PROTOCOLS,
+    PROTOCOLS,
+    ClosedFormConfig,
+    LoopConfig,
+    TrainConfig,
+    config_type,
+    recipe,
+)
 
 __all__ = ["train_command"]
 
@@ -78,7 +88,7 @@ def _sections(model: str) -> dict[str, str | None]:
 @click.option("--leave-out", multiple=True, metavar="SOURCE", help="Source to leave out of every split; repeatable.")
 @click.option(
     "--protocol",
-    type=click.Choice(["seen", *PROTOCOLS, "learning-curves"]),
+    type=click.Choice(["seen", *PROTOCOLS, *FAMILY_PROTOCOLS, "learning-curves"]),
     default="seen",
     help="What is judged: sources seen in training, or sources left out, one training for each.",
 )
@@ -149,6 +159,12 @@ def _sections(model: str) -> dict[str, str | None]:
 @click.option(
     "--windows", type=int, help="Windows of every image: 1 (the centre), 5 or 9 (over all of it).  [default: 1]"
 )
+@click.option("--top", type=int, help="Average only so many of the windows' largest margins.  [default: all]")
+@click.option(
+    "--families",
+    metavar="FILE",
+    help="CSV with source, label, family, year.  [default: families.csv in or beside the data folder]",
+)
 @click.option("--views", type=int, help="Augmented views of every training image.  [default: 2]")
 @click.option("--plain-weight", type=float, help="Weight of the windows without augmentation, 0 to 1.  [default: 0.4]")
 @click.option("--ridge", type=float, help="Penalty, relative to each feature's variance.  [default: 0.03]")
@@ -179,7 +195,7 @@ def train_command(**options: Any) -> None:
     progress = log_to_stderr().is_terminal
     folder, runs, protocol = options.pop("resume"), options.pop("runs"), options.pop("protocol")
     degraded = [degradation(*given) for given in options.pop("degrade")]
-    if degraded and protocol in ("seen", "learning-curves"):
+    if degraded and protocol not in PROTOCOLS:
         raise ConfigurationError("--degrade: give it with --protocol leave-one-generator-out")
     if folder is not None:
         _refuse_beside_resume(click.get_current_context())
@@ -192,12 +208,28 @@ def train_command(**options: Any) -> None:
     if protocol == "learning-curves":
         click.echo(json.dumps(learning_curves(config, runs, progress=progress), indent=2))
         return
+    if protocol in FAMILY_PROTOCOLS:
+        click.echo(json.dumps(_by_families(protocol, config, runs, progress), indent=2))
+        return
     if protocol != "seen":
         found = leave_out_protocol(protocol, config, runs, progress=progress, degradations=degraded)
         click.echo(json.dumps(found, indent=2))
         return
     run = train(config, runs, progress=progress)
     click.echo(f"{run.checkpoint}: best validation {run.best}")
+
+
+def _by_families(protocol: str, config: TrainConfig, runs: Path, progress: bool) -> Mapping[str, Any]:
+    from asr_train.data.families import FAMILIES_FILE, find_families
+    from asr_train.data.layouts import find_data
+    from asr_train.protocols.leave_families_out import families_protocol
+
+    if not isinstance(config, ClosedFormConfig):
+        raise ConfigurationError(f"{protocol}: {config.model} would be trained many times; use asrnet-lite")
+    families = find_families(find_data(config.data, config.layout), Path(config.families) if config.families else None)
+    if families is None:
+        raise ConfigurationError(f"{protocol} needs --families FILE, or {FAMILIES_FILE} in or beside {config.data}")
+    return families_protocol(protocol, config, families, runs, progress=progress)
 
 
 def _refuse_beside_resume(context: click.Context) -> None:

@@ -1,7 +1,7 @@
 """Training without gradients: the trunk stays as it is, the linear head is solved for.
 
 Everything after feature extraction takes seconds, so every figure that matters can come from pictures of sources that
-the head has not seen: calibration and thresholds from leave-one-source-out margins of the training split, and the
+the head has not seen: calibration and thresholds from margins of training pictures whose source was left out, and the
 evaluation protocols from one head per source, or pair of sources, left out.
 """
 
@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold
 
 from asr_models import ASRNetLite, create_model
-from asr_runtime.contract import VideoRule
+from asr_runtime.contract import CLASSES, VideoRule, WholeLook
 from asr_runtime.errors import DatasetError
 from asr_train.data.degradations import Degradation
+from asr_train.data.families import Families
 from asr_train.data.layouts import DataFolder, Sample, find_data
+from asr_train.data.near_duplicates import near_duplicate_groups
+from asr_train.data.windows import window_places
 from asr_train.figures.calibrate import FittedCalibration, calibrate, calibrate_video, video_figures
 from asr_train.figures.pairs import pair_figures
 from asr_train.figures.scoring import Scored
@@ -27,8 +31,12 @@ from asr_train.fitting.config import ClosedFormConfig
 from asr_train.fitting.extraction import Extractor
 from asr_train.fitting.features import FeatureTable, PairTable, clip_table, degraded_table, feature_table, pair_table
 from asr_train.fitting.ridge import Array, Head, RidgeFit
+from asr_train.fitting.unseen import sources_left_out_together
+from asr_train.fitting.whole_look import whole_look
 
 __all__ = ["ClosedForm", "pretrained"]
+
+_FOLDS = 5  # within a source that is the only one of its class
 
 
 def pretrained(config: ClosedFormConfig) -> ASRNetLite:
@@ -53,12 +61,21 @@ class ClosedForm:
         config: of the run.
         data: pictures of the training and validation split.
         folder: extracted features are kept here.
+        families: of the sources. With them margins for calibration come from heads that have seen no source of the
+            picture's family of generators or kind of photos; without them, from heads that have not seen its source.
 
     Raises:
         DatasetError: a split cannot be read, or the folder of pairs holds none.
     """
 
-    def __init__(self, network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> None:
+    def __init__(
+        self,
+        network: ASRNetLite,
+        config: ClosedFormConfig,
+        data: DataFolder,
+        folder: Path,
+        families: Families | None = None,
+    ) -> None:
         self.config, self.data = config, data
         self._extractor, self._folder = Extractor(network, config), folder
         self.table: FeatureTable = feature_table(self._extractor, data, folder)
@@ -74,7 +91,12 @@ class ClosedForm:
         self._train = [self.table.samples[row] for row in train]
         self._labels = np.array([s.label for s in self._train])
         self._sources = np.array([s.source for s in self._train])
+        self.families = families
+        self._together = sources_left_out_together(self._train, families)
         self._heads: dict[frozenset[str], Head] = {}
+        self._margins: dict[frozenset[str], Array] = {}
+        self._heads_within: dict[tuple[frozenset[str], bytes], Head] = {}
+        self._parts: dict[tuple[int, str], list[NDArray[np.int_]]] = {}
         self._degraded: dict[Degradation, FeatureTable] = {}
         augmented, plain = len(self.table.views), config.windows
         share = config.plain_weight
@@ -97,31 +119,119 @@ class ClosedForm:
             self._heads[key] = self.fit.head(key)
         return self._heads[key]
 
+    @property
+    def lone_sources(self) -> tuple[str, ...]:
+        """Sources that are the only one of a class: no head can be solved for without them."""
+        names = sorted({str(source) for source in self._sources})
+        return tuple(name for name in names if any(self.fit.lone(label, name) for label in (0, 1)))
+
+    def calibrated_on(self) -> str:
+        """Say on which margins `calibration` fits, for the card."""
+        lone = self.lone_sources
+        scored = "never saw its source"
+        if lone:
+            image = "never saw the image or a near duplicate of it, but other images of its source"
+            several = set(lone) != set(self._sources)
+            scored = f"{scored} ({', '.join(lone)}: {image})" if several else image
+        elif self.families is not None:
+            scored = "never saw its family of generators or its kind of photos"
+        equalised = f", re-encoded at JPEG {self.config.quality}" if self.config.quality else ""
+        return f"the training split of {self.data.root.name}, every image scored by a head that {scored}{equalised}"
+
     def calibration(
         self, fitted_on: str, without: Collection[str] = (), ignored: Collection[str] = ()
     ) -> FittedCalibration:
-        """Fit calibration and thresholds on margins that each training picture gets from a head without its source.
+        """Fit calibration and thresholds on margins that each training picture gets from a head that never saw it.
+
+        The head has not seen the picture's source either. Only where the source is the only one of a class has it seen
+        other pictures of it, but no near duplicates.
 
         Args:
             fitted_on: names the pictures, for the card.
             without: sources that are left out altogether.
             ignored: sources whose own margins are not used.
-        """
-        plain = self.table.plain[self.table.rows(self._train)]
-        kept = ~np.isin(self._sources, [*without, *ignored])
-        margins = self._unseen(plain[kept], self._sources[kept], without)
-        return calibrate(self._labels[kept], margins, fitted_on)
 
-    def _unseen(self, features: NDArray[np.float32], sources: NDArray[np.str_], without: Collection[str]) -> Array:
-        """Return the margins (n,) of features (n, F), each from a head that has not seen its source."""
-        margins = np.full(len(features), np.nan)
-        for source in sorted(set(sources)):
-            own = sources == source
-            try:
-                margins[own] = self.head({*without, str(source)})(features[own])
-            except ValueError:  # the only source of its class
-                margins[own] = self.head(without)(features[own])
+        Raises:
+            DatasetError: the only source of a class has fewer than two distinct pictures.
+        """
+        return self.thresholds(fitted_on, without, ignored)[0]
+
+    def thresholds(
+        self, fitted_on: str, without: Collection[str] = (), ignored: Collection[str] = ()
+    ) -> tuple[FittedCalibration, WholeLook | None]:
+        """As `calibration`, for the centre and, where there are several windows, for the whole look."""
+        rows = np.flatnonzero(~np.isin(self._sources, [*without, *ignored]))
+        margins = self._unseen_windows(without)[rows]
+        labels, top = self._labels[rows], self.config.top or self.config.windows
+        whole = whole_look(labels, margins, window_places(self.config.windows), top, fitted_on)
+        return calibrate(labels, margins[:, 0], fitted_on), whole
+
+    @property
+    def default_look(self) -> str:
+        """`whole` where the whole look ranks training pictures of unseen sources better, else `centre`."""
+        whole = self.thresholds("")[1]
+        return "whole" if whole is not None and whole.is_default else "centre"
+
+    def _unseen_windows(self, without: Collection[str]) -> Array:
+        """Return the margins (n, W) of all training pictures' windows, from heads that have not seen them."""
+        key = frozenset(without)
+        if key not in self._margins:
+            rows = np.flatnonzero(~np.isin(self._sources, list(key)))
+            margins = np.full((len(self._sources), self.config.windows), np.nan)
+            margins[rows] = self._unseen(self.table.windows[self.table.rows(self._train)][rows], rows, key)
+            self._margins[key] = margins
+        return self._margins[key]
+
+    def _unseen(self, features: NDArray[np.float32], rows: NDArray[np.int_], without: Collection[str] = ()) -> Array:
+        """Return the margins (n, ...) of features (n, ..., F) of training pictures `rows` (n,), not seen by heads."""
+        margins = np.full(features.shape[:-1], np.nan)
+        for group in self._together:
+            own = np.isin(self._sources[rows], list(group))
+            if self.fit.solvable({*without, *group}):
+                margins[own] = self.head({*without, *group})(features[own])
+            else:
+                margins[own] = self._unseen_sources(features[own], rows[own], without)
         return margins
+
+    def _unseen_sources(self, features: NDArray[np.float32], rows: NDArray[np.int_], without: Collection[str]) -> Array:
+        """As `_unseen`, for each source by itself: of its class there is hardly another."""
+        margins = np.full(features.shape[:-1], np.nan)
+        for source in sorted(set(self._sources[rows].tolist())):
+            own = self._sources[rows] == source
+            if not any(self.fit.lone(label, source, without) for label in (0, 1)):
+                margins[own] = self.head({*without, source})(features[own])
+                continue
+            for label in sorted(set(self._labels[rows][own].tolist())):
+                lone = self.fit.lone(label, source, without)
+                for part in self._folds(label, source) if lone else [self._of(label, source)]:
+                    chosen = np.isin(rows, part)
+                    if chosen.any():
+                        margins[chosen] = self._head_without_rows(part, without)(features[chosen])
+        return margins
+
+    def _of(self, label: int, source: str) -> NDArray[np.int_]:
+        return np.flatnonzero((self._labels == label) & (self._sources == source))
+
+    def _folds(self, label: int, source: str) -> list[NDArray[np.int_]]:
+        """Part the training pictures of a source into folds, near duplicates in the same one; remembers the folds."""
+        if (label, source) not in self._parts:
+            rows = self._of(label, source)
+            groups = near_duplicate_groups([self._train[row].path for row in rows])
+            count = len(set(groups.tolist()))
+            if count < 2:
+                raise DatasetError(
+                    f"{self.data.root}: {source} is the only source of {CLASSES[label]} images and has {count} "
+                    "distinct image for training; expected 2 at least, and some hundreds for thresholds that hold"
+                )
+            folds = GroupKFold(min(_FOLDS, count)).split(rows, groups=groups)
+            self._parts[label, source] = [rows[part] for _, part in folds]
+        return self._parts[label, source]
+
+    def _head_without_rows(self, rows: NDArray[np.int_], without: Collection[str]) -> Head:
+        key = frozenset(without), rows.tobytes()
+        if key not in self._heads_within:
+            self._heads_within[key] = self.fit.head(without, rows)
+        return self._heads_within[key]
 
     def video(self, head: Head, fitted: FittedCalibration, fitted_on: str) -> tuple[VideoRule, dict[str, Any]]:
         """Calibrate verdicts on whole videos on clips made of the training pictures, as `calibration` does on pictures.
@@ -135,12 +245,12 @@ class ClosedForm:
             The rule, and `video_figures` of clips made of the validation pictures.
         """
         clips = clip_table(self._extractor, self.data, self._folder)
-        trained = {sample.path for sample in self.data.train}
-        train = np.array([sample.path in trained for sample in clips.samples])
+        row_of = {sample.path: row for row, sample in enumerate(self._train)}
+        rows = np.array([row_of.get(sample.path, -1) for sample in clips.samples])
+        train = rows >= 0
         labels = np.array([sample.label for sample in clips.samples])
-        sources = np.array([sample.source for sample in clips.samples])
         margins = head(clips.features)
-        margins[train] = self._unseen(clips.features[train], sources[train], ())
+        margins[train] = self._unseen(clips.features[train], rows[train])
         log_odds = fitted.calibration.log_odds(margins)
         rule = calibrate_video(labels[train], log_odds[train], fitted_on)
         return rule, video_figures(labels[~train], log_odds[~train], rule)

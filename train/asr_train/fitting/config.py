@@ -13,10 +13,18 @@ from asr_runtime.errors import ConfigurationError
 from asr_train.data.augment import Augment
 from asr_train.data.windows import window_places
 
-__all__ = ["PROTOCOLS", "ClosedFormConfig", "LoopConfig", "TrainConfig", "config_type", "recipe"]
+__all__ = ["FAMILY_PROTOCOLS", "PROTOCOLS", "ClosedFormConfig", "LoopConfig", "TrainConfig", "config_type", "recipe"]
 
 PROTOCOLS = ("leave-one-generator-out", "leave-one-generator-and-photos-out", "leave-one-resynthesiser-out")
 """What `asr_train.protocols.leave_out` leaves out of training and judges by."""
+
+FAMILY_PROTOCOLS = (
+    "leave-one-family-out",
+    "leave-one-photo-kind-out",
+    "leave-one-family-and-photo-kind-out",
+    "leave-later-generators-out",
+)
+"""What `asr_train.protocols.leave_families_out` leaves out."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,8 @@ class ClosedFormConfig(TrainConfig):
     """Solving for a linear head on frozen features."""
 
     windows: int = 1  # of every image as evaluation sees it; 1: the centre, 5 or 9: over all of the image
+    top: int | None = None  # how many of the windows' largest margins are averaged; None: all
+    families: str | None = None  # CSV file; None: families.csv in or beside the data folder, if there is one
     views: int = 2  # augmented views of every training image, beside its windows
     plain_weight: float = 0.4  # of all windows, relative to all windows and views of an image
     ridge: float = 0.03  # penalty, relative to each feature's variance
@@ -147,6 +157,8 @@ class ClosedFormConfig(TrainConfig):
         """
         super().__post_init__()
         window_places(self.windows)
+        if self.top is not None and not 1 <= self.top <= self.windows:
+            raise ConfigurationError(f"top {self.top}: expected 1 to {self.windows}, the number of windows")
         self._above_zero("views", "ridge")
         self._zero_or_more("pair_weight")
         if not 0 <= self.plain_weight < 1:
@@ -154,7 +166,8 @@ class ClosedFormConfig(TrainConfig):
 
     def published(self) -> dict[str, Any]:
         """Return what may travel with a model: as `to_dict`, without the folders of this machine."""
-        return {**super().published(), "pairs": Path(self.pairs).name if self.pairs else None}
+        names = {name: Path(file).name if (file := getattr(self, name)) else None for name in ("pairs", "families")}
+        return {**super().published(), **names}
 
 
 def config_type(model: str) -> type[LoopConfig] | type[ClosedFormConfig]:

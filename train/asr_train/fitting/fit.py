@@ -30,6 +30,7 @@ from torch import nn
 from asr_models import ASRNetLite, Checkpoint, FFTResNet, Preprocess, create_model, load_checkpoint, save_checkpoint
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
 from asr_runtime.media.image import read_image
+from asr_train.data.families import find_families
 from asr_train.data.layouts import DataFolder, find_data
 from asr_train.figures.calibrate import FittedCalibration, calibrate, calibrate_video
 from asr_train.figures.scoring import score_checkpoint, score_clips, torch_device
@@ -100,6 +101,7 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
     for split in ("train", "val"):
         if len({s.label for s in data.split(split)}) < 2:
             raise DatasetError(f"{data.root}: the split {split!r} holds one class; training needs both")
+    _warn_of_lone_sources(data)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -136,30 +138,34 @@ def _untrained(config: TrainConfig, resumed: bool) -> nn.Module:
 
 
 def _solve(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> Run:
-    """Solve for the head in closed form; calibrate it on training pictures of sources that it had not seen.
+    """Solve for the head in closed form; calibrate it on margins from heads that had not seen the picture.
 
     Verdicts on videos are calibrated alike, on clips made of those pictures.
     """
     started = time.monotonic()
-    solved = ClosedForm(network, config, data, folder.parent)
-    fitted_on = (
-        f"the training split of {data.root.name}, every image scored by a head that never saw its source"
-        f"{f', re-encoded at JPEG {config.quality}' if config.quality else ''}"
-    )
-    fitted = solved.calibration(fitted_on)
+    families = find_families(data, Path(config.families) if config.families else None)
+    solved = ClosedForm(network, config, data, folder.parent, families)
+    fitted_on = solved.calibrated_on()
+    fitted, whole = solved.thresholds(fitted_on)
     head = solved.head()
     scored = solved.score(head, fitted, data.val)
     facts: dict[str, Any] = {
         "best_epoch": 0,
         "epochs": 0,
         "val_auroc": float(roc_auc_score(scored.labels, scored.margins)),
+        "lone_sources": list(solved.lone_sources),
     }
     if pairs := solved.pair_figures(head):
         facts["val_pairs"] = pairs
     rule, facts["val_video"] = solved.video(head, fitted, f"H.264 clips made of {fitted_on}")
     path = folder / f"checkpoint_{config.model}.pth"
     checkpoint = Checkpoint(
-        config.model, config.options, config.preprocess, solved.install(network, head), video=dataclasses.asdict(rule)
+        config.model,
+        config.options,
+        config.preprocess,
+        solved.install(network, head),
+        video=dataclasses.asdict(rule),
+        whole=dataclasses.asdict(whole) if whole is not None else {},
     )
     summary = _save(path, checkpoint, fitted, config, data, facts, time.monotonic() - started, solved.table.unreadable)
     _write_json(folder / "summary.json", summary)
@@ -242,6 +248,19 @@ def _warn_of_small_images(data: DataFolder, preprocess: Preprocess) -> None:
             preprocess.size,
             typical,
         )
+
+
+def _warn_of_lone_sources(data: DataFolder) -> None:
+    """Say when a class has one source only: no threshold can be tried on another."""
+    for label, kind in ((0, "real"), (1, "AI-generated")):
+        sources = {sample.source for sample in data.train if sample.label == label}
+        if len(sources) == 1:
+            log.warning(
+                "%s is the only source of %s images: thresholds are fitted on other images of it and hold for that "
+                "source only; add a second source for thresholds that hold elsewhere",
+                sources.pop(),
+                kind,
+            )
 
 
 def _check_same_data(folder: Path, root: Path, facts: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ __all__ = ["Array", "Head", "RidgeFit"]
 
 Array = NDArray[np.float64]
 _KEPT = 3  # sources
+_DOUBLE = 2048  # features up to which second moments are in float64; beyond, float32 halves memory and time
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Head:
 class _Moments:
     weight: float
     first: Array  # (F,)
-    second: Array  # (F, F)
+    second: NDArray[np.floating]  # (F, F)
 
     def __add__(self, other: _Moments) -> _Moments:
         return _Moments(self.weight + other.weight, self.first + other.first, self.second + other.second)
@@ -87,7 +88,8 @@ class RidgeFit:
         # Subtracted everywhere, so that centred moments lose no digits; the solution does not depend on it.
         self._origin: Array = features[0].mean(axis=0, dtype=np.float64)
         size = features.shape[2]
-        self._total = {label: _Moments(0.0, np.zeros(size), np.zeros((size, size))) for label in (0, 1)}
+        self._dtype: type[np.floating] = np.float64 if size <= _DOUBLE else np.float32
+        self._total = {label: _Moments(0.0, np.zeros(size), np.zeros((size, size), self._dtype)) for label in (0, 1)}
         self._parts = sorted({(int(k), str(s)) for k, s in zip(labels, sources, strict=True)})
         for label, source in self._parts:
             self._total[label] += self._moments(label, source)
@@ -95,8 +97,20 @@ class RidgeFit:
         self._last_moments = lru_cache(_KEPT)(partial(RidgeFit._moments, weakref.proxy(self)))
         self._pairs = None if differences is None else _pair_moments(differences)
 
-    def head(self, without: Collection[str] = ()) -> Head:
+    def solvable(self, without: Collection[str]) -> bool:
+        """Return whether both classes have pictures of sources other than those in `without`."""
+        return {k for k, s in self._parts if s not in without} == {0, 1}
+
+    def lone(self, label: int, source: str, without: Collection[str] = ()) -> bool:
+        """Return whether a source is the only one of its class, of all sources but those in `without`."""
+        return {s for k, s in self._parts if k == label and s not in without} == {source}
+
+    def head(self, without: Collection[str] = (), rows: NDArray[np.int_] | None = None) -> Head:
         """Solve for the head of all sources but those in `without`.
+
+        Args:
+            without: sources that are left out.
+            rows: pictures of other sources that are left out as well, and with them all pairs of those sources.
 
         Raises:
             ValueError: nothing of one class is left.
@@ -106,22 +120,30 @@ class RidgeFit:
             for source in sorted(set(without)):
                 if (label, source) in self._parts:
                     left[label] -= self._last_moments(label, source)
+        if rows is not None:
+            gone = np.zeros(len(self.labels), bool)
+            gone[rows] = True
+            touched = {(int(self.labels[row]), str(self.sources[row])) for row in rows.tolist()}
+            for label, source in sorted(touched):
+                if source not in without:
+                    left[label] -= self._moments(label, source, gone)
+            without = {*without, *(source for _, source in touched)}
         if min(m.weight for m in left.values()) < 1e-9:
             raise ValueError("one class has no pictures left")
         # Class-balanced weighted moments; targets -1 and +1.
         mean = (left[0].first / left[0].weight + left[1].first / left[1].weight) / 2
-        covariance = left[0].second * (0.5 / left[0].weight)
-        covariance += left[1].second * (0.5 / left[1].weight)
-        covariance -= np.outer(mean, mean)
+        covariance = left[0].second * self._dtype(0.5 / left[0].weight)
+        covariance += left[1].second * self._dtype(0.5 / left[1].weight)
+        covariance -= np.outer(mean.astype(self._dtype), mean.astype(self._dtype))
         towards_ai = (left[1].first / left[1].weight - left[0].first / left[0].weight) / 2
         if (pairs := self._pairs_without(without)) is not None:
             share = self.pair_weight / pairs.weight
             towards_ai = towards_ai + share * pairs.first
-            covariance += share * pairs.second
+            covariance += (share * pairs.second).astype(self._dtype)
         variance = np.maximum(np.diag(covariance), 1e-12)
         covariance[np.diag_indices_from(covariance)] += self.penalty * variance + 1e-12
         factor = linalg.cho_factor(covariance.T, overwrite_a=True, check_finite=False)  # symmetric, so .T is itself
-        weight: Array = linalg.cho_solve(factor, towards_ai, check_finite=False)
+        weight = np.asarray(linalg.cho_solve(factor, towards_ai.astype(self._dtype), check_finite=False), np.float64)
         return Head(weight, float(-(mean + self._origin) @ weight))
 
     def subset(self, rows: NDArray[np.int_]) -> RidgeFit:
@@ -137,12 +159,16 @@ class RidgeFit:
             return self._pairs
         return None if gone.all() else self._pairs - _pair_moments(self.differences[gone])
 
-    def _moments(self, label: int, source: str) -> _Moments:
+    def _moments(self, label: int, source: str, part: NDArray[np.bool_] | None = None) -> _Moments:
+        """Return the moments of a source, or of a part (n,) of its pictures, each with its weight in the source."""
         chosen = (self.labels == label) & (self.sources == source)
         in_all = float(np.sqrt(chosen.sum()))  # of m pictures: each weighs 1 / sqrt(m)
         root = np.sqrt(self.view_weights / in_all)[:, None, None]
-        x = (self.features[:, chosen] - self._origin) * root  # (V, m, F)
-        first = (x * root).sum(axis=(0, 1))
+        if part is not None:
+            chosen &= part
+            in_all *= chosen.sum() / in_all**2
+        x: NDArray[np.floating] = ((self.features[:, chosen] - self._origin) * root).astype(self._dtype)  # (V, m, F)
+        first = (x * root).sum(axis=(0, 1), dtype=np.float64)
         x = x.reshape(-1, x.shape[2])  # one product over all views: one each takes four times as long
         return _Moments(in_all, first, x.T @ x)
 

@@ -17,16 +17,19 @@ __all__ = ["Fold", "FoldContent", "folds_of", "judged_generators"]
 
 @dataclass(frozen=True)
 class Fold:
-    """One training: without a generator, perhaps without a photo source too; judged by `samples`."""
+    """One training: without a generator, perhaps without photos too; judged by `samples`.
+
+    Attributes:
+        generator: source or family that is judged.
+        photos: photo source or kind of photo that is left out as well.
+        samples: what is judged.
+        without: sources that training does not see.
+    """
 
     generator: str
     photos: str | None
     samples: tuple[Sample, ...]
-
-    @property
-    def without(self) -> tuple[str, ...]:
-        """Sources that training does not see."""
-        return (self.generator,) if self.photos is None else (self.generator, self.photos)
+    without: tuple[str, ...]
 
 
 class FoldContent:
@@ -68,9 +71,10 @@ def folds_of(data: DataFolder, generator: str, with_photos: bool) -> list[Fold]:
     own = [s for s in data.val if s.label == 1 and s.source == generator]
     sources = sorted({s.source for s in data.val if s.label == 0 and s.source != generator})
     if not with_photos:
-        return [Fold(generator, None, tuple(s for s in data.val if s.label == 0 or s in own))]
+        return [Fold(generator, None, tuple(s for s in data.val if s.label == 0 or s in own), (generator,))]
     if len({s.source for s in data.train if s.label == 0}) < 2:
         raise DatasetError(f"{data.root}: leaving photos out as well needs two photo sources or more")
     return [
-        Fold(generator, name, (*own, *(s for s in data.val if s.label == 0 and s.source == name))) for name in sources
+        Fold(generator, name, (*own, *(s for s in data.val if s.label == 0 and s.source == name)), (generator, name))
+        for name in sources
     ]

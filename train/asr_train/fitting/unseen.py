@@ -1,0 +1,68 @@
+"""Which sources a head must not have seen, so that its margins of a picture are those of an unseen picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asr_train.data.families import Families
+from asr_train.data.layouts import Sample
+
+__all__ = ["sources_left_out_together"]
+
+_LARGEST_KIND = 0.25  # share of the real pictures; a larger kind is parted by sources
+
+
+def sources_left_out_together(samples: Sequence[Sample], families: Families | None) -> list[frozenset[str]]:
+    """Part the sources of training pictures into groups; every group is left out once.
+
+    Without families every source is a group. With families a group is one family of generators and one kind of photos
+    together, so that margins are those of pictures whose family and kind were never seen. There are as many groups as
+    there are families or kinds, whichever are more. A kind that holds more than a quarter of the real pictures is
+    parted by sources: a training without most of its photos would say little about the one with them.
+
+    Args:
+        samples: the training pictures.
+        families: of their sources.
+    """
+    if families is None:
+        return [frozenset({source}) for source in sorted({s.source for s in samples})]
+    by_class = []
+    for label in (0, 1):
+        counts: dict[str, dict[str, int]] = {}
+        for sample in samples:
+            if sample.label == label:
+                sources = counts.setdefault(families.of(label, sample.source), {})
+                sources[sample.source] = sources.get(sample.source, 0) + 1
+        by_class.append(_parts(counts))
+    groups: dict[int, frozenset[str]] = {}
+    number = max(len(parts) for parts in by_class)
+    for parts in by_class:
+        for place, part in enumerate(parts):
+            groups[place] = groups.get(place, frozenset()) | part
+    return _disjoint([groups[place] for place in range(number)])
+
+
+def _parts(counts: dict[str, dict[str, int]]) -> list[frozenset[str]]:
+    """Return the families of a class as sets of sources, largest first; too large ones in several parts."""
+    total = sum(sum(sources.values()) for sources in counts.values())
+    sized: list[tuple[int, frozenset[str]]] = []
+    for _, sources in sorted(counts.items()):
+        size = sum(sources.values())
+        number = (
+            min(len(sources), max(1, round(size / (_LARGEST_KIND * total) * 2))) if len(counts) > 1 else len(sources)
+        )
+        ordered = sorted(sources, key=lambda name: (-sources[name], name))
+        split = [ordered[start::number] for start in range(number)] if size > _LARGEST_KIND * total else [ordered]
+        sized += [(sum(sources[name] for name in part), frozenset(part)) for part in split]
+    return [part for _, part in sorted(sized, key=lambda item: (-item[0], sorted(item[1])))]
+
+
+def _disjoint(groups: list[frozenset[str]]) -> list[frozenset[str]]:
+    """A source with pictures of both classes may stand in two groups: it stays in the first."""
+    seen: set[str] = set()
+    result = []
+    for group in groups:
+        if rest := group - seen:
+            result.append(frozenset(rest))
+            seen |= rest
+    return result
