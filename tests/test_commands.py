@@ -19,7 +19,7 @@ _SURFACE = {
     "--threads --version",
     "asr-collect": "--clone-from -h --help -o --output --snapshots --source --version",
     "asr-doctor": "--format -h --help --model --version",
-    "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise -h --help --layout "
+    "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise --families -h --help --layout "
     "--leave-out --look --model --reencoding-shift --report --robustness --spectrum --split --version --workers",
     "asr-export": "--calibration-images --card --fft -h --help --images --metrics --model -o --output --precision "
     "--spectrum --version",
@@ -31,11 +31,11 @@ _SURFACE = {
     "asr-serve": "--allow-host --device -h --help --host --max-pixels --max-size --model --open --port --precision "
     "--queue --sha256 --time-limit --token-file --version --workers",
     "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --crop-size --data --degrade "
-    "--dim --edit --epoch-size --epochs --equalise --flip --freeze --front-end -h --help --label-smoothing "
+    "--dim --edit --epoch-size --epochs --equalise --families --flip --freeze --front-end -h --help --label-smoothing "
     "--layout --leave-out --lr --model --monitor --no-flip --no-freeze --noise --pair-weight --pairs "
     "--patch --patch-mask --patience --plain-weight --preprocess --prototypes --protocol --quality "
     "--reencode --resize --resume --ridge --rotation --runs --scales --schedule --seed --spectrum "
-    "--threads --version --views --warmup-epochs --weight-decay --weights --windows --workers",
+    "--threads --top --version --views --warmup-epochs --weight-decay --weights --windows --workers",
 }
 
 

@@ -52,6 +52,11 @@ __all__ = ["evaluate_command"]
     default="centre",
     help="Of an exported file: the centre of each image, windows all over it, or what its card says is better.",
 )
+@click.option(
+    "--families",
+    type=FILE,
+    help="CSV with source, label, family, year.  [default: families.csv in or beside the data folder]",
+)
 @click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--batch-size", type=int, default=32)

@@ -36,7 +36,7 @@ Float = TypeVar("Float", np.float32, np.float64)
 CLIP_FRAMES = (0, 5, 10)
 """Which frames of a clip are looked at: the first is coded by itself, the others are predicted."""
 
-_AT_MOST = 3000  # clips of a split
+_AT_MOST = 600  # clips of a split
 _CRF = (18, 30)
 _SIDE = 320  # only the middle of larger pictures is encoded
 

@@ -15,10 +15,12 @@ from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_runtime.inference.looking import LookChoice, chosen_look
 from asr_runtime.windows import LookKind
 from asr_train.data.degradations import Degradation
+from asr_train.data.families import Families, find_families
 from asr_train.data.layouts import DataFolder, Sample, find_data
 from asr_train.evaluation.robustness import Score
 from asr_train.evaluation.robustness import robustness as measure_robustness
 from asr_train.figures.content import ContentProbe, fit_content_probe, too_small
+from asr_train.figures.decisions import decision_table
 from asr_train.figures.metrics import binary_metrics, metrics_by_source, verdict_metrics
 from asr_train.figures.pairs import pair_figures
 from asr_train.figures.scoring import Scored, score_checkpoint, score_exported, torch_device
@@ -45,6 +47,8 @@ class Evaluation:
             and the share of verdicts at 0.5 that `changed`; None if not asked for.
         robustness: figures under degradations, as `robustness.robustness` returns them; None if not asked for.
         pairs: `pair_figures` of content-matched pairs; None where there are none.
+        decisions: look -> `decision_table` per family of generators and kind of photos, or per source where families
+            are not known; None if the model has no thresholds.
     """
 
     protocol: Mapping[str, Any]
@@ -57,6 +61,7 @@ class Evaluation:
     reencoding: Mapping[str, Any] | None = None
     robustness: Mapping[str, Any] | None = None
     pairs: Mapping[str, Mapping[str, Any]] | None = None
+    decisions: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ def evaluate_model(
     batch_size: int = 32,
     workers: int = 0,
     look: LookChoice = "centre",
+    families: Path | None = None,
 ) -> Evaluation:
     """Evaluate a checkpoint, or an exported file, on a split of a data folder.
 
@@ -107,6 +113,8 @@ def evaluate_model(
         workers: reading processes.
         look: of an exported file: `centre`, `whole` (windows all over each image), or `auto`, as its card advises. The
             decision and the operating points are those of the look.
+        families: CSV file with the families of the sources, for the decision table; None: `families.csv` in or beside
+            the data folder, if there is one.
 
     Raises:
         ConfigurationError: neither or both of checkpoint and exported file; another look than the centre of a
@@ -119,6 +127,7 @@ def evaluate_model(
         raise ConfigurationError("expected either --checkpoint X.pth or --model X.onnx")
     whole = find_data(data, layout)
     folder = whole.without(leave_out)
+    known = find_families(whole, families)
     split = split or ("test" if folder.test else "val")
     samples = folder.split(split)
     if checkpoint is None:
@@ -150,7 +159,7 @@ def evaluate_model(
         "content held fixed": said,
         "notes": list(folder.notes),
     }
-    found = evaluate(scored, protocol, judged.decision, judged.points, raw if equalise else None, probe)
+    found = evaluate(scored, protocol, judged.decision, judged.points, raw if equalise else None, probe, known)
     if reencoding_shift:
         found = dataclasses.replace(found, reencoding=_shift(raw, judged.score(samples, _SHIFT_QUALITY, None)))
     if robustness is not None:
@@ -172,6 +181,7 @@ def evaluate(
     points: Sequence[OperatingPoint] = (),
     raw: Scored | None = None,
     probe: ContentProbe | None = None,
+    families: Families | None = None,
 ) -> Evaluation:
     """Compute all figures of scored images.
 
@@ -182,13 +192,17 @@ def evaluate(
         points: the model's thresholds.
         raw: the same images as they are in their files.
         probe: what gave `scored.content`.
+        families: of the sources, for the decision table.
     """
     sources = [sample.source for sample in scored.samples]
     overall = binary_metrics(scored.labels, scored.probability, scored.content)
     by_source = metrics_by_source(scored.labels, scored.probability, sources, scored.content)
     unreadable = sorted(Path(path).name for path in scored.unreadable)
-    verdicts = baseline = None
+    verdicts = baseline = decisions = None
     if decision is not None:
+        named = [s.source if families is None else families.of(s.label, s.source) for s in scored.samples]
+        said = [decision.verdict(float(p)) for p in scored.probability]
+        decisions = {str(protocol.get("look", "the centre of each image")): decision_table(scored.labels, said, named)}
         verdicts = verdict_metrics(scored.labels, scored.probability, sources, decision, points)
     if probe is not None and scored.content is not None:
         likelihood = sigmoid(scored.content)
@@ -203,6 +217,7 @@ def evaluate(
         baseline,
         binary_metrics(raw.labels, raw.probability, scored.content) if raw is not None else None,
         pairs=pair_figures(scored.samples, scored.margins) or None,
+        decisions=decisions,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from asr_runtime.errors import OutputError
 from asr_train.evaluation.evaluate import Evaluation
 from asr_train.evaluation.html_report import html_report
+from asr_train.figures.decisions import decision_lines
 from asr_train.figures.scoring import Scored
 
 __all__ = ["report_text", "write_report"]
@@ -28,7 +29,17 @@ _FIGURES = {
     "ece": "ECE",
 }
 _COLUMNS = ("ca_auroc", "auroc", "ap", "tpr_at_fpr_1%", "tpr_at_fpr_5%", "accuracy")
-_IN_METRICS = ("protocol", "overall", "by_source", "verdicts", "content_probe", "raw", "reencoding", "pairs")
+_IN_METRICS = (
+    "protocol",
+    "overall",
+    "by_source",
+    "verdicts",
+    "content_probe",
+    "raw",
+    "reencoding",
+    "pairs",
+    "decisions",
+)
 _NOT_SAID = ("unreadable", "equalise")  # said in other words
 
 
@@ -86,6 +97,8 @@ def report_text(evaluation: Evaluation) -> str:
         "",
     ]
     lines += _verdict_lines(evaluation)
+    for look, table in (evaluation.decisions or {}).items():
+        lines += [f"  verdicts, {look}", *(f"  {line}" for line in decision_lines(table)), ""]
     lines += _source_lines(evaluation.by_source)
     lines += _pair_lines(evaluation.pairs)
     lines += _robustness_lines(evaluation.robustness)

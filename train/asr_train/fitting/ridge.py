@@ -2,8 +2,8 @@
 
 All that the solution needs are weighted first and second moments per class. Leaving a source out subtracts its moments,
 so every leave-one-source-out model costs one linear solve, and never sees a picture of that source. The moments of a
-source, 8 F^2 bytes, are computed again when it is left out: of all sources together they would fill gigabytes. The last
-few are kept, because protocols leave one generator out of many heads in a row.
+source, or of several, are computed again when they are left out: of all sources together they would fill gigabytes. The
+last ones are kept, because protocols leave the same families out of many heads.
 
 Shape legend: V views, n pictures, F features.
 """
@@ -22,7 +22,7 @@ from scipy import linalg
 __all__ = ["Array", "Head", "RidgeFit"]
 
 Array = NDArray[np.float64]
-_KEPT = 3  # sources
+_KEPT = 16  # sources, or sets of sources, that are left out together
 _DOUBLE = 2048  # features up to which second moments are in float64; beyond, float32 halves memory and time
 
 
@@ -91,10 +91,13 @@ class RidgeFit:
         self._dtype: type[np.floating] = np.float64 if size <= _DOUBLE else np.float32
         self._total = {label: _Moments(0.0, np.zeros(size), np.zeros((size, size), self._dtype)) for label in (0, 1)}
         self._parts = sorted({(int(k), str(s)) for k, s in zip(labels, sources, strict=True)})
+        self._weights = np.zeros(len(labels))  # (n,), of each picture
         for label, source in self._parts:
-            self._total[label] += self._moments(label, source)
+            own = (labels == label) & (sources == source)
+            self._weights[own] = own.sum() ** -0.5
+            self._total[label] += self._moments(own)
         # A cycle through the cache would keep this object's gigabyte until the garbage collector runs.
-        self._last_moments = lru_cache(_KEPT)(partial(RidgeFit._moments, weakref.proxy(self)))
+        self._last_moments = lru_cache(_KEPT)(partial(RidgeFit._moments_of, weakref.proxy(self)))
         self._pairs = None if differences is None else _pair_moments(differences)
 
     def solvable(self, without: Collection[str]) -> bool:
@@ -117,23 +120,23 @@ class RidgeFit:
         """
         left = dict(self._total)
         for label in (0, 1):
-            for source in sorted(set(without)):
-                if (label, source) in self._parts:
-                    left[label] -= self._last_moments(label, source)
+            if own := frozenset(source for part, source in self._parts if part == label and source in without):
+                left[label] -= self._last_moments(label, own)
         if rows is not None:
             gone = np.zeros(len(self.labels), bool)
             gone[rows] = True
-            touched = {(int(self.labels[row]), str(self.sources[row])) for row in rows.tolist()}
-            for label, source in sorted(touched):
-                if source not in without:
-                    left[label] -= self._moments(label, source, gone)
-            without = {*without, *(source for _, source in touched)}
+            gone &= ~np.isin(self.sources, list(without))
+            for label in (0, 1):
+                if (gone & (self.labels == label)).any():
+                    left[label] -= self._moments(gone & (self.labels == label))
+            without = {*without, *self.sources[rows].tolist()}
         if min(m.weight for m in left.values()) < 1e-9:
             raise ValueError("one class has no pictures left")
         # Class-balanced weighted moments; targets -1 and +1.
         mean = (left[0].first / left[0].weight + left[1].first / left[1].weight) / 2
         covariance = left[0].second * self._dtype(0.5 / left[0].weight)
         covariance += left[1].second * self._dtype(0.5 / left[1].weight)
+        squares = np.diag(covariance).copy()
         covariance -= np.outer(mean.astype(self._dtype), mean.astype(self._dtype))
         towards_ai = (left[1].first / left[1].weight - left[0].first / left[0].weight) / 2
         if (pairs := self._pairs_without(without)) is not None:
@@ -141,7 +144,9 @@ class RidgeFit:
             towards_ai = towards_ai + share * pairs.first
             covariance += (share * pairs.second).astype(self._dtype)
         variance = np.maximum(np.diag(covariance), 1e-12)
-        covariance[np.diag_indices_from(covariance)] += self.penalty * variance + 1e-12
+        # Of a feature that hardly varies rounding leaves anything: no less than what rounding is of its square.
+        least = 1e-12 + 10 * np.finfo(self._dtype).eps * squares
+        covariance[np.diag_indices_from(covariance)] += self.penalty * variance + least
         factor = linalg.cho_factor(covariance.T, overwrite_a=True, check_finite=False)  # symmetric, so .T is itself
         weight = np.asarray(linalg.cho_solve(factor, towards_ai.astype(self._dtype), check_finite=False), np.float64)
         return Head(weight, float(-(mean + self._origin) @ weight))
@@ -159,18 +164,17 @@ class RidgeFit:
             return self._pairs
         return None if gone.all() else self._pairs - _pair_moments(self.differences[gone])
 
-    def _moments(self, label: int, source: str, part: NDArray[np.bool_] | None = None) -> _Moments:
-        """Return the moments of a source, or of a part (n,) of its pictures, each with its weight in the source."""
-        chosen = (self.labels == label) & (self.sources == source)
-        in_all = float(np.sqrt(chosen.sum()))  # of m pictures: each weighs 1 / sqrt(m)
-        root = np.sqrt(self.view_weights / in_all)[:, None, None]
-        if part is not None:
-            chosen &= part
-            in_all *= chosen.sum() / in_all**2
+    def _moments_of(self, label: int, sources: frozenset[str]) -> _Moments:
+        return self._moments((self.labels == label) & np.isin(self.sources, list(sources)))
+
+    def _moments(self, chosen: NDArray[np.bool_]) -> _Moments:
+        """Return the moments of pictures (n,) of one class; of a source of m pictures each weighs 1 / sqrt(m)."""
+        weights = self._weights[chosen]
+        root = np.sqrt(self.view_weights[:, None] * weights)[..., None]  # (V, m, 1)
         x: NDArray[np.floating] = ((self.features[:, chosen] - self._origin) * root).astype(self._dtype)  # (V, m, F)
         first = (x * root).sum(axis=(0, 1), dtype=np.float64)
         x = x.reshape(-1, x.shape[2])  # one product over all views: one each takes four times as long
-        return _Moments(in_all, first, x.T @ x)
+        return _Moments(float(weights.sum()), first, x.T @ x)
 
 
 def _pair_moments(differences: NDArray[np.float32]) -> _Moments:

@@ -33,7 +33,8 @@ def sources_left_out_together(samples: Sequence[Sample], families: Families | No
             if sample.label == label:
                 sources = counts.setdefault(families.of(label, sample.source), {})
                 sources[sample.source] = sources.get(sample.source, 0) + 1
-        by_class.append(_parts(counts))
+        parts = [part for _, sources in sorted(counts.items()) for part in _parts(sources, counts, label)]
+        by_class.append(sorted(parts, key=lambda part: (-len(part), sorted(part))))
     groups: dict[int, frozenset[str]] = {}
     number = max(len(parts) for parts in by_class)
     for parts in by_class:
@@ -42,19 +43,14 @@ def sources_left_out_together(samples: Sequence[Sample], families: Families | No
     return _disjoint([groups[place] for place in range(number)])
 
 
-def _parts(counts: dict[str, dict[str, int]]) -> list[frozenset[str]]:
-    """Return the families of a class as sets of sources, largest first; too large ones in several parts."""
-    total = sum(sum(sources.values()) for sources in counts.values())
-    sized: list[tuple[int, frozenset[str]]] = []
-    for _, sources in sorted(counts.items()):
-        size = sum(sources.values())
-        number = (
-            min(len(sources), max(1, round(size / (_LARGEST_KIND * total) * 2))) if len(counts) > 1 else len(sources)
-        )
-        ordered = sorted(sources, key=lambda name: (-sources[name], name))
-        split = [ordered[start::number] for start in range(number)] if size > _LARGEST_KIND * total else [ordered]
-        sized += [(sum(sources[name] for name in part), frozenset(part)) for part in split]
-    return [part for _, part in sorted(sized, key=lambda item: (-item[0], sorted(item[1])))]
+def _parts(sources: dict[str, int], counts: dict[str, dict[str, int]], label: int) -> list[frozenset[str]]:
+    """Return a family as one set of sources; a kind of photos that is too large in several of about the same size."""
+    share = sum(sources.values()) / sum(sum(others.values()) for others in counts.values())
+    if label == 1 or share <= _LARGEST_KIND:
+        return [frozenset(sources)]
+    number = min(len(sources), max(2, round(2 * share / _LARGEST_KIND)))
+    ordered = sorted(sources, key=lambda name: (-sources[name], name))
+    return [frozenset(ordered[start::number]) for start in range(number)]
 
 
 def _disjoint(groups: list[frozenset[str]]) -> list[frozenset[str]]:

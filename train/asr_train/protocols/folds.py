@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from asr_runtime.errors import DatasetError
 from asr_train.data.layouts import DataFolder, Sample
-from asr_train.figures.content import content_features, fit_features
+from asr_train.figures.content import ContentProbe, content_features, fit_features
 
 __all__ = ["Fold", "FoldContent", "folds_of", "judged_generators"]
 
@@ -38,12 +39,22 @@ class FoldContent:
     def __init__(self, data: DataFolder, progress: bool) -> None:
         self.train = list(data.train)
         self.features = content_features(self.train, progress)
+        self._judged = content_features(data.val, progress)
+        self._row_of = {sample.path: row for row, sample in enumerate(data.val)}
+        self._probes: dict[frozenset[str], ContentProbe] = {}
 
-    def __call__(self, fold: Fold) -> NDArray[np.float64]:
-        """Return the content-only scores of the fold's samples."""
-        kept = [i for i, sample in enumerate(self.train) if sample.source not in fold.without]
-        probe = fit_features(self.features[kept], [self.train[i] for i in kept])
-        return probe.score(fold.samples, progress=False)
+    def __call__(self, fold: Fold, unseen: Collection[str] | None = None) -> NDArray[np.float64]:
+        """Return the content-only scores of the fold's samples.
+
+        Args:
+            fold: of validation images.
+            unseen: sources that the probe has not seen; None: those of the fold.
+        """
+        without = frozenset(fold.without if unseen is None else unseen)
+        if without not in self._probes:
+            kept = [i for i, sample in enumerate(self.train) if sample.source not in without]
+            self._probes[without] = fit_features(self.features[kept], [self.train[i] for i in kept])
+        return self._probes[without].score_features(self._judged[[self._row_of[s.path] for s in fold.samples]])
 
 
 def judged_generators(data: DataFolder, at_least: int) -> list[str]:

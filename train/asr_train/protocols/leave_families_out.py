@@ -71,9 +71,10 @@ def families_protocol(
     `leave-later-generators-out`: one training without the generators of `FIRST_LATER_YEAR` and later, and of unknown
     year; each family of those years against all validation photos.
 
-    The content-only probe sees what training sees. Thresholds come from training images of which the head had seen
-    neither the family nor the kind (`ClosedForm.calibration`); those of the judged family and kind are no part of them,
-    but the heads that scored the others have seen it. (`leave-later-generators-out`: they have not.)
+    The content-only probe sees what training sees. Where a kind is left out beside a family, it has seen other photos
+    of that kind, so it holds content fixed more strictly. Thresholds come from training images of which the head had
+    seen neither the family nor the kind (`ClosedForm.calibration`). Those of the judged family and kind are no part of
+    them, but the heads that scored the others have seen it. (`leave-later-generators-out`: they have not.)
 
     Results are written to `runs`/PROTOCOL.json.
 
@@ -100,9 +101,12 @@ def families_protocol(
     looks = LOOKS if config.windows > 1 else LOOKS[:1]
     results: dict[str, dict[str, Any]] = {}
     everything: list[_Judgement] = []
+    for fold in sorted((fold for folds in groups.values() for fold in folds), key=lambda fold: fold.photos or ""):
+        solved.head(fold.without)  # kind by kind: what is left out stays in the cache of moments
     console = Console(stderr=True)
     for name, folds in track(groups.items(), protocol, console=console, transient=True, disable=not progress):
-        own = [_judge(solved, fold, content, nested=protocol == _LATER) for fold in folds]
+        family = frozenset(folds[0].without).intersection(*[fold.without for fold in folds])
+        own = [_judge(solved, fold, content(fold, family), nested=protocol == _LATER) for fold in folds]
         results[name] = {look: _figures(own, look) for look in looks}
         everything += own
         log.info("%s, never seen: %s", name, {look: round(results[name][look]["auroc"], 4) for look in looks})
@@ -159,7 +163,7 @@ def _folds(protocol: str, data: DataFolder, families: Families, at_least: int) -
     return found
 
 
-def _judge(solved: ClosedForm, fold: Fold, content: FoldContent, nested: bool) -> _Judgement:
+def _judge(solved: ClosedForm, fold: Fold, content: NDArray[np.float64], nested: bool) -> _Judgement:
     head = solved.head(fold.without)
     centre, whole = solved.thresholds("leave-families-out", fold.without if nested else (), ignored=fold.without)
     rows = solved.table.rows(fold.samples)
@@ -168,7 +172,7 @@ def _judge(solved: ClosedForm, fold: Fold, content: FoldContent, nested: bool) -
     looks = {"centre": judged(margins, centre, None)}
     if whole is not None:
         looks["whole"] = judged(margins, centre, whole)
-    of = dict(zip((s.path for s in fold.samples), content(fold), strict=True))
+    of = dict(zip((s.path for s in fold.samples), content, strict=True))
     return _Judgement(
         Fold(fold.generator, fold.photos, samples, fold.without),
         np.array([of[s.path] for s in samples]),
