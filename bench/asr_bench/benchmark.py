@@ -23,10 +23,9 @@ from asr_bench.naive import export_naive
 from asr_bench.placement import node_placement
 from asr_bench.process import EngineProcess, cold_start
 from asr_bench.quality import Quality, measure_quality
-from asr_export.card_text import multiply_adds
 from asr_export.parity_inputs import packaged_images
 from asr_export.precision_gate import Images
-from asr_models import Checkpoint
+from asr_models import Checkpoint, multiply_adds
 from asr_runtime import Detector, read_image
 from asr_runtime.errors import ConfigurationError, GateError
 from asr_runtime.reports.progress import shown

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from asr_models import Checkpoint
 from asr_runtime.contract import ModelCard
 
-__all__ = ["card_text", "multiply_adds"]
+__all__ = ["card_text"]
 
 
 def card_text(card: ModelCard, title: str, size: int, macs: float) -> str:
@@ -21,7 +17,7 @@ def card_text(card: ModelCard, title: str, size: int, macs: float) -> str:
         card: from the exported file.
         title: name of the model.
         size: of the file in bytes.
-        macs: multiply-adds of one crop (`multiply_adds`).
+        macs: multiply-adds of one crop (`asr_models.multiply_adds`).
     """
     training = card.training
     options = ", ".join(f"{k} {v}" for k, v in card.options.items()) or "no options"
@@ -108,14 +104,6 @@ def _video(card: ModelCard) -> list[str]:
     return [line]
 
 
-def multiply_adds(checkpoint: Checkpoint) -> float:
-    """Count the multiply-adds of the network on one crop."""
-    side = checkpoint.preprocess["size"]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        checkpoint.network(torch.zeros(1, 3, side, side))
-    return float(counter.get_total_flops()) / 2
-
-
 def _data(data: Mapping[str, Any]) -> list[str]:
     lines = ["| split | class | images | sources |", "|---|---|---|---|"]
     for split, kinds in data.get("images", {}).items():
@@ -129,7 +117,8 @@ def _result(result: Mapping[str, Any]) -> list[str]:
     if "auroc_float32" in result:
         return [
             f"{result['how']}: AUROC {result['auroc']:.4f} (float32 {result['auroc_float32']:.4f}), "
-            f"{result['flips']:.2%} of the verdicts flip, on {result['images']} images."
+            f"{result['changed']:.2%} of the verdicts change (JPEG 96 changes {result['changed_by_jpeg_96']:.2%}), "
+            f"{result['reversed']} from real to ai or back, on {result['images']} images."
         ]
     protocol = result.get("protocol", {})
     told = [f"{k}: {v}" for k, v in protocol.items() if isinstance(v, str | int) and k != "fingerprint"]

@@ -63,9 +63,9 @@ def export_command(
 
     Ends with a parity check against PyTorch; a file that fails it is not written (exit code 1).
     """
-    from asr_export.card_text import card_text, multiply_adds
+    from asr_export.card_text import card_text
     from asr_export.onnx_file import export
-    from asr_models import load_checkpoint
+    from asr_models import load_checkpoint, multiply_adds
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     loaded = load_checkpoint(checkpoint, model, {"spectrum": spectrum} if spectrum else None)

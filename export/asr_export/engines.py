@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from asr_export.parity import Engine, onnxruntime
 from asr_runtime import Detector
 from asr_runtime.errors import ConfigurationError
-from asr_runtime.inference.openvino_engine import OpenVinoSession
 
 __all__ = ["ENGINES", "engine", "installed_engines"]
 
@@ -47,6 +46,8 @@ def engine(name: str, model: bytes) -> Engine:
 
 
 def _openvino(model: bytes) -> Engine:
+    from asr_runtime.inference.openvino_engine import OpenVinoSession
+
     session = OpenVinoSession(model, "fp32")
 
     def run(frames: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

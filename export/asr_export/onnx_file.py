@@ -18,7 +18,7 @@ from asr_export.half import halve
 from asr_export.lowering import lower
 from asr_export.parity import Parity, compare, tolerance
 from asr_export.parity_inputs import adversarial_frames, packaged_images, real_frames
-from asr_export.precision_gate import Images, calibration_images, gate, gate_bf16, scores
+from asr_export.precision_gate import Images, calibration_images, float32_scores, gate, gate_bf16
 from asr_export.quantise import quantise
 from asr_export.stages import STAGE, Staged, hide_stages
 from asr_export.whole import WHOLE_TOLERANCE, whole_difference
@@ -102,13 +102,12 @@ def _reduced(
     reduced, corrected = model, card.calibration
     more: dict[str, Any] = {}
     if precision == "int8":
-        found = quantise(model, card, calibration, holdout)
-        reduced, corrected, passed = found.model, found.calibration, found.gate
-        more = {"sensitivity": found.sensitivity}
+        quantised = quantise(model, card, calibration, holdout)
+        reduced, corrected, passed = quantised.model, quantised.calibration, quantised.gate
+        more = {"sensitivity": quantised.sensitivity}
     elif precision == "fp16":
         reduced = halve(model)
-        _, exact = scores(model, holdout.paths, "float32")
-        passed = gate(reduced, exact, holdout, card, "convolutions in 16 bits")
+        passed = gate(reduced, float32_scores(model, holdout.paths), holdout, card, "convolutions in 16 bits")
     else:
         passed = gate_bf16(model, holdout, card.decision)
     if not passed.passed:

@@ -24,7 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from asr_export.precision_gate import Images, PrecisionGate, gate, judged, scores
+from asr_export.precision_gate import Images, PrecisionGate, float32_scores, gate, judged, scores
 from asr_export.rounding import Rounded, round_kernels
 from asr_runtime.contract import Calibration, ModelCard
 from asr_runtime.errors import GateError
@@ -74,7 +74,8 @@ def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdo
     measured = calibration.paths[:: max(1, len(calibration.paths) // _RANGED)]
     ranges, kernels = _ranges(named, measured), round_kernels(named, measured)
     convolutions = [node.name for node in named.graph.node if node.op_type == "Conv"]
-    exact, _ = scores(named, calibration.paths, "float32")
+    float32 = float32_scores(named, calibration.paths)
+    exact = float32.margins
     swept = slice(None, None, max(1, len(calibration.paths) // _SWEPT))
     sensitivity = {}
     for node in shown(convolutions, "sensitivity of every layer"):
@@ -86,16 +87,15 @@ def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdo
         margins, _ = scores(graph, calibration.paths, "correction")
         corrected = _correct(graph, card.calibration, margins, exact)
         how = f"{count} of {len(order)} convolutions in 8 bits"
-        pair = corrected.probability(margins), card.calibration.probability(exact)
-        found = judged("int8", *pair, calibration, card.decision, how)
-        log.info("int8, calibration images, %s", found)
-        if found.passed:
-            _, reference = scores(named, holdout.paths, "float32")
-            found = gate(graph, reference, holdout, card, how)
-            if not found.passed:
-                raise GateError(f"int8: not written: {found}")
-            return Quantised(graph, corrected, found, sensitivity)
-    raise GateError(f"int8: not written: already on the images that it was calibrated on, {found}")
+        probabilities = corrected.probability(margins)
+        verdict = judged("int8", probabilities, float32, calibration, card.decision, how)
+        log.info("int8, calibration images, %s", verdict)
+        if verdict.passed:
+            verdict = gate(graph, float32_scores(named, holdout.paths), holdout, card, how)
+            if not verdict.passed:
+                raise GateError(f"int8: not written: {verdict}")
+            return Quantised(graph, corrected, verdict, sensitivity)
+    raise GateError(f"int8: not written: already on the images that it was calibrated on, {verdict}")
 
 
 def _named(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -3,6 +3,7 @@
 from asr_models.asrnet import ASRNet
 from asr_models.asrnet_lite import ASRNetLite
 from asr_models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from asr_models.cost import multiply_adds
 from asr_models.deployed import Deployed
 from asr_models.errors import CheckpointError, ModelsError, OptionError, WeightsError
 from asr_models.fft_resnet import FFTResNet
@@ -23,6 +24,7 @@ __all__ = [
     "create_model",
     "default_preprocess",
     "load_checkpoint",
+    "multiply_adds",
     "option_names",
     "save_checkpoint",
 ]

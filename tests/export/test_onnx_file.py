@@ -12,11 +12,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from asr_export.card_text import card_text, multiply_adds
+from asr_export.card_text import card_text
 from asr_export.cli import export_command
 from asr_export.onnx_file import export
 from asr_export.stages import stages_in
-from asr_models import ASRNetLite, Checkpoint, create_model, default_preprocess, load_checkpoint
+from asr_models import ASRNetLite, Checkpoint, create_model, default_preprocess, load_checkpoint, multiply_adds
 from asr_runtime import Detector
 from asr_runtime.contract import CARD_KEY, ModelCard
 from asr_runtime.errors import GateError
