@@ -7,6 +7,7 @@
 # make quick      the fast tests only
 # make faults     the fault table: real cameras, servers and files that fail in 22 ways, with measured figures
 # make browser-demo   builds build/browser-demo: a page that screens pictures in the browser, without a server
+# make docs       the documentation site, in site/; make docs-output writes what the commands print now into the pages
 # make builtin    trains, evaluates and exports the models inside the package from the data folder DATA, whose sources'
 #                 families stand in FAMILIES (source, label, family, year)
 
@@ -18,7 +19,7 @@ RECIPE_asrnet-lite = --model asrnet-lite --scales 2 --activations 3 11 --ridge 0
 RECIPE_asrnet-lite-tiny = --model asrnet-lite --crop-size 160 --activations 3 8 --ridge 0.1 $(WINDOWS)
 PROTOCOLS = leave-one-family-out leave-one-photo-kind-out leave-one-family-and-photo-kind-out leave-later-generators-out
 
-.PHONY: browser-demo demo demo-page screenshots test quick faults equipment lint builtin clean
+.PHONY: browser-demo demo demo-page docs docs-output screenshots test quick faults equipment lint builtin clean
 
 demo: .venv-device/ready
 	.venv-device/bin/asr-screen runtime/examples
@@ -61,6 +62,13 @@ lint: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+docs-output: .venv/ready
+	UPDATE_DOCS=1 .venv/bin/python -m pytest -q tests/test_docs.py
 
 builtin: builtin-asrnet-lite builtin-asrnet-lite-tiny
 

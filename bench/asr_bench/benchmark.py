@@ -159,7 +159,7 @@ def benchmark(
     )
 
 
-def figures(found: Benchmark) -> dict[str, dict[str, float | None]]:
+def figures(measured: Benchmark) -> dict[str, dict[str, float | None]]:
     """Return what a reader wants to know of each engine.
 
     Returns:
@@ -167,26 +167,26 @@ def figures(found: Benchmark) -> dict[str, dict[str, float | None]]:
         `of_peak`, `load_s`, `cold_s` (median), `peak_mb`, `file_mb`; `joules`, `auroc` and `verdicts_changed` where
         they were measured.
     """
-    first = float(np.median(next(iter(found.samples.values()))))
+    first = float(np.median(next(iter(measured.samples.values()))))
     table = {}
-    for name, seconds in found.samples.items():
+    for name, seconds in measured.samples.items():
         median = float(np.median(seconds))
-        rate = None if found.gflop is None else found.gflop / median
+        rate = None if measured.gflop is None else measured.gflop / median
         table[name] = {
             **{f"p{p}_ms": float(np.percentile(seconds, p)) * 1e3 for p in _PERCENTILES},
             "speedup": first / median,
             "gflops": rate,
-            "of_peak": None if rate is None else rate / found.matmul_gflops,
-            "load_s": found.load_s[name],
-            "cold_s": float(np.median(found.cold_s[name])),
-            "peak_mb": found.peak_bytes[name] / 1e6,
-            "file_mb": found.file_bytes[name] / 1e6,
+            "of_peak": None if rate is None else rate / measured.matmul_gflops,
+            "load_s": measured.load_s[name],
+            "cold_s": float(np.median(measured.cold_s[name])),
+            "peak_mb": measured.peak_bytes[name] / 1e6,
+            "file_mb": measured.file_bytes[name] / 1e6,
         }
-        if found.joules is not None:
-            table[name]["joules"] = found.joules[name]
-        if found.quality is not None:
-            table[name]["auroc"] = found.quality.auroc[name]
-            table[name]["verdicts_changed"] = found.quality.changed[name]
+        if measured.joules is not None:
+            table[name]["joules"] = measured.joules[name]
+        if measured.quality is not None:
+            table[name]["auroc"] = measured.quality.auroc[name]
+            table[name]["verdicts_changed"] = measured.quality.changed[name]
     return table
 
 

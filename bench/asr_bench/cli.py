@@ -72,10 +72,10 @@ def bench_command(
     loaded = load_checkpoint(checkpoint) if checkpoint else None
     chosen = engines or tuple(available(loaded is not None))
     images = calibration_images(quality)[1] if quality else None
-    found = benchmark(exported, checkpoint, loaded, chosen, threads, rounds, batches, images)
+    measured = benchmark(exported, checkpoint, loaded, chosen, threads, rounds, batches, images)
     whole = end_to_end(exported[0], source, threads) if source else None
     if output is not None:
-        write_benchmark(found, output, whole)
-    click.echo(markdown(found, whole), nl=False)
+        write_benchmark(measured, output, whole)
+    click.echo(markdown(measured, whole), nl=False)
     if against is not None:
-        click.echo("\n" + changes(found, against), nl=False)
+        click.echo("\n" + changes(measured, against), nl=False)

@@ -69,10 +69,10 @@ def end_to_end(model: Path, source: Path, threads: int = 1) -> EndToEnd:
         ModelError: the file is refused.
     """
     detector = Detector(model, device="cpu", threads=threads)
-    held = [frame for _, frame in zip(range(_HELD), _frames(source), strict=False)]
-    if not held:
+    frames = [frame for _, frame in zip(range(_HELD), _frames(source), strict=False)]
+    if not frames:
         raise ConfigurationError(f"{source}: no frame to time; expected an image, a folder of images, or a video")
-    for frame in held:
+    for frame in frames:
         detector(frame)
     rates: dict[str, list[float]] = {"decode": [], "inference": [], "pipeline": []}
     total = 0
@@ -82,7 +82,7 @@ def end_to_end(model: Path, source: Path, threads: int = 1) -> EndToEnd:
         rates["decode"].append(total / (time.perf_counter() - started))
         started = time.perf_counter()
         for number in range(total):
-            detector(held[number % len(held)])
+            detector(frames[number % len(frames)])
         rates["inference"].append(total / (time.perf_counter() - started))
         started = time.perf_counter()
         for _ in screen([source], detector):
@@ -92,10 +92,10 @@ def end_to_end(model: Path, source: Path, threads: int = 1) -> EndToEnd:
 
 
 def _frames(source: Path) -> Iterator[NDArray[np.uint8]]:
-    for found in expand([str(source)]):
-        if isinstance(found, Unreadable):
+    for item in expand([str(source)]):
+        if isinstance(item, Unreadable):
             continue
-        if found.kind == "video":
-            yield from (frame.image for frame in VideoFile(found.name))
+        if item.kind == "video":
+            yield from (frame.image for frame in VideoFile(item.name))
         else:
-            yield read_image(found.name)
+            yield read_image(item.name)

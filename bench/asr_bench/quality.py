@@ -35,19 +35,19 @@ def measure_quality(running: Mapping[str, EngineProcess], images: Images, decisi
     """Score images with every engine.
 
     Args:
-        running: the engines, the one that the others are held against first.
+        running: the engines, the one that the others are compared with first.
         images: labelled, both classes.
         decision: from probability to verdict.
     """
-    found: dict[str, list[float]] = {name: [] for name in running}
+    probabilities_of: dict[str, list[float]] = {name: [] for name in running}
     for path in shown(images.paths, "quality"):
         frames = read_image(path)[None]
         for name, engine in running.items():
-            found[name].append(float(engine.score(frames)[0]))
-    verdicts = {name: [decision.verdict(p) for p in probabilities] for name, probabilities in found.items()}
+            probabilities_of[name].append(float(engine.score(frames)[0]))
+    verdicts = {name: [decision.verdict(p) for p in probabilities] for name, probabilities in probabilities_of.items()}
     reference = next(iter(verdicts.values()))
     return Quality(
         len(images.paths),
-        {name: auroc(images.labels, np.array(probabilities)) for name, probabilities in found.items()},
+        {name: auroc(images.labels, np.array(probabilities)) for name, probabilities in probabilities_of.items()},
         {name: float(np.mean([a != b for a, b in zip(v, reference, strict=True)])) for name, v in verdicts.items()},
     )

@@ -27,44 +27,44 @@ __all__ = ["changes", "markdown", "quality_svg", "svg", "write_benchmark"]
 _RESAMPLES = 2000
 
 
-def markdown(found: Benchmark, whole: EndToEnd | None = None) -> str:
+def markdown(measured: Benchmark, whole: EndToEnd | None = None) -> str:
     """Return the figures as Markdown tables, the conditions below them."""
     lines = [
         "| engine | p50 ms | p95 ms | p99 ms | speed-up | GFLOP/s (of peak) | load s | cold s | peak MB | file MB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, f in figures(found).items():
+    for name, f in figures(measured).items():
         rate = "" if f["gflops"] is None else f"{f['gflops']:.0f} ({f['of_peak']:.0%})"
         lines.append(
             f"| {name} | {f['p50_ms']:.2f} | {f['p95_ms']:.2f} | {f['p99_ms']:.2f} | {f['speedup']:.2f}x | {rate} | "
             f"{f['load_s']:.2f} | {f['cold_s']:.2f} | {f['peak_mb']:.0f} | {f['file_mb']:.1f} |"
         )
-    lines += _costs(found)
-    sizes = sorted({size for batches in found.batches.values() for size in batches})
+    lines += _costs(measured)
+    sizes = sorted({size for batches in measured.batches.values() for size in batches})
     if sizes:
         lines += [
             "",
             f"| frames a second | {' | '.join(f'batch {size}' for size in sizes)} |",
             "|---" * (len(sizes) + 1) + "|",
         ]
-        for name, batches in found.batches.items():
+        for name, batches in measured.batches.items():
             rates = " | ".join(f"{size / np.median(batches[size]):.1f}" for size in sizes)
             lines.append(f"| {name} | {rates} |")
     if whole is not None:
         lines += ["", *whole.to_markdown().splitlines()]
-    told = {**found.conditions, "matrix product peak": f"{found.matmul_gflops:.0f} GFLOP/s"}
-    lines += ["", ", ".join(f"{key} {value}" for key, value in told.items())]
+    conditions = {**measured.conditions, "matrix product peak": f"{measured.matmul_gflops:.0f} GFLOP/s"}
+    lines += ["", ", ".join(f"{key} {value}" for key, value in conditions.items())]
     return "\n".join(lines) + "\n"
 
 
-def _costs(found: Benchmark) -> list[str]:
+def _costs(measured: Benchmark) -> list[str]:
     """Return the table of quality and energy, as far as they were measured, and where the nodes run."""
     columns: dict[str, list[str]] = {}
-    table = figures(found)
-    if found.quality is not None:
-        columns[f"AUROC of {found.quality.images} images"] = [f"{f['auroc']:.4f}" for f in table.values()]
+    table = figures(measured)
+    if measured.quality is not None:
+        columns[f"AUROC of {measured.quality.images} images"] = [f"{f['auroc']:.4f}" for f in table.values()]
         columns["verdicts changed"] = [f"{f['verdicts_changed']:.2%}" for f in table.values()]
-    if found.joules is not None:
+    if measured.joules is not None:
         columns["J a frame"] = [f"{f['joules']:.3f}" for f in table.values()]
     lines = []
     if columns:
@@ -73,16 +73,16 @@ def _costs(found: Benchmark) -> list[str]:
         lines += [f"| {' | '.join(row)} |" for row in rows]
     placed = "; ".join(
         f"{provider} {sum(operators.values())} ({', '.join(f'{n} {op}' for op, n in list(operators.items())[:3])}, ...)"
-        for provider, operators in found.placement.items()
+        for provider, operators in measured.placement.items()
     )
     return [*lines, "", f"nodes of the file in onnxruntime: {placed}"]
 
 
-def svg(found: Benchmark) -> str:
+def svg(measured: Benchmark) -> str:
     """Draw the distribution of the latencies of every engine."""
-    names = list(found.samples)
+    names = list(measured.samples)
     figure, axes = plt.subplots(figsize=(7, 0.55 * len(names) + 1.1), layout="constrained")
-    data = [np.array(found.samples[name]) * 1e3 for name in names]
+    data = [np.array(measured.samples[name]) * 1e3 for name in names]
     axes.boxplot(data, orientation="horizontal", widths=0.5, showfliers=False, medianprops={"color": "#d1603d"})
     for row, values in enumerate(data, 1):
         spread = np.random.default_rng(0).uniform(-0.18, 0.18, len(values))
@@ -96,10 +96,10 @@ def svg(found: Benchmark) -> str:
     return _drawn(figure)
 
 
-def quality_svg(found: Benchmark, quality: Quality) -> str:
+def quality_svg(measured: Benchmark, quality: Quality) -> str:
     """Draw speed against quality: a point per engine."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    points = [(1 / float(np.median(found.samples[name])), value, name) for name, value in quality.auroc.items()]
+    points = [(1 / float(np.median(measured.samples[name])), value, name) for name, value in quality.auroc.items()]
     for number, (speed, auroc, name) in enumerate(sorted(points)):
         axes.plot(speed, auroc, "o", color="#d1603d" if name.startswith(OURS) else "#5b7db1")
         offset = (0, 9 if number % 2 else -16)  # exact engines lie at one height
@@ -121,7 +121,7 @@ def _drawn(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def changes(found: Benchmark, earlier: Path) -> str:
+def changes(measured: Benchmark, earlier: Path) -> str:
     """Say how the median of every engine has changed since an earlier run, beyond noise or within it.
 
     The noise is the 95% interval of the ratio of medians over resampled rounds.
@@ -135,7 +135,7 @@ def changes(found: Benchmark, earlier: Path) -> str:
         raise ConfigurationError(f"{earlier}: expected the benchmark.json of an earlier run") from None
     rng = np.random.default_rng(0)
     lines = []
-    for name, seconds in found.samples.items():
+    for name, seconds in measured.samples.items():
         if name not in before:
             lines.append(f"{name}: not in the earlier run")
             continue
@@ -145,27 +145,27 @@ def changes(found: Benchmark, earlier: Path) -> str:
             rng.choice(old, (_RESAMPLES, len(old))), axis=1
         )
         low, high = np.quantile(drawn, [0.025, 0.975])
-        said = "no change beyond noise" if low <= 1 <= high else ("slower" if ratio > 1 else "faster")
-        lines.append(f"{name}: {ratio:.2f} times the earlier median ({low:.2f} to {high:.2f}), {said}")
+        verdict = "no change beyond noise" if low <= 1 <= high else ("slower" if ratio > 1 else "faster")
+        lines.append(f"{name}: {ratio:.2f} times the earlier median ({low:.2f} to {high:.2f}), {verdict}")
     return "\n".join(lines) + "\n"
 
 
-def write_benchmark(found: Benchmark, folder: Path, whole: EndToEnd | None = None) -> list[Path]:
+def write_benchmark(measured: Benchmark, folder: Path, whole: EndToEnd | None = None) -> list[Path]:
     """Write benchmark.json (every sample), benchmark.md and benchmark.svg, and quality.svg if that was measured.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    content = {**dataclasses.asdict(found), "figures": figures(found)}
+    content = {**dataclasses.asdict(measured), "figures": figures(measured)}
     if whole is not None:
         content["end_to_end"] = {**dataclasses.asdict(whole), "efficiency": whole.efficiency}
     texts = {
         "benchmark.json": json.dumps(content, indent=2) + "\n",
-        "benchmark.md": markdown(found, whole),
-        "benchmark.svg": svg(found),
+        "benchmark.md": markdown(measured, whole),
+        "benchmark.svg": svg(measured),
     }
-    if found.quality is not None:
-        texts["quality.svg"] = quality_svg(found, found.quality)
+    if measured.quality is not None:
+        texts["quality.svg"] = quality_svg(measured, measured.quality)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():

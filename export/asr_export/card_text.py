@@ -94,12 +94,12 @@ def _video(card: ModelCard) -> list[str]:
         f"- Videos: the mean log-odds of all frames, calibrated on {card.video.calibration.fitted_on}; real below "
         f"{rule.real_below:.3f}, ai from {rule.ai_from:.3f}."
     )
-    if found := card.training.get("val_video"):
+    if clips := card.training.get("val_video"):
         line += (
-            f" On {found['videos']} clips made of the validation split: AUROC {found['auroc']:.3f}, balanced ECE "
-            f"{found['balanced_ece']:.3f} ({found['balanced_ece_as_images']:.3f} with the calibration of images), "
-            f"{found['unsure']:.0%} unsure, {found['false_positive_rate']:.1%} of the real ones and "
-            f"{found['true_positive_rate']:.0%} of the generated ones called ai."
+            f" On {clips['videos']} clips made of the validation split: AUROC {clips['auroc']:.3f}, balanced ECE "
+            f"{clips['balanced_ece']:.3f} ({clips['balanced_ece_as_images']:.3f} with the calibration of images), "
+            f"{clips['unsure']:.0%} unsure, {clips['false_positive_rate']:.1%} of the real ones and "
+            f"{clips['true_positive_rate']:.0%} of the generated ones called ai."
         )
     return [line]
 
@@ -121,7 +121,7 @@ def _result(result: Mapping[str, Any]) -> list[str]:
             f"{result['reversed']} from real to ai or back, on {result['images']} images."
         ]
     protocol = result.get("protocol", {})
-    told = [f"{k}: {v}" for k, v in protocol.items() if isinstance(v, str | int) and k != "fingerprint"]
+    facts = [f"{k}: {v}" for k, v in protocol.items() if isinstance(v, str | int) and k != "fingerprint"]
     rows = dict(result.get("generators", {}))
     if "overall" in result:
         by_source = result.get("by_source", {})
@@ -130,8 +130,8 @@ def _result(result: Mapping[str, Any]) -> list[str]:
         means = {k.removeprefix("mean_"): v for k, v in result.items() if k.startswith("mean_")}
         rows = {"mean": means, **dict(sorted(rows.items(), key=lambda item: item[1].get("ca_auroc") or 0.0))}
     if (pooled := result.get("pooled_balanced_ece")) is not None:
-        told.append(f"balanced ECE of all generators together: {pooled:.3f}")
-    lines = ["; ".join(told) + "." if told else "", ""]
+        facts.append(f"balanced ECE of all generators together: {pooled:.3f}")
+    lines = ["; ".join(facts) + "." if facts else "", ""]
     lines += [
         "| | images | content-adjusted AUROC | AUROC | TPR at 5% FPR | balanced ECE |",
         "|---|---|---|---|---|---|",

@@ -123,13 +123,13 @@ def parity_command(
     from asr_models import load_checkpoint
 
     loaded = load_checkpoint(checkpoint, model, {"spectrum": spectrum} if spectrum else None)
-    found = parity_report(loaded, exported, images or packaged_images(), engines or tuple(installed_engines()))
+    result = parity_report(loaded, exported, images or packaged_images(), engines or tuple(installed_engines()))
     if report is not None:
-        write_parity(found, report)
-    for name, parity in found.verdicts.items():
+        write_parity(result, report)
+    for name, parity in result.verdicts.items():
         click.echo(f"{'passed' if parity.passed else 'FAILED'}: {name}, {parity}")
-    if not found.passed:
-        where = found.culprit
+    if not result.passed:
+        where = result.culprit
         click.echo(
             f"first stage beyond its budget of {where.budget:.1e}: {where.name}, {where.relative:.1e}"
             if where

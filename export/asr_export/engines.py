@@ -1,4 +1,4 @@
-"""Engines that compute an exported file: each answers for the same frames, to be held against PyTorch."""
+"""Engines that compute an exported file: each answers for the same frames, to be compared with PyTorch."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Difference:
-    """One engine held against another, over the same frames.
+    """One engine compared with another, over the same frames.
 
     Attributes:
         probability: `max`, `p99.9` and `mean` of the absolute difference.
@@ -195,10 +195,10 @@ def answers(engine: Engine, batches: Iterable[Frames]) -> Answers:
     return Answers(tuple(names), np.array(real, bool), np.concatenate(probabilities), np.concatenate(logits))
 
 
-def difference(found: Answers, reference: Answers, card: ModelCard) -> Difference:
+def difference(candidate: Answers, reference: Answers, card: ModelCard) -> Difference:
     """Hold the answers of one engine against those of another."""
-    probability = np.abs(found.probability - reference.probability)
-    logits = _apart(found.logits, reference.logits)
+    probability = np.abs(candidate.probability - reference.probability)
+    logits = _apart(candidate.logits, reference.logits)
     of_spread = float(logits.max() / reference.spread) if reference.spread > 0 else None
     thresholds = {
         "real below": card.decision.real_below,
@@ -206,16 +206,16 @@ def difference(found: Answers, reference: Answers, card: ModelCard) -> Differenc
         **{f"{point.false_positive_rate:.0%} false positives": point.threshold for point in card.operating_points},
     }
     flips = {
-        name: int(((found.probability >= t) != (reference.probability >= t))[found.real].sum())
+        name: int(((candidate.probability >= t) != (reference.probability >= t))[candidate.real].sum())
         for name, t in thresholds.items()
     }
-    flips["verdict"] = _flips(found, reference, card)
+    flips["verdict"] = _flips(candidate, reference, card)
     worst = np.argsort(-logits, kind="stable")[:_WORST]
     return Difference(
         _figures(probability),
         {**_figures(logits), "max of spread": of_spread},
         flips,
-        tuple((found.names[i], float(logits[i])) for i in worst),
+        tuple((candidate.names[i], float(logits[i])) for i in worst),
     )
 
 
@@ -228,12 +228,14 @@ def compare(deployed: Deployed, detector: Detector, batches: Sequence[Frames], a
         batches: what both see.
         allowed: tolerance of the relative difference of the logits.
     """
-    found, reference = answers(onnxruntime(detector), batches), answers(pytorch(deployed), batches)
-    return judge(found, reference, detector.card, allowed, explain(found, reference, deployed, batches, allowed))
+    candidate, reference = answers(onnxruntime(detector), batches), answers(pytorch(deployed), batches)
+    return judge(
+        candidate, reference, detector.card, allowed, explain(candidate, reference, deployed, batches, allowed)
+    )
 
 
 def explain(
-    found: Answers, reference: Answers, deployed: Deployed, batches: Iterable[Frames], allowed: float
+    candidate: Answers, reference: Answers, deployed: Deployed, batches: Iterable[Frames], allowed: float
 ) -> frozenset[str]:
     """Name the real frames beyond the tolerance on which it is the network that amplifies rounding.
 
@@ -242,7 +244,7 @@ def explain(
     float64, and explained if the file is within the tolerance of that, or at most twice as far from it as PyTorch.
 
     Args:
-        found: of the file.
+        candidate: of the file.
         reference: of eager float32 PyTorch, on the same frames.
         deployed: the PyTorch twin.
         batches: the frames.
@@ -251,7 +253,7 @@ def explain(
     Returns:
         Names; those that follow a frame without explanation, in order of their difference, are not looked at.
     """
-    error = np.where(reference.real, _apart(found.logits, reference.logits), 0)
+    error = np.where(reference.real, _apart(candidate.logits, reference.logits), 0)
     limit = allowed * _scale(reference)
     beyond = [i for i in np.argsort(-error, kind="stable") if not error[i] <= limit]
     if not beyond:
@@ -264,38 +266,38 @@ def explain(
         key = pictures[i].shape, pictures[i].tobytes()
         if key not in known:
             known[key] = exactly(pictures[i][None])[1][0]
-        of_file, of_pytorch = (float(_apart(a.logits[i], known[key])) for a in (found, reference))
+        of_file, of_pytorch = (float(_apart(a.logits[i], known[key])) for a in (candidate, reference))
         if not of_file <= max(limit, 2 * of_pytorch):
             break
-        names.append(found.names[i])
+        names.append(candidate.names[i])
     return frozenset(names)
 
 
 def judge(
-    found: Answers, reference: Answers, card: ModelCard, allowed: float, explained: Collection[str] = ()
+    candidate: Answers, reference: Answers, card: ModelCard, allowed: float, explained: Collection[str] = ()
 ) -> Parity:
     """Decide whether the answers of a file are those of PyTorch.
 
     In float32 no verdict may differ; in a lower precision, as many as re-encoding at JPEG 96 changes, by the card.
 
     Args:
-        found: of the file.
+        candidate: of the file.
         reference: of eager float32 PyTorch.
         card: of the file.
         allowed: tolerance of the relative difference of the logits.
         explained: names of frames on which that tolerance does not hold.
     """
-    error, real = _apart(found.logits, reference.logits), reference.real
-    counts = real & ~np.isin(found.names, list(explained))
+    error, real = _apart(candidate.logits, reference.logits), reference.real
+    counts = real & ~np.isin(candidate.names, list(explained))
     scale = _scale(reference)
     measured = card.metrics.get(f"{card.precision} against fp32", {})
     share = 0.0 if card.precision == "fp32" else float(measured.get("changed_by_jpeg_96", 0.0))
     return Parity(
-        frames=len(found.names),
+        frames=len(candidate.names),
         logits_relative=float(error[counts].max(initial=0.0)) / scale,
         logits_absolute=float(error[counts].max(initial=0.0)),
-        probability_absolute=float(np.abs(found.probability - reference.probability)[real].max()),
-        verdict_flips=_flips(found, reference, card),
+        probability_absolute=float(np.abs(candidate.probability - reference.probability)[real].max()),
+        verdict_flips=_flips(candidate, reference, card),
         tolerance=allowed,
         flips_allowed=math.floor(share * int(reference.real.sum())),
         awkward_relative=float(error[~real].max()) / scale if not real.all() else 0.0,
@@ -313,9 +315,9 @@ def onnxruntime(detector: Detector) -> Engine:
     return run
 
 
-def _flips(found: Answers, reference: Answers, card: ModelCard) -> int:
+def _flips(candidate: Answers, reference: Answers, card: ModelCard) -> int:
     """Count real frames whose verdict differs."""
-    pairs = zip(found.probability[found.real], reference.probability[found.real], strict=True)
+    pairs = zip(candidate.probability[candidate.real], reference.probability[candidate.real], strict=True)
     return sum(card.decision.verdict(float(a)) != card.decision.verdict(float(b)) for a, b in pairs)
 
 

@@ -35,7 +35,7 @@ _INK, _GOOD, _BAD = "#5b7db1", "#2a9d8f", "#d1603d"
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What was found.
+    """The figures of a comparison.
 
     Attributes:
         verdicts: engine -> whether it computes what eager float32 PyTorch computes.
@@ -70,8 +70,8 @@ class ParityReport:
             **self.facts,
             "engines": {name: verdict.to_dict() for name, verdict in self.verdicts.items()},
             "differences": [
-                {"engine": name, "reference": reference, **dataclasses.asdict(found)}
-                for (name, reference), found in self.differences.items()
+                {"engine": name, "reference": reference, **dataclasses.asdict(difference)}
+                for (name, reference), difference in self.differences.items()
             ],
             "first_stage_beyond_budget": self.culprit.name if self.culprit else None,
             "stages": [dataclasses.asdict(stage) for stage in self.stages],
@@ -108,8 +108,8 @@ class ParityReport:
         reference = self.answers[_FLOAT32]
         scale = max(float(np.abs(reference.logits).max()), 1.0)
         for name in (*self.verdicts, _FLOAT64):
-            found = self.answers[name]
-            error = np.sort(np.abs(found.logits - reference.among(found.names).logits).max(axis=1)) / scale
+            answers = self.answers[name]
+            error = np.sort(np.abs(answers.logits - reference.among(answers.names).logits).max(axis=1)) / scale
             left.plot(np.linspace(0, 1, len(error)), np.maximum(error, 1e-9), label=name, linewidth=1.6)
         allowed = next(iter(self.verdicts.values())).tolerance
         left.axhline(allowed, color=_BAD, linestyle="--", linewidth=1, label="allowed")

@@ -99,7 +99,7 @@ def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdo
 
 
 def _named(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy whose nodes all have names, which is how the quantiser is told of them."""
+    """Return a copy whose nodes all have names, by which the quantiser knows them."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for number, node in enumerate(copy.graph.node):

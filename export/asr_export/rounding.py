@@ -62,7 +62,7 @@ def round_kernels(model: onnx.ModelProto, paths: Sequence[Path]) -> dict[str, Ro
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     moments = _moments(model, {name: list(tensor.dims) for name, tensor in constants.items()}, paths)
     biases = {node.input[1]: node.input[2] for node in _convolutions(model) if len(node.input) > 2}
-    found = {}
+    kernels = {}
     for name, (groups, covariance, mean) in moments.items():
         kernel = numpy_helper.to_array(constants[name])
         weights = kernel.astype(np.float64).reshape(groups, kernel.shape[0] // groups, -1)
@@ -72,8 +72,8 @@ def round_kernels(model: onnx.ModelProto, paths: Sequence[Path]) -> dict[str, Ro
             moved = ((weights - rounded) @ mean[:, :, None]).reshape(-1)
             bias = (numpy_helper.to_array(constants[biases[name]]) + moved).astype(np.float32)
         steps = step.reshape(-1).astype(np.float32)
-        found[name] = Rounded(rounded.reshape(kernel.shape).astype(np.float32), bias, steps)
-    return found
+        kernels[name] = Rounded(rounded.reshape(kernel.shape).astype(np.float32), bias, steps)
+    return kernels
 
 
 def _convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -99,11 +99,11 @@ def _moments(
             total = sums.setdefault(node.input[1], [len(patches), 0.0, 0.0, 0])
             for place, value in enumerate(new, start=1):
                 total[place] = total[place] + np.asarray(value, np.float64)
-    found = {}
+    moments = {}
     for name, (groups, products, sums_of_inputs, count) in sums.items():
         mean = sums_of_inputs / count
-        found[name] = (groups, products / count - mean[:, :, None] * mean[:, None], mean)
-    return found
+        moments[name] = (groups, products / count - mean[:, :, None] * mean[:, None], mean)
+    return moments
 
 
 def _patches(maps: NDArray[np.float32], node: onnx.NodeProto, shape: Sequence[int]) -> NDArray[np.float32]:

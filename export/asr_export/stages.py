@@ -37,10 +37,10 @@ class Staged(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """uint8 (N, H, W, 3) -> probability (N,), logits (N, 2), the output of each of `names`."""
-        found: dict[str, Tensor] = {}
+        recorded: dict[str, Tensor] = {}
 
         def keep(name: str, output: Tensor) -> None:
-            found.setdefault(name, output)  # of a stage that runs at several scales, the first
+            recorded.setdefault(name, output)  # of a stage that runs at several scales, the first
 
         hooks = [
             self.deployed.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: keep(name, output))
@@ -51,7 +51,7 @@ class Staged(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        return (*outputs, *(found[name] for name in self.names))
+        return (*outputs, *(recorded[name] for name in self.names))
 
     @torch.inference_mode()
     def stages(self, frames: Tensor) -> dict[str, Tensor]:
@@ -107,11 +107,11 @@ def stage_errors(deployed: Deployed, model: bytes, frames: NDArray[np.uint8], bu
     graph = _with_stages(onnx.load_from_string(model))
     names = [output.name for output in graph.graph.output if output.name not in ("probability", "logits")]
     session = open_session(graph.SerializeToString(), "cpu")
-    found = dict(zip(["logits", *names], session.run(["logits", *names], {"frames": frames}), strict=True))
+    values = dict(zip(["logits", *names], session.run(["logits", *names], {"frames": frames}), strict=True))
     expected = Staged(deployed).stages(torch.from_numpy(frames))
     errors = []
     for name, reference in expected.items():
-        output = found.get("logits" if name == "logits" else STAGE + name)
+        output = values.get("logits" if name == "logits" else STAGE + name)
         if output is not None:
             exact = reference.double().numpy()
             norm = float(np.linalg.norm(exact)) or 1.0

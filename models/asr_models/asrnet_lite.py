@@ -75,8 +75,8 @@ class ASRNetLite(nn.Module):
         wanted = self.trunk.state_dict()
         for key, tensor in wanted.items():
             if key not in state or state[key].shape != tensor.shape:
-                found = tuple(state[key].shape) if key in state else "nothing"
-                raise WeightsError(f"{weights}: {key}: expected {tuple(tensor.shape)}, found {found}")
+                shape = tuple(state[key].shape) if key in state else "nothing"
+                raise WeightsError(f"{weights}: {key}: expected {tuple(tensor.shape)}, found {shape}")
         self.trunk.load_state_dict({key: state[key] for key in wanted})
         fold_to_half(self.trunk)
 

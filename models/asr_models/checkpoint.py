@@ -133,10 +133,10 @@ def _interpret(path: Path, content: dict[str, Any], name: str | None, options: d
     elif "state_dict" in content:
         made = _read_lightning(path, content, name, options)
     else:
-        found = ", ".join(sorted(map(str, content))[:4])
+        keys = ", ".join(sorted(map(str, content))[:4])
         raise CheckpointError(
             f"{path}: not a checkpoint: expected the keys of this project, of the published ASRNet (model_state) or "
-            f"of a Lightning file (state_dict), found {found or 'nothing'}"
+            f"of a Lightning file (state_dict), found {keys or 'nothing'}"
         )
     try:
         network = create_model(made["name"], **made["options"])
@@ -175,12 +175,12 @@ def _read_published_asrnet(
         dim, prototypes = state["stage1.0.weight"].shape[0], state["classifier.fake_centers"].shape[0]
     except (KeyError, AttributeError, IndexError, TypeError) as error:
         raise CheckpointError(f"{path}: model_state is not an ASRNet's: {error} is missing") from None
-    told = {"dim": dim, "prototypes": prototypes, "front_end": "official", **options}
+    stored = {"dim": dim, "prototypes": prototypes, "front_end": "official", **options}
     training = {"origin": "published ASRNet", "epoch": content.get("epoch"), "val_acc": content.get("val_acc")}
     training = {key: value for key, value in training.items() if isinstance(value, int | float | str)}
     return {
         "name": "asrnet",
-        "options": told,
+        "options": stored,
         "preprocess": default_preprocess("asrnet"),
         "state": state,
         "training": training,

@@ -85,7 +85,7 @@ class EfficientNetLite0(nn.Module):
         return maps
 
     def blocks(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return what each block's depthwise filters found, rectified, and the maps after the block.
+        """Return what each block's depthwise filters respond with, rectified, and the maps after the block.
 
         Args:
             x: as for `forward`.
@@ -93,14 +93,14 @@ class EfficientNetLite0(nn.Module):
         Returns:
             Per block float32 (N, E_i, H_i, W_i) in [0, 6], E_i of `ACTIVATION_CHANNELS`, and (N, C_i, H_i, W_i).
         """
-        found = []
+        outputs = []
         x = F.relu6(self._bn0(self._conv_stem(x)))  # (N, 3, H, W) -> (N, 32, H/2, W/2)
         for block in self._blocks:
             assert isinstance(block, _Block)
             activations = block.activations(x)
             x = block(x, activations)
-            found.append((activations, x))
-        return found
+            outputs.append((activations, x))
+        return outputs
 
 
 @torch.no_grad()

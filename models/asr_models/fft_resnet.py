@@ -81,9 +81,9 @@ class FFTResNet(nn.Module):
         own = {name: value for name, value in self.backbone.state_dict().items() if not name.startswith(head)}
         for name, value in own.items():
             if name not in state or state[name].shape != value.shape:
-                found = f"has shape {tuple(state[name].shape)}" if name in state else "is missing"
+                problem = f"has shape {tuple(state[name].shape)}" if name in state else "is missing"
                 raise WeightsError(
-                    f"{weights}: not weights of {self.backbone_name}: {name} {found}, expected {tuple(value.shape)}"
+                    f"{weights}: not weights of {self.backbone_name}: {name} {problem}, expected {tuple(value.shape)}"
                 )
         self.backbone.load_state_dict({name: state[name] for name in own}, strict=False)
 

@@ -181,8 +181,12 @@ _REAL, _UNSURE, _AI = 0.1, 0.5, 0.9  # probabilities of the three verdicts
     ("lower", "of_copies", "passed"),
     [
         ([_REAL, _UNSURE, _AI, _AI], [_REAL, _UNSURE, _AI, _AI], True),  # nothing changes
-        ([_REAL, _AI, _AI, _AI], [_REAL, _UNSURE, _UNSURE, _AI], True),  # one verdict changes, and JPEG changes one
-        ([_REAL, _AI, _AI, _AI], [_REAL, _UNSURE, _AI, _AI], False),  # one verdict changes, and JPEG changes none
+        (
+            [_UNSURE, _UNSURE, _AI, _AI],
+            [_REAL, _UNSURE, _UNSURE, _AI],
+            True,
+        ),  # one verdict changes, and JPEG changes one
+        ([_UNSURE, _UNSURE, _AI, _AI], [_REAL, _UNSURE, _AI, _AI], False),  # one verdict changes, and JPEG changes none
         ([_REAL, _UNSURE, _AI, _REAL], [_UNSURE, _UNSURE, _AI, _AI], False),  # one from ai to real
         ([_REAL, _UNSURE, _AI, _REAL], [_REAL, _UNSURE, _AI, _UNSURE], False),  # JPEG doubts it too, but AUROC falls
     ],

@@ -1,4 +1,5 @@
 // node score.js MODEL FRAMES N H W: prints probability and logits of raw uint8 BGR frames as JSON.
+process.env.ORT_DISABLE_TELEMETRY ??= "1"; // before the library loads: nothing leaves this machine
 const fs = require("fs");
 const ort = require("onnxruntime-node");
 
