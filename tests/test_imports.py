@@ -28,7 +28,7 @@ _ROOMS = {
         "sources": {"errors", "redact", "urls", "media"},
         "cameras": {"errors", "redact", "http_client", "http_login", "records", "media", "sources"},
         "isolation": {"errors", "media", "sources", "cameras"},
-        "inference": {"errors", "contract", "windows", "media.regular_file"},
+        "inference": {"errors", "caches", "contract", "windows", "media.regular_file"},
         "reports": {"errors", "contract", "redact", "urls", "http_client", "records", "windows"},
         "serve": {
             *("errors", "command", "records", "screening", "windows"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 # OpenCV reads these once, when cv2 is imported, so they stand before every module that does. A PNG of 2.6 MB
@@ -23,6 +24,23 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 # Without this a camera that does not answer makes every other one wait to be opened.
 os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
+
+# Nothing leaves the device: usage reports of our libraries are off before any of them is imported, in this process and
+# in those that it starts. The other packages of the project import this one first. What is set already is kept.
+# docs/privacy.md says what each of them would send.
+for _variable, _value in {
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime from 1.32: a device id, and facts on the process and the model
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub and what is built on it
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "WANDB_ERROR_REPORTING": "false",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "SCARF_NO_ANALYTICS": "true",
+    "DO_NOT_TRACK": "1",  # what many others ask for (https://consoledonottrack.com)
+}.items():
+    os.environ.setdefault(_variable, _value)
+# OpenVINO has no such variable. Without this package it uses a stub of its own, which sends nothing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from asr_runtime.contract import ModelCard

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from asr_runtime.caches import cache_folder
 from asr_runtime.inference.onnxruntime_engine import import_onnxruntime, usable_cores
 
 __all__ = ["Times", "fingerprint", "keep_times", "kept_times", "times_path", "version"]
@@ -75,7 +76,7 @@ def times_path(of: Mapping[str, Any]) -> Path:
         RuntimeError: the user has no home.
     """
     name = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:32]
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "asrnet-edge", "engines", f"{name}.json")
+    return cache_folder("engines") / f"{name}.json"
 
 
 def kept_times(of: Mapping[str, Any], engines: Collection[str]) -> Times | None:

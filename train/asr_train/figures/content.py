@@ -25,6 +25,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from asr_models.efficientnet_lite import EfficientNetLite0, pretrained_state
+from asr_runtime.caches import cache_folder
 from asr_runtime.errors import DatasetError, InputError
 from asr_runtime.media.image import decode_image, read_image
 from asr_train.data.layouts import Sample
@@ -215,8 +216,7 @@ def _describe(
 
 
 def _cache_path(key: str) -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root, "asrnet-edge", _VERSION, key[:2], f"{key}.npy")
+    return cache_folder(_VERSION) / key[:2] / f"{key}.npy"
 
 
 def _cached(key: str) -> NDArray[np.float32] | None:

@@ -1,0 +1,164 @@
+"""Nothing leaves the device: row 23 of the fault table.
+
+Commands run as a user runs them, without the variables of continuous integration (which silence some libraries), in a
+network of their own where every look-up of a name and every packet to another machine is written down.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+Measured = Callable[[str], None]
+_ENTRY = "import sys; from importlib import metadata as m; sys.argv[0] = sys.argv.pop(1); " \
+    "[p.load()() for p in m.entry_points(group='console_scripts') if p.name == sys.argv[0]]"  # fmt: skip
+_LIBRARIES = """
+import {package}, sys, time
+import onnxruntime, openvino
+session = onnxruntime.InferenceSession({model!r}, providers=["CPUExecutionProvider"])
+openvino.Core().read_model({model!r})
+time.sleep(2)  # what reports in the background begins to
+"""
+_FASTEST = """
+import sys
+from asr_runtime import Detector, read_image
+detector = Detector("asrnet-lite-tiny", device="cpu", precision="auto")
+detector(read_image(sys.argv[1]))
+assert "openvino" in sys.modules
+"""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A finished command, what it sent, and the files that it left where nobody asked for any."""
+
+    errors: str
+    names: list[str]
+    packets: list[str]
+    files: list[str]
+
+
+@functools.cache
+def _namespaces() -> tuple[str, ...]:
+    """The command that gives a process a network and mounts of its own; skips the test where none does."""
+    tools = [tool for tool in ("unshare", "ip", "mount") if shutil.which(tool) is None]
+    if tools:
+        pytest.skip(f"needs {', '.join(tools)} (Debian: util-linux, iproute2, mount)")
+    for more in ((), ("--user", "--map-root-user")):
+        command = ("unshare", *more, "--net", "--mount")
+        check = "mount --make-rprivate / && ip link set lo up && ip route add local 0.0.0.0/0 dev lo"
+        if subprocess.run([*command, "sh", "-c", check], capture_output=True, timeout=30, check=False).returncode == 0:
+            return command
+    pytest.skip("needs the right to make network namespaces: root, or user namespaces")
+
+
+def observe(folder: Path, *command: object, code: int = 0, home: str = "rw") -> Observed:
+    """Run Python as a user with an empty home, in `folder`, observed."""
+    for name in ("home", "temporary"):
+        (folder / name).mkdir(exist_ok=True)
+    report = folder / "report.json"
+    variables = {
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder / "temporary"),
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    } | {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    script = Path(__file__).with_name("observer.py")
+    done = subprocess.run(
+        [*_namespaces(), sys.executable, script, report, folder / "home", home, sys.executable, *map(str, command)],
+        *(), capture_output=True, text=True, env=variables, cwd=folder, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    seen = json.loads(report.read_text())
+    written = [path for name in ("home", "temporary") for path in (folder / name).rglob("*") if path.is_file()]
+    own = folder / "home" / ".cache" / "asrnet-edge"
+    files = [str(path.relative_to(folder)) for path in written if not path.is_relative_to(own)]
+    return Observed(done.stderr, seen["names"], seen["packets"], sorted(files))
+
+
+def command(name: str, *arguments: object) -> tuple[object, ...]:
+    return ("-c", _ENTRY, name, *arguments)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    from asr_runtime.inference.builtin import builtin_path
+
+    return Path(shutil.copy(builtin_path("asrnet-lite-tiny"), tmp_path / "model.onnx"))
+
+
+def test_the_observer_sees_a_look_up_a_connection_and_a_file(tmp_path: Path) -> None:
+    code = """
+import pathlib, socket
+try:
+    socket.create_connection(("collector.example", 443), 2)
+except OSError:
+    pass
+socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b"x", ("2001:db8::1", 4318))
+pathlib.Path.home().joinpath("identity").write_text("x")
+"""
+    seen = observe(tmp_path, "-c", code)
+    assert "collector.example" in seen.names
+    assert any(packet.startswith("tcp ") and packet.endswith(" port 443") for packet in seen.packets)
+    assert "udp 2001:db8::1 port 4318" in seen.packets
+    assert seen.files == ["home/identity"]
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize("package", ["asr_runtime", "asr_train", "asr_export", "asr_bench"])
+def test_libraries_that_are_imported_after_a_package_of_ours_send_nothing(
+    tmp_path: Path, model: Path, measured: Measured, package: str
+) -> None:
+    seen = observe(tmp_path, "-c", _LIBRARIES.format(package=package, model=str(model)))
+    assert (seen.names, seen.packets, seen.files) == ([], [], [])
+    measured("onnxruntime and OpenVINO after each of the four packages: 0 look-ups, 0 packets, 0 files")
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize("home", ["rw", "ro"])
+def test_screening_sends_nothing_and_needs_no_home(
+    tmp_path: Path, examples: Path, measured: Measured, home: str
+) -> None:
+    for arguments in (
+        command("asr-screen", examples / "real", "--model", "asrnet-lite-tiny"),
+        command("asr-screen", examples / "real", "--model", "asrnet-lite-tiny", "--isolate", "--format", "jsonl"),
+        command("asr-doctor", "--model", "asrnet-lite-tiny"),
+        ("-c", _FASTEST, next((examples / "real").iterdir())),
+    ):
+        seen = observe(tmp_path, *arguments, home=home)
+        assert (seen.names, seen.packets, seen.files) == ([], [], []), arguments
+        complaints = [word for word in ("permitted", "ermission", "ead-only", "writ", "home") if word in seen.errors]
+        assert not complaints, seen.errors
+    measured("asr-screen, asr-doctor, Detector with OpenVINO, home writable and read-only: nothing sent, no complaint")
+
+
+@pytest.mark.heavy
+@pytest.mark.fault(23)
+@pytest.mark.parametrize("home", ["rw", "ro"])
+def test_training_evaluating_and_exporting_send_nothing(
+    tmp_path: Path, generators: Path, measured: Measured, home: str
+) -> None:
+    options = ("--model", "asrnet", "--dim", 4, "--crop-size", 64, "--epochs", 1, "--batch-size", 4, "--workers", 2)
+    seen = [observe(tmp_path, *command("asr-train", *options, "--data", generators, "--runs", "runs"), home=home)]
+    (checkpoint,) = tmp_path.glob("runs/run-*/checkpoint_asrnet.pth")
+    for arguments in (
+        command("asr-export", checkpoint, "-o", "x.onnx"),
+        command("asr-parity", checkpoint, "x.onnx", "--report", "parity"),
+        command("asr-evaluate", "--model", "x.onnx", "--data", generators, "--report", "report", "--workers", 0),
+    ):
+        seen.append(observe(tmp_path, *arguments, home=home))
+    for each in seen:
+        assert (each.names, each.packets, each.files) == ([], [], [])
+        assert "ead-only" not in each.errors
+        assert "atplotlib" not in each.errors
+    measured(f"asr-train, asr-export, asr-parity, asr-evaluate, home {home}: nothing sent, nothing outside")
