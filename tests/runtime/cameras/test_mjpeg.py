@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -80,6 +81,53 @@ def test_what_lies_between_parts_is_passed_over(pictures: list[bytes], garbage: 
 def test_no_stream_breaks_the_reader(pieces: list[bytes]) -> None:
     reader = MultipartReader(_BOUNDARY)
     assert all(reader.feed(piece) is not None for piece in pieces)
+
+
+def _jpeg(*inside: bytes) -> bytes:
+    """A real JPEG with comments."""
+    whole = encoded(picture(), ".jpg")
+    comments = [b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text for text in inside]
+    return whole[:2] + b"".join(comments) + whole[2:]
+
+
+@given(_CUTS, st.booleans(), st.sampled_from([b"a", b"-", b"--a", b"9"]))
+def test_a_length_wins_over_a_boundary_inside_the_picture(cuts: list[int], whole_part: bool, boundary: bytes) -> None:
+    mark = b"\r\n--" + boundary.lstrip(b"-")
+    inside = mark + b"\r\nContent-Type: image/jpeg\r\n\r\n\xff\xd8 no picture \xff\xd9" + mark if whole_part else mark
+    body = _jpeg(inside, inside)
+    part = mark[2:] + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body + b"\r\n"
+    reader = MultipartReader(boundary)
+    stream = part * 3
+    places = sorted({0, len(stream), *(cut * 10 for cut in cuts if cut * 10 < len(stream))})
+    read = [each for start, end in itertools.pairwise(places) for each in reader.feed(stream[start:end])]
+    assert read == [body] * 3
+
+
+@given(_CUTS, st.sampled_from([b"--other", b"other", b"----WebKit+x", b"--picturebook"]), st.booleans())
+def test_a_stream_is_cut_at_the_boundary_that_it_uses(cuts: list[int], used: bytes, with_length: bool) -> None:
+    body = _jpeg()
+    length = b"Content-Length: %d\r\n" % len(body) if with_length else b""
+    part = used + b"\r\nContent-Type: image/jpeg\r\n" + length + b"\r\n" + body + b"\r\n"
+    assert _read(part * 3, cuts) == [body] * 3
+    assert _read(b"\r\n" + part * 3, cuts) == [body] * 3
+
+
+def test_a_length_that_is_too_long_is_seen_by_the_end_of_the_picture() -> None:
+    body = _jpeg()
+    reader = MultipartReader(_BOUNDARY)
+    assert reader.feed(_part(body, len(body) + 1_000_000) + _part(b"\xff\xd8", 100)[:20]) == [body]
+
+
+@pytest.mark.parametrize(
+    "stream", [b"\xff\xd8" + bytes(1), b"\xff\xd8" + b"\xff\xe1\0\0" * 2 + b"\xff\xd9", b"\xff\xd9"]
+)
+def test_a_picture_that_comes_in_many_pieces_is_searched_once(stream: bytes) -> None:
+    reader = MultipartReader(_BOUNDARY)
+    reader.feed(_part(b"\xff\xd8", None, end=b""))
+    started = time.process_time()
+    for _ in range(20_000):
+        reader.feed((stream * 2000)[:800])
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("with_length", [True, False])
