@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import hypothesis
 import pytest
 
@@ -30,36 +32,57 @@ def examples() -> Path:
     return EXAMPLES
 
 
-@pytest.fixture
-def generators(tmp_path: Path) -> Path:
-    """A data folder in the layout `generators`: real pictures, three sources, train and val."""
-    root = tmp_path / "generators"
-    real, ai = sorted((EXAMPLES / "real").iterdir()), sorted((EXAMPLES / "ai").iterdir())
-    groups = {
-        "photos/{}/nature": real,
-        "midjourney/{}/ai": [p for p in ai if p.name.startswith("midjourney")],
-        "sd3/{}/ai": [p for p in ai if p.name.startswith("sd3")],
-    }
-    for pattern, files in groups.items():
-        for split in ("train", "val"):
-            folder = root / pattern.format(split)
+SOURCES = {
+    "photos": (0, {"train": ("real/blouse.jpg", "real/dress.jpg", "real/top.jpg"), "val": ("real/sandals.jpg",)}),
+    "snaps": (0, {"train": ("real/cat.png",), "val": ("real/coffee.png",)}),
+    "midjourney": (1, {"train": ("ai/midjourney-1.jpg",), "val": ("ai/midjourney-2.jpg",)}),
+    "sd3": (1, {"train": ("ai/sd3-1.jpg", "ai/sd3-2.jpg"), "val": ("ai/sd3-3.jpg",)}),
+}
+"""source -> label and, per split, the example pictures whose quarters it holds: no picture is in two splits."""
+
+
+@pytest.fixture(scope="session")
+def pristine_generators(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder in the layout `generators`: two photo sources, two generators; quarters of different pictures."""
+    root = tmp_path_factory.mktemp("pristine") / "generators"
+    for source, (label, splits) in SOURCES.items():
+        for split, names in splits.items():
+            folder = root / source / split / ("nature", "ai")[label]
             folder.mkdir(parents=True)
-            for file in files:
-                shutil.copy(file, folder)
+            for name in names:
+                _write_quarters(EXAMPLES / name, folder)
     return root
 
 
 @pytest.fixture
+def generators(pristine_generators: Path, tmp_path: Path) -> Path:
+    """A copy of `pristine_generators` that a test may change."""
+    return Path(shutil.copytree(pristine_generators, tmp_path / "generators"))
+
+
+def _write_quarters(path: Path, folder: Path) -> None:
+    image = cv2.imread(str(path))
+    assert image is not None
+    height, width = image.shape[0] // 2, image.shape[1] // 2
+    for number, (top, left) in enumerate(itertools.product((0, height), (0, width))):
+        quarter = image[top : top + height, left : left + width]
+        cv2.imwrite(str(folder / f"{path.stem}-{number}{path.suffix}"), quarter)
+
+
+@pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    """A data folder in the layout `folders`, as the published ASRNet reads it, with a flat, labelled test folder."""
+    """A data folder in the layout `folders`, as the published ASRNet reads it, with a flat, labelled test folder.
+
+    The first three pictures of each class are the test split; training has the others.
+    """
     root = tmp_path / "dataset"
-    for name, source in (("0_real", "real"), ("1_fake", "ai")):
-        shutil.copytree(EXAMPLES / source, root / "train" / name)
-    (root / "test").mkdir()
+    (root / "test").mkdir(parents=True)
     rows = ["image_id,label"]
-    for label, source in enumerate(("real", "ai")):
-        for file in sorted((EXAMPLES / source).iterdir())[:3]:
-            shutil.copy(file, root / "test")
-            rows.append(f"{file.name},{label}")
+    for label, (source, name) in enumerate((("real", "0_real"), ("ai", "1_fake"))):
+        (root / "train" / name).mkdir(parents=True)
+        for number, file in enumerate(sorted((EXAMPLES / source).iterdir())):
+            shutil.copy(file, root / "test" if number < 3 else root / "train" / name)
+            if number < 3:
+                rows.append(f"{file.name},{label}")
     (root / "label_test.csv").write_text("\n".join(rows) + "\n")
     return root

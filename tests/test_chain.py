@@ -22,7 +22,7 @@ def _command(name: str, *args: object, code: int = 0) -> str:
 
 
 def test_screening_the_exported_file_equals_evaluating_the_checkpoint(generators: Path, tmp_path: Path) -> None:
-    shutil.copy(Path(generators, "sd3", "val", "ai", "sd3-1.jpg"), generators / "sd3" / "val" / "ai" / "cut.jpg")
+    shutil.copy(Path(generators, "sd3", "val", "ai", "sd3-3-0.jpg"), generators / "sd3" / "val" / "ai" / "cut.jpg")
     cut = generators / "sd3" / "val" / "ai" / "cut.jpg"
     cut.write_bytes(cut.read_bytes()[:5000])
     runs, exported = tmp_path / "runs", tmp_path / "x.onnx"
@@ -48,14 +48,14 @@ def test_screening_the_exported_file_equals_evaluating_the_checkpoint(generators
     assert "unreadable, left out: 1" in printed
     _command("asr-export", checkpoint, "-o", exported)
     _command("asr-parity", checkpoint, exported)
-    folders = [generators / source / "val" for source in ("photos", "sd3", "midjourney")]
+    folders = [generators / source / "val" for source in ("photos", "snaps", "sd3", "midjourney")]
     lines = _command("asr-screen", "--model", exported, "--format", "jsonl", *folders, code=1).splitlines()
     records = [json.loads(line) for line in lines]
     summary = records.pop()
     assert {k: summary[k] for k in ("type", "read", "scored", "failed")} == {
         "type": "summary",
-        "read": 13,
-        "scored": 12,
+        "read": 17,
+        "scored": 16,
         "failed": 1,
     }
     screened = {Path(r["source"]).name: r["probability"] for r in records if r["type"] == "image"}
@@ -65,4 +65,4 @@ def test_screening_the_exported_file_equals_evaluating_the_checkpoint(generators
     assert screened.keys() == evaluated.keys()
     assert max(abs(screened[name] - evaluated[name]) for name in screened) < 1e-4
     printed = _command("asr-evaluate", "--model", exported, "--data", generators, "--report", tmp_path / "report")
-    assert "12 images: 7 real, 5 AI-generated" in printed
+    assert "16 images: 8 real, 8 AI-generated" in printed

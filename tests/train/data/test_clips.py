@@ -21,6 +21,7 @@ from asr_train.data.layouts import Sample, find_data
 from asr_train.figures.calibrate import video_figures
 from asr_train.figures.scoring import score_clips
 from asr_train.fitting.config import TrainConfig, recipe
+from asr_train.fitting.extraction import Extractor
 from asr_train.fitting.features import clip_table
 from asr_train.fitting.fit import train
 
@@ -86,7 +87,7 @@ def test_a_run_calibrates_videos_on_clips_of_unseen_sources(generators: Path, tm
     labels, margins = score_clips(loaded, data.val, 90)
     network = loaded.network
     assert isinstance(network, ASRNetLite)
-    clips = clip_table(network, config, data, tmp_path)  # what the run kept
+    clips = clip_table(Extractor(network, config), data, tmp_path)  # what the run kept
     assert len(list(tmp_path.glob("clips-*.npz"))) == 1
     head, own = network.head.weight.detach().numpy()[0], clips.features[-len(labels) :]
     assert margins == pytest.approx(own @ head + float(network.head.bias.detach()), abs=1e-3)

@@ -108,8 +108,11 @@ def test_scores_that_cannot_carry_a_threshold_are_refused() -> None:
 
 def test_a_detector_that_is_always_unsure_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     labels = np.array([0, 1] * 50)
-    with caplog.at_level(logging.WARNING, "asr_train"):
+    logging.getLogger("asr_train").addHandler(caplog.handler)  # the commands switch propagation off
+    try:
         calibrate(labels, np.where(labels == 1, -1.0, 1.0), "a test")
+    finally:
+        logging.getLogger("asr_train").removeHandler(caplog.handler)
     assert "every verdict will be unsure" in caplog.text
 
 

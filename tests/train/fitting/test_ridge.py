@@ -69,6 +69,28 @@ def test_a_source_left_out_leaves_no_trace(without: set[str]) -> None:
     assert RidgeFit(changed, labels, sources, 0.1).head(without).weight == pytest.approx(never.weight, rel=1e-4)
 
 
+@pytest.mark.parametrize("without", [(), ("b",), ("a", "d")])
+def test_pictures_left_out_leave_no_trace(without: tuple[str, ...]) -> None:
+    views, labels, sources = _pictures(11)
+    gone = np.array([1, 4, 5, 14, 20])  # of a and c
+    changed = views.copy()
+    changed[:, gone] = 100.0
+    found = RidgeFit(changed, labels, sources, 0.1).head(without, gone)
+    assert found.weight == pytest.approx(RidgeFit(views, labels, sources, 0.1).head(without, gone).weight, rel=1e-4)
+    kept = np.setdiff1d(np.flatnonzero(~np.isin(sources, without)), gone)
+    if len(set(sources[kept])) == 2:  # each class has one source: its weight does not matter
+        never = RidgeFit(views[:, kept], labels[kept], sources[kept], 0.1).head()
+        assert found.weight == pytest.approx(never.weight, rel=1e-4)
+
+
+def test_a_lone_source_is_the_only_one_of_its_class() -> None:
+    fit = RidgeFit(*_pictures(1), 0.1)
+    assert not fit.lone(0, "a")
+    assert fit.lone(0, "a", {"b"})
+    assert not fit.lone(1, "a", {"b"})
+    assert fit.lone(1, "d", {"c", "a"})
+
+
 def test_its_memory_goes_with_it() -> None:
     fit = RidgeFit(*_pictures(9), 0.1)
     fit.head({"b"})
@@ -99,3 +121,6 @@ def test_pairs_teach_a_trace_that_the_pictures_do_not_show() -> None:
     rest = RidgeFit(views, labels, sources, 0.1, differences[20:], belongs[20:], 1.0)
     assert paired.head({"a"}).weight == pytest.approx(rest.head({"a"}).weight)
     assert paired.head({"first"}).weight == pytest.approx(rest.head().weight)
+    # A pair holds a picture of its photo source, whichever: where one picture is left out, all pairs of its source go.
+    one = np.array([0])
+    assert paired.head((), one).weight == pytest.approx(rest.head((), one).weight)

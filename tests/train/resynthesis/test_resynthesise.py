@@ -39,7 +39,7 @@ def test_the_folder_holds_lossless_windows_and_their_twins_with_splits_kept(gene
     done = _run(generators, out, "--with", "realesrgan-animevideo-x4")
     assert done.exit_code == 0, done.output
     counts = json.loads(done.stdout)
-    assert counts["made"] == {_FAST: 14, "realesrgan-animevideo-x4": 14}
+    assert counts["made"] == {_FAST: 24, "realesrgan-animevideo-x4": 24}
     assert counts["failed"] == {}
     data = find_data(out)
     assert {s.source for s in data.val} == {f"resynthesised_{_FAST}", "resynthesised_realesrgan-animevideo-x4"}
@@ -47,7 +47,7 @@ def test_the_folder_holds_lossless_windows_and_their_twins_with_splits_kept(gene
         rows = {row["twin"]: row for row in csv.DictReader(file)}
     for split in ("train", "val"):
         pairs = content_matched_pairs(data.split(split))
-        assert len(pairs) == 14
+        assert len(pairs) == {"train": 32, "val": 16}[split]
         for photo, twin in pairs:
             row = rows[twin.path.relative_to(out).as_posix()]
             top, left, height, width = (int(row[key]) for key in ("top", "left", "height", "width"))
@@ -55,7 +55,7 @@ def test_the_folder_holds_lossless_windows_and_their_twins_with_splits_kept(gene
             window = read_image(photo.path)
             assert np.array_equal(window, original[top : top + height, left : left + width])
             assert read_image(twin.path).shape == window.shape
-            assert (row["split"], row["source"]) == (split, "photos")
+            assert (row["split"], row["source"]) == (split, row["photo"].partition("/")[0])
     assert 20 < counts["psnr"][_FAST] < 45
 
 
@@ -65,7 +65,7 @@ def test_a_run_goes_on_where_it_was_stopped(generators: Path, tmp_path: Path) ->
     stopped.set()
     data = find_data(generators)
     assert resynthesise(data, out, [_FAST], side=64, stop=stopped).made == {_FAST: 0}
-    assert json.loads(_run(generators, out).stdout)["made"] == {_FAST: 14}
+    assert json.loads(_run(generators, out).stdout)["made"] == {_FAST: 24}
     before = _contents(out)
     times = {p: p.stat().st_mtime_ns for p in out.rglob("*.png")}
 
@@ -74,7 +74,7 @@ def test_a_run_goes_on_where_it_was_stopped(generators: Path, tmp_path: Path) ->
     index = out / "index.csv"
     index.write_text(index.read_text()[:-20])  # killed while writing its last line
     again = json.loads(_run(generators, out).stdout)
-    assert (again["made"], again["present"]) == ({_FAST: 2}, {_FAST: 12})
+    assert (again["made"], again["present"]) == ({_FAST: 2}, {_FAST: 22})
     assert _contents(out) == before
     assert sum(p.stat().st_mtime_ns != time for p, time in times.items()) <= 4
     assert json.loads(_run(generators, out).stdout)["made"] == {_FAST: 0}
@@ -83,7 +83,7 @@ def test_a_run_goes_on_where_it_was_stopped(generators: Path, tmp_path: Path) ->
 def test_pairs_are_not_made_of_pairs(generators: Path) -> None:
     for _ in range(2):
         done = _run(generators, generators, "--split", "val")
-    assert json.loads(done.stdout)["present"] == {_FAST: 7}
+    assert json.loads(done.stdout)["present"] == {_FAST: 8}
     assert find_data(generators).train  # the photos' own sources are untouched
 
 
@@ -101,16 +101,16 @@ def test_an_evaluation_reports_pairs_where_there_are_any(generators: Path, tmp_p
     out = tmp_path / "out"
     _run(generators, out, "--split", "val")
     samples = find_data(out).val
-    for shown, given in (("100.0%", np.array([s.label for s in samples], float)), ("50.0%", np.full(14, 0.5))):
+    for shown, given in (("100.0%", np.array([s.label for s in samples], float)), ("50.0%", np.full(16, 0.5))):
         scored = Scored(samples, np.array([s.label for s in samples]), given, given, {})
         evaluation = evaluate(scored, {})
         assert evaluation.pairs is not None
         [figures] = evaluation.pairs.values()
-        assert (figures["pairs"], f"{100 * figures['ranked_right']:.1f}%") == (7, shown)
+        assert (figures["pairs"], f"{100 * figures['ranked_right']:.1f}%") == (8, shown)
         [line] = [line for line in report_text(evaluation).splitlines() if shown in line and "resynthesised_" in line]
-        assert line.split()[1] == "7"
+        assert line.split()[1] == "8"
     others = find_data(generators).val
-    unpaired = Scored(others, np.array([s.label for s in others]), np.full(12, 0.5), np.zeros(12), {})
+    unpaired = Scored(others, np.array([s.label for s in others]), np.full(16, 0.5), np.zeros(16), {})
     assert evaluate(unpaired, {}).pairs is None
 
 
@@ -119,7 +119,7 @@ def test_photos_that_give_no_pair_are_named_and_the_others_go_on(generators: Pat
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     done = _run(generators, tmp_path / "out", "--split", "val")
     assert done.exit_code == 1
-    assert json.loads(done.stdout)["made"] == {_FAST: 7}
+    assert json.loads(done.stdout)["made"] == {_FAST: 8}
     assert "broken.jpg" in done.stderr
     assert done.stderr.count("\n") == 1
 
