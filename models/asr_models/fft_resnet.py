@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import torchvision
 from torch import Tensor, nn
 
 from asr_models.errors import OptionError, WeightsError, reason
 from asr_models.spectrum import PatchLogSpectrum, ShiftedLogSpectrum
+from asr_models.state_file import read_state
 
 __all__ = ["FFTResNet"]
 
@@ -76,7 +76,7 @@ class FFTResNet(nn.Module):
         Raises:
             WeightsError: the download failed, or the file is not a state dict of this backbone.
         """
-        state = _download(self.backbone_name) if str(weights) == "imagenet" else _read_state(Path(weights))
+        state = _download(self.backbone_name) if str(weights) == "imagenet" else read_state(Path(weights))
         head = _last_linear(self.backbone)[0] + "."
         own = {name: value for name, value in self.backbone.state_dict().items() if not name.startswith(head)}
         for name, value in own.items():
@@ -129,14 +129,4 @@ def _download(name: str) -> dict[str, Tensor]:
             f"ImageNet weights of {name} could not be downloaded ({reason(error)}); without a network, give "
             "torchvision's file with --weights FILE, or train from scratch with --weights none"
         ) from None
-    return state
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the damaged bytes lead to
-        raise WeightsError(f"{path}: not a state dict ({reason(error)})") from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path}: not a state dict: expected a mapping of names to tensors")
     return state

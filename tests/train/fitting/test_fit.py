@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
+import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +19,8 @@ import torch
 from click.testing import CliRunner, Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from asr_models import load_checkpoint
-from asr_runtime.errors import ConfigurationError
+from asr_models import WeightsError, create_model, load_checkpoint
+from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_train.cli import evaluate_command, train_command
 from asr_train.fitting.config import TrainConfig, recipe
 from asr_train.fitting.fit import resume, train
@@ -56,7 +59,7 @@ def test_a_run_folder_holds_what_the_run_was_and_what_came_of_it(generators: Pat
     loaded = load_checkpoint(run.checkpoint)
     assert (loaded.name, loaded.options, loaded.preprocess["size"]) == ("asrnet", {"dim": 4}, 48)
     assert "validation split of generators" in loaded.calibration["fitted_on"]
-    assert loaded.training["data"]["images"]["train"]["ai"] == {"midjourney": 2, "sd3": 3}
+    assert loaded.training["data"]["images"]["train"]["ai"] == {"midjourney": 4, "sd3": 8}
     events = EventAccumulator(str(run.folder))
     events.Reload()
     assert {"train/loss", "train/acc", "lr", "val/loss", "val/acc"} <= set(events.Tags()["scalars"])
@@ -81,28 +84,107 @@ def test_images_much_smaller_than_the_crop_are_said(
     monkeypatch.setattr(logging.getLogger("asr_train"), "propagate", True)
     large = dataclasses.replace(_tiny(generators, epochs=1), preprocess={"mode": "crop", "size": 800})
     train(dataclasses.replace(large, batch_size=2, epoch_size=2), tmp_path / "runs")
-    assert "--crop-size 384 fits them" in caplog.text
+    assert "--crop-size 192 fits them" in caplog.text
     caplog.clear()
     train(_tiny(generators, epochs=1), tmp_path / "runs")
     assert "fits them" not in caplog.text
 
 
-def test_ctrl_c_says_how_to_go_on_and_the_run_can_be_resumed(generators: Path, tmp_path: Path) -> None:
-    code = "from asr_train.cli import train_command as c; c()"
-    options = ["--data", generators, "--dim", 4, "--crop-size", 48, "--batch-size", 4, "--workers", 0]
-    command = [sys.executable, "-c", code, *map(str, options), "--runs", str(tmp_path / "runs"), "--epochs", "1000"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize(
+    ("number", "workers", "code"), [(signal.SIGINT, 0, 130), (signal.SIGTERM, 2, 143)], ids=["ctrl-c", "group"]
+)
+def test_a_stopped_run_says_how_to_go_on_and_can_be_resumed(
+    generators: Path, tmp_path: Path, number: signal.Signals, workers: int, code: int
+) -> None:
+    """As `timeout`, systemd and SLURM stop it: the reading processes get the signal too."""
+    source = "from asr_train.cli import train_command as c; c()"
+    options = ["--data", generators, "--dim", 4, "--crop-size", 48, "--batch-size", 4, "--workers", workers]
+    command = [sys.executable, "-c", source, *map(str, options), "--runs", str(tmp_path / "runs"), "--epochs", "1000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "epoch 2/1000" in line:
-                process.send_signal(signal.SIGINT)
+                os.killpg(process.pid, number)
                 break
         said = process.stderr.read()
     (folder,) = (tmp_path / "runs").iterdir()
-    assert process.returncode == 130
-    assert f"asr-train --resume {folder}" in said
+    assert process.returncode == code, said
+    assert f"stopped by {number.name}; go on with asr-train --resume {folder}" in said
+    assert "Traceback" not in said
     epochs = len(torch.load(folder / "resume.ckpt", weights_only=True)["callbacks"]["BestEpoch"]["history"])
-    assert resume(folder, epochs=epochs + 1).summary["epochs"] == epochs + 1
+    assert load_checkpoint(folder / "checkpoint_asrnet.pth").name == "asrnet"
+    with pytest.raises(
+        ConfigurationError, match=f"{epochs} epochs are done already; expected --epochs {epochs} or more"
+    ):
+        resume(folder, epochs=epochs - 1)
+    moved = generators.rename(tmp_path / "moved")
+    with pytest.raises(DatasetError, match=r"no such folder; if the data .* moved, add --data DIR"):
+        resume(folder, epochs=epochs)
+    assert resume(folder, epochs=epochs, data=moved).summary["epochs"] == epochs
+    next(moved.rglob("*.jpg")).write_bytes(b"another picture")
+    with pytest.raises(DatasetError, match=r"not the data that .* was begun with, or changed since"):
+        resume(folder, epochs=epochs, data=moved)
+
+
+@pytest.fixture(scope="module")
+def finished(pristine_generators: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one epoch."""
+    return train(_tiny(pristine_generators, epochs=1), tmp_path_factory.mktemp("runs")).folder
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("config.json", b"", "configuration is damaged"),
+        ("config.json", b'{"model": "asrnet"', "configuration is damaged"),
+        ("config.json", b"[1, 2]", "holds a list, expected a JSON object"),
+        ("config.json", b'{"model": "asrnet", "augment": 3}', "configuration is damaged"),
+        ("config.json", b'{"model": "none", "augment": {}}', "configuration is damaged"),
+        ("config.json", b"\xff\xfe\x00", "configuration is damaged"),
+        ("data.json", b"{", "data.json: damaged, not JSON"),
+        ("data.json", b"{}", "not the data that"),
+        ("resume.ckpt", b"PK\x03\x04", "resume.ckpt: damaged"),
+        ("resume.ckpt", b"", "resume.ckpt: damaged"),
+    ],
+)
+def test_a_damaged_run_is_refused_in_one_line(
+    pristine_generators: Path, tmp_path: Path, finished: Path, name: str, damage: bytes, said: str
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    (run / name).write_bytes(damage)
+    done = _train("--resume", run, "--data", pristine_generators)
+    assert (done.exit_code, said in done.output, done.output.count("\n")) == (2, True, 1), done.output
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut", pickle.dumps({"a": 1}), None])
+@pytest.mark.parametrize("model", ["asrnet-lite", "fft-resnet18"])
+def test_weights_that_are_none_are_refused_in_one_line(tmp_path: Path, model: str, content: bytes | None) -> None:
+    file = tmp_path / "weights.pth"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"weights\.pth") as caught:
+        create_model(model).load_pretrained(str(file))  # type: ignore[operator]
+    assert "\n" not in str(caught.value)
+
+
+def test_too_few_images_say_how_many_are_needed(generators: Path, tmp_path: Path) -> None:
+    for name in ("photos", "sd3"):
+        shutil.rmtree(generators / name)
+    for path in sorted((generators / "snaps" / "train" / "nature").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(DatasetError, match="has 1 real and 4 AI-generated images; training needs 2 of each class"):
+        train(_tiny(generators), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_image_of_each_class_says_how_many_are_needed(tmp_path: Path, examples: Path) -> None:
+    for name, source in (("0_real", "real"), ("1_fake", "ai")):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        shutil.copy(min((examples / source).iterdir()), tmp_path / "train" / name)
+    with pytest.raises(DatasetError, match="training needs 2 of each class, and 1 of each to validate"):
+        train(_tiny(tmp_path), tmp_path / "runs")
 
 
 def test_a_detector_learns_what_can_be_learnt(tmp_path: Path) -> None:
@@ -158,9 +240,9 @@ def test_leaving_one_generator_out_never_shows_it(
 
     config = _tiny(generators, epochs=1)
     found = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", at_least=3)
-    assert set(found["generators"]) == {"sd3"}  # midjourney has two validation images
+    assert set(found["generators"]) == {"midjourney", "sd3"}
     result = found["generators"]["sd3"]
-    assert (result["ai"], result["real"]) == (3, 7)
+    assert (result["ai"], result["real"]) == (4, 8)
     summary = json.loads((tmp_path / "runs" / result["run"] / "summary.json").read_text())
     assert summary["left_out"] == ["sd3"]
     assert "sd3" not in json.dumps(summary["data"])
@@ -169,7 +251,7 @@ def test_leaving_one_generator_out_never_shows_it(
     next((generators / "photos" / "val" / "nature").iterdir()).unlink()
     given = {"at_least": 3, "progress": False, "degradations": [degradation("jpeg", 90)]}
     changed = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", **given)["generators"]["sd3"]
-    assert changed["real"] == 6  # other data under the same name: not the old figures
+    assert changed["real"] == 7  # other data under the same name: not the old figures
     assert changed["degraded"]["jpeg 90"]["auroc"] == changed["auroc"]  # every picture is judged at JPEG 90 anyway
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from asr_models import ModelsError
 from asr_runtime.command import command
-from asr_runtime.errors import OutputError
-from asr_train.commands.options import FILE, data_option, layout_option
+from asr_train.commands.options import FILE, by_position_option, data_option, layout_option
 
 __all__ = ["audit_command"]
 
@@ -18,20 +16,19 @@ __all__ = ["audit_command"]
 @command("asr-audit", refusals=(ModelsError,))
 @data_option
 @layout_option
+@by_position_option
 @click.option("--json", "path", type=FILE, metavar="FILE", help="Write everything that was found there as well.")
-def audit_command(data: Path, layout: str | None, path: Path | None) -> None:
+def audit_command(data: Path, layout: str | None, labels_by_position: bool, path: Path | None) -> None:
     """Find what gives the label of a data folder away without a look at any generator's trace.
 
     File facts (container, size, compression, metadata), subject matter, and pictures that occur twice; worst first.
     """
     from asr_train.audit.audit import audit
     from asr_train.audit.text import audit_text
+    from asr_train.data.json_file import write_json
     from asr_train.data.layouts import find_data
 
-    found = audit(find_data(data, layout))
+    found = audit(find_data(data, layout, labels_by_position))
     click.echo(audit_text(found), nl=False)
     if path is not None:
-        try:
-            path.write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+        write_json(path, found.to_dict())

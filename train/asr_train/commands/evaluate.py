@@ -12,6 +12,7 @@ from asr_runtime.command import command
 from asr_train.commands.options import (
     FILE,
     FOLDER,
+    by_position_option,
     data_option,
     layout_option,
     log_to_stderr,
@@ -27,6 +28,7 @@ __all__ = ["evaluate_command"]
 @click.option("--checkpoint", type=FILE, help="A checkpoint.")
 @data_option
 @layout_option
+@by_position_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="[default: test if there is one, else val]")
 @click.option("--leave-out", multiple=True, metavar="SOURCE", help="Source to leave out; repeatable.")
 @click.option(

@@ -10,7 +10,16 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
-__all__ = ["FILE", "FOLDER", "data_option", "layout_option", "log_to_stderr", "number_or_all", "quality_or_off"]
+__all__ = [
+    "FILE",
+    "FOLDER",
+    "by_position_option",
+    "data_option",
+    "layout_option",
+    "log_to_stderr",
+    "number_or_all",
+    "quality_or_off",
+]
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -20,6 +29,11 @@ layout_option = click.option(
     "--layout",
     type=click.Choice(["folders", "generators"]),
     help="Layout of the data folder.  [default: recognised from its folders]",
+)
+by_position_option = click.option(
+    "--labels-by-position",
+    is_flag=True,
+    help="Rows of label_test.csv stand in the order of the sorted file names; without it image_id names the file.",
 )
 
 

@@ -16,7 +16,14 @@ from click.core import ParameterSource
 from asr_models import ModelsError, default_preprocess, option_names
 from asr_runtime.command import Command, command
 from asr_runtime.errors import ConfigurationError
-from asr_train.commands.options import FOLDER, data_option, layout_option, log_to_stderr, quality_or_off
+from asr_train.commands.options import (
+    FOLDER,
+    by_position_option,
+    data_option,
+    layout_option,
+    log_to_stderr,
+    quality_or_off,
+)
 from asr_train.fitting.config import (
     FAMILY_PROTOCOLS,
     PROTOCOLS,
@@ -85,6 +92,7 @@ def _sections(model: str) -> dict[str, str | None]:
 )
 @data_option
 @layout_option
+@by_position_option
 @click.option("--leave-out", multiple=True, metavar="SOURCE", help="Source to leave out of every split; repeatable.")
 @click.option(
     "--protocol",
@@ -99,7 +107,9 @@ def _sections(model: str) -> dict[str, str | None]:
     metavar="FAMILY STRENGTH",
     help="leave-one-generator-out: judge degraded pictures as well, for example `jpeg 75`; repeatable.",
 )
-@click.option("--resume", type=FOLDER, metavar="RUN", help="Continue a run folder (only --epochs may change).")
+@click.option(
+    "--resume", type=FOLDER, metavar="RUN", help="Continue a run folder; only --epochs and --data may change."
+)
 @click.option("--runs", type=FOLDER, default="runs", help="Folder in which run folders are made.")
 @click.option(
     "--equalise",
@@ -198,13 +208,19 @@ def train_command(**options: Any) -> None:
     if degraded and protocol not in PROTOCOLS:
         raise ConfigurationError("--degrade: give it with --protocol leave-one-generator-out")
     if folder is not None:
-        _refuse_beside_resume(click.get_current_context())
-        run = resume(folder, options["epochs"], progress=progress)
+        context = click.get_current_context()
+        _refuse_beside_resume(context)
+        moved = context.get_parameter_source("data") is ParameterSource.COMMANDLINE
+        run = resume(folder, options["epochs"], options["data"] if moved else None, progress=progress)
         click.echo(f"{run.checkpoint}: best validation {run.best}")
         return
     config = recipe(**_config_fields(options))
-    if warning := audit_warning(find_data(config.data, config.layout), progress):
-        logging.getLogger("asr_train").warning(warning)
+    data = find_data(config.data, config.layout, config.labels_by_position)
+    log = logging.getLogger("asr_train")
+    for line in data.lines():
+        log.info("%s: %s", data.root.name, line)
+    if warning := audit_warning(data, progress):
+        log.warning(warning)
     if protocol == "learning-curves":
         click.echo(json.dumps(learning_curves(config, runs, progress=progress), indent=2))
         return
@@ -235,10 +251,10 @@ def _by_families(protocol: str, config: TrainConfig, runs: Path, progress: bool)
 def _refuse_beside_resume(context: click.Context) -> None:
     """A resumed run has its configuration already; an option that would be ignored is a mistake."""
     for name in context.params:
-        if name in ("resume", "epochs") or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
-            continue
-        flag = "--" + name.replace("_", "-")
-        raise ConfigurationError(f"{flag}: a resumed run keeps its own configuration; only --epochs may change")
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in ("resume", "epochs", "data"):
+            flag = "--" + name.replace("_", "-")
+            raise ConfigurationError(f"{flag}: only --epochs and --data of a resumed run may change; leave it out")
 
 
 def _config_fields(options: dict[str, Any]) -> dict[str, Any]:

@@ -4,29 +4,35 @@
     DIR/train/0_real  DIR/train/1_fake          DIR/<name>/train/ai   DIR/<name>/train/nature
     DIR/val/...       (optional)                DIR/<name>/val/ai     DIR/<name>/val/nature
     DIR/test/...      + DIR/label_test.csv      any <name> may hold one class only
+
+`asr_train.data.roles` knows the other names and orders in which these folders are published.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from asr_runtime.contract import CLASSES
 from asr_runtime.errors import DatasetError
-from asr_runtime.media.image import IMAGE_SUFFIXES
+from asr_train.data.label_file import labels_of
+from asr_train.data.roles import SPLITS, Folder, Tree, read_tree
 
-__all__ = ["LAYOUTS", "SPLITS", "DataFolder", "Sample", "find_data"]
+__all__ = ["LAYOUTS", "SPLITS", "DataFolder", "Sample", "content_key", "find_data"]
 
-SPLITS = ("train", "val", "test")
 LAYOUTS = ("folders", "generators")
-_CLASS_FOLDERS = {"0_real": 0, "1_fake": 1}
-_GENERATOR_FOLDERS = {"nature": 0, "ai": 1}
+_EXPECTED = {
+    "folders": "train/0_real, train/1_fake, test",
+    "generators": "<name>/train/ai, <name>/train/nature, .../val/...",
+}
+_CLASS_FOLDERS = {"folders": ("0_real", "1_fake"), "generators": ("nature", "ai")}
 _HELD_OUT = 10  # one image in this many becomes validation where a folder has no `val`
+_SHOWN = 20  # folders named in a message
+_END = 4096  # bytes at either end of a file that its fingerprint covers
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A data folder, read. `notes` says what was decided while reading it."""
+    """A data folder, read. `notes` says what was decided while reading it, and what was left out."""
 
     root: Path
     layout: str
@@ -70,33 +76,70 @@ class DataFolder:
         known = {s.source for name in SPLITS for s in getattr(self, name)}
         if unknown := sorted(left_out - known):
             raise DatasetError(f"{self.root}: no source {unknown[0]!r}; it has {', '.join(sorted(known))}")
-        train, val, test = ([s for s in getattr(self, name) if s.source not in left_out] for name in SPLITS)
-        return DataFolder(self.root, self.layout, tuple(train), tuple(val), tuple(test), self.notes)
+        train, val, test = (tuple(s for s in getattr(self, name) if s.source not in left_out) for name in SPLITS)
+        return replace(self, train=train, val=val, test=test)
 
     def summary(self) -> dict[str, object]:
-        """Counts per split and source, and a fingerprint: SHA-256 over relative paths and file sizes."""
-        digest = hashlib.sha256()
+        """Counts per split and source, the fingerprint, and the notes."""
         counts: dict[str, dict[str, dict[str, int]]] = {}
         for name in SPLITS:
-            samples = getattr(self, name)
-            for sample in sorted(samples, key=lambda s: s.path):
-                size = sample.path.stat().st_size
-                digest.update(f"{name} {sample.path.relative_to(self.root)} {size} {sample.label}\n".encode())
-            if samples:
+            if samples := getattr(self, name):
                 counted = Counter((s.label, s.source) for s in samples)
                 counts[name] = {
                     kind: {source: n for (label, source), n in sorted(counted.items()) if label == value}
                     for kind, value in (("real", 0), ("ai", 1))
                 }
-        return {"layout": self.layout, "images": counts, "fingerprint": digest.hexdigest(), "notes": list(self.notes)}
+        return {"layout": self.layout, "images": counts, "fingerprint": self.fingerprint, "notes": list(self.notes)}
+
+    def lines(self) -> list[str]:
+        """Say in words how many images of which class and source each split has, and what was left out."""
+        found = []
+        for name in SPLITS:
+            classes = []
+            for label, kind in ((0, "real"), (1, "AI-generated")):
+                counts = Counter(s.source for s in getattr(self, name) if s.label == label)
+                of = ", ".join(f"{source} {n}" for source, n in sorted(counts.items()))
+                classes.append(f"{sum(counts.values())} {kind}" + (f" ({of})" if counts else ""))
+            if getattr(self, name):
+                found.append(f"{name}: {', '.join(classes)}")
+        return [*found, *self.notes]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over split, path below the folder, label and content of every image: size, first and last bytes."""
+        digest = hashlib.sha256()
+        for name in SPLITS:
+            for sample in sorted(getattr(self, name), key=lambda s: s.path):
+                path = sample.path.relative_to(self.root).as_posix()
+                digest.update(f"{name} {path} {sample.label} {content_key(sample.path)}\n".encode())
+        return digest.hexdigest()
 
 
-def find_data(root: str | Path, layout: str | None = None) -> DataFolder:
+def content_key(path: Path) -> str:
+    """Return a text that changes with a file's content: its size, and a hash of its first and last 4,096 bytes.
+
+    Raises:
+        DatasetError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            ends = file.read(_END)
+            file.seek(max(0, size - _END))
+            ends += file.read(_END)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    return f"{size} {hashlib.sha256(ends).hexdigest()}"
+
+
+def find_data(root: str | Path, layout: str | None = None, labels_by_position: bool = False) -> DataFolder:
     """Read a data folder.
 
     Args:
         root: the folder.
         layout: `folders` or `generators`; None finds out.
+        labels_by_position: rows of label_test.csv stand in the order of the sorted files, whatever their image_id.
 
     Raises:
         DatasetError: no such folder, no known layout, a class without images, a label file that does not match.
@@ -104,128 +147,96 @@ def find_data(root: str | Path, layout: str | None = None) -> DataFolder:
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected training data in the layout folders or generators")
-    if layout is None:
-        layout = _recognise(root)
-    data = _read_folders(root) if layout == "folders" else _read_generators(root)
+    try:
+        tree = read_tree(root)
+    except OSError as error:
+        raise DatasetError(f"{error.filename or root}: cannot be read ({error.strerror})") from None
+    layout = layout or _recognise(root, tree)
+    used = [folder for folder in tree.folders if bool(folder.source) == (layout == "generators")]
+    splits: dict[str, tuple[Sample, ...]] = {name: _samples(used, name) for name in SPLITS}
+    notes: list[str] = []
+    if layout == "folders" and not splits["val"] and splits["train"]:
+        splits["train"], splits["val"] = _hold_out(splits["train"])
+        notes.append(f"no folder val: one training image in {_HELD_OUT} held out for validation, chosen by name")
+    flat = [folder for folder in used if folder.label is None]
+    if flat and not splits["test"]:
+        images = sorted(image for folder in flat for image in folder.images)
+        folder = root / flat[0].name
+        labels, note = labels_of(images, folder, root / "label_test.csv", labels_by_position)
+        splits["test"] = tuple(Sample(image, labels[image], "test") for image in images)
+        notes.append(note)
+        flat = []
+    unused = [folder for folder in tree.folders if folder not in used] + flat
+    notes += _left_out(root, tree, unused)
+    data = DataFolder(root, layout, splits["train"], splits["val"], splits["test"], tuple(notes))
     if data.train:
-        _check_both_classes(root, layout, data.train)
+        _check_both_classes(data, tree)
     if not (data.train or data.val or data.test):
-        raise DatasetError(f"{root}: layout {layout}: no image in any split (looked for {_looked_for(layout)})")
+        raise DatasetError(
+            f"{root}: layout {layout}: no image in any split (looked for {_EXPECTED[layout]}; found {_outline(tree)})"
+        )
     return data
 
 
-def _recognise(root: Path) -> str:
-    if any((root / split / name).is_dir() for split in SPLITS for name in _CLASS_FOLDERS) or (root / "test").is_dir():
+def _recognise(root: Path, tree: Tree) -> str:
+    plain = [folder for folder in tree.folders if not folder.source]
+    if any(folder.label is not None for folder in plain) or (plain and len(plain) == len(tree.folders)):
         return "folders"
-    if any(True for _ in _generator_folders(root)):
+    if tree.folders:
         return "generators"
     raise DatasetError(
-        f"{root}: no known layout; looked for {_looked_for('folders')} (folders) and {_looked_for('generators')} "
-        "(generators)"
+        f"{root}: no known layout with images; looked for {_EXPECTED['folders']} (folders) and "
+        f"{_EXPECTED['generators']} (generators); found {_outline(tree)}"
     )
 
 
-def _looked_for(layout: str) -> str:
-    return (
-        "train/0_real, train/1_fake, test"
-        if layout == "folders"
-        else "<name>/train/ai, <name>/train/nature, .../val/..."
+def _outline(tree: Tree) -> str:
+    more = f" and {len(tree.outline) - _SHOWN} more" if len(tree.outline) > _SHOWN else ""
+    return (", ".join(tree.outline[:_SHOWN]) + more) or "no folder"
+
+
+def _samples(folders: Sequence[Folder], split: str) -> tuple[Sample, ...]:
+    """Return the labelled images of a split, real ones of a source first."""
+    own = [folder for folder in folders if folder.split == split and folder.label is not None]
+    own.sort(key=lambda folder: (folder.source, folder.label if folder.label is not None else 0, folder.name))
+    return tuple(
+        Sample(image, folder.label, folder.source or folder.name)
+        for folder in own
+        if folder.label is not None
+        for image in folder.images
     )
 
 
-def _check_both_classes(root: Path, layout: str, samples: tuple[Sample, ...]) -> None:
-    names = _CLASS_FOLDERS if layout == "folders" else _GENERATOR_FOLDERS
-    for name, label in names.items():
-        if not any(s.label == label for s in samples):
-            where = f"train/{name}" if layout == "folders" else f"<name>/train/{name}"
-            raise DatasetError(f"{root}: no image of class {label} ({CLASSES[label]}): looked in {where}")
+def _left_out(root: Path, tree: Tree, unused: Sequence[Folder]) -> list[str]:
+    """Say what of the folder is not used."""
+    notes = [f"folder {name}: read as {split}" for name, split in sorted(tree.renamed.items())]
+    ignored = dict(tree.ignored)
+    for folder in unused:
+        ignored[folder.images[0].parent.relative_to(root).as_posix()] = len(folder.images)
+    if ignored:
+        shown = [f"{path} ({count} images)" for path, count in sorted(ignored.items())]
+        more = f" and {len(shown) - _SHOWN} more folders" if len(shown) > _SHOWN else ""
+        notes.append(f"ignored, neither a class nor of a split: {', '.join(shown[:_SHOWN])}{more}")
+    if tree.unsupported:
+        shown = [f"{suffix} {count}" for suffix, count in sorted(tree.unsupported.items())]
+        notes.append(f"ignored, files of other formats in class folders: {', '.join(shown)}")
+    return notes
 
 
-def _images(folder: Path) -> list[Path]:
-    """Image files below a folder, sorted; symbolic links to folders are not followed."""
-    found: list[Path] = []
-    for parent, _, names in os.walk(folder):
-        found += [Path(parent, n) for n in names if Path(n).suffix.lower() in IMAGE_SUFFIXES and n[0] != "."]
-    return sorted(found)
-
-
-def _read_folders(root: Path) -> DataFolder:
-    notes: list[str] = []
-    splits: dict[str, tuple[Sample, ...]] = {}
-    for split in SPLITS:
-        splits[split] = tuple(
-            Sample(path, label, name) for name, label in _CLASS_FOLDERS.items() for path in _images(root / split / name)
-        )
-    if not splits["val"] and splits["train"]:
-        splits["train"], splits["val"] = _hold_out(splits["train"])
-        notes.append(f"no folder val: one training image in {_HELD_OUT} held out for validation, chosen by name")
-    if not splits["test"] and (root / "test").is_dir():
-        splits["test"], note = _read_labelled(root / "test", root / "label_test.csv")
-        notes.append(note)
-    return DataFolder(root, "folders", splits["train"], splits["val"], splits["test"], tuple(notes))
+def _check_both_classes(data: DataFolder, tree: Tree) -> None:
+    for label, name in enumerate(_CLASS_FOLDERS[data.layout]):
+        if not any(s.label == label for s in data.train):
+            where = f"train/{name}" if data.layout == "folders" else f"<name>/train/{name}"
+            raise DatasetError(
+                f"{data.root}: no image of class {label} ({CLASSES[label]}): looked in {where}; found {_outline(tree)}"
+            )
 
 
 def _hold_out(samples: tuple[Sample, ...]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Split off one image in `_HELD_OUT` of each class (at least one), chosen by name."""
+    """Split off one image in `_HELD_OUT` of each class, at least one where there are two, chosen by name."""
     held: set[Path] = set()
     for label in (0, 1):
         paths = [s.path for s in samples if s.label == label]
         paths.sort(key=lambda path: hashlib.sha256(path.name.encode()).digest())
-        held.update(paths[: max(1, len(paths) // _HELD_OUT)])
+        held.update(paths[: min(max(1, len(paths) // _HELD_OUT), len(paths) - 1)])
     return tuple(s for s in samples if s.path not in held), tuple(s for s in samples if s.path in held)
-
-
-def _read_labelled(folder: Path, labels: Path) -> tuple[tuple[Sample, ...], str]:
-    """Read a flat folder whose labels stand in a CSV file with the columns image_id and label."""
-    images = _images(folder)
-    if not labels.is_file():
-        raise DatasetError(f"{folder}: holds images without class folders; expected their labels in {labels}")
-    with labels.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not {"image_id", "label"} <= set(reader.fieldnames or ()):
-            raise DatasetError(f"{labels}: columns {reader.fieldnames}, expected image_id,label")
-        rows = list(reader)
-    for line, row in enumerate(rows, start=2):
-        if row["label"] not in ("0", "1"):
-            raise DatasetError(f"{labels}: line {line}: label {row['label']!r}, expected 0 (real) or 1 (AI-generated)")
-    by_name = {row["image_id"]: int(row["label"]) for row in rows}
-    names = [i for i in images if _id_of(i, folder, by_name) is not None]
-    if names:
-        if len(names) < len(images) or len(by_name) > len(images):
-            odd = next((i.name for i in images if i not in set(names)), None)
-            what = f"{odd} has no row" if odd else f"{len(by_name)} rows for {len(images)} images"
-            raise DatasetError(f"{labels}: does not match {folder}: {what}")
-        found = ((i, by_name[_id_of(i, folder, by_name) or ""]) for i in images)
-        note = "label_test.csv: rows matched to files by image_id"
-    elif len(rows) == len(images):
-        found = ((i, int(row["label"])) for i, row in zip(images, rows, strict=True))
-        note = "label_test.csv: image_id names no file, rows matched to the sorted file list by position"
-    else:
-        raise DatasetError(
-            f"{labels}: {len(rows)} rows, {len(images)} images in {folder}, and no image_id names a file"
-        )
-    return tuple(Sample(path, label, "test") for path, label in found), note
-
-
-def _id_of(image: Path, folder: Path, ids: dict[str, int]) -> str | None:
-    """Which of the spellings of a file (relative path, name, stem) is an image_id."""
-    spellings = (image.relative_to(folder).as_posix(), image.name, image.stem)
-    return next((s for s in spellings if s in ids), None)
-
-
-def _generator_folders(root: Path) -> Iterator[tuple[Path, str]]:
-    """Yield (folder of one class, source name) in sorted order."""
-    for source in sorted(p for p in root.iterdir() if p.is_dir()):
-        for split in SPLITS:
-            for name in _GENERATOR_FOLDERS:
-                folder = source / split / name
-                if folder.is_dir():
-                    yield folder, source.name
-
-
-def _read_generators(root: Path) -> DataFolder:
-    splits: dict[str, list[Sample]] = {name: [] for name in SPLITS}
-    for folder, source in _generator_folders(root):
-        label = _GENERATOR_FOLDERS[folder.name]
-        splits[folder.parent.name] += [Sample(path, label, source) for path in _images(folder)]
-    return DataFolder(root, "generators", tuple(splits["train"]), tuple(splits["val"]), tuple(splits["test"]))

@@ -79,6 +79,7 @@ def evaluate_model(
     checkpoint: Path | None,
     data: Path,
     layout: str | None = None,
+    labels_by_position: bool = False,
     split: str | None = None,
     leave_out: Sequence[str] = (),
     equalise: int | None = 90,
@@ -99,6 +100,7 @@ def evaluate_model(
         checkpoint: a checkpoint; None if `model` is exported.
         data: the data folder.
         layout: of the data folder; None finds out.
+        labels_by_position: see `find_data`.
         split: `train`, `val` or `test`; None takes test if there is one, else val.
         leave_out: sources to leave out.
         equalise: JPEG quality that every image is re-encoded with first, so that no file history tells the label;
@@ -125,7 +127,7 @@ def evaluate_model(
     names_a_file = model is not None and model.endswith(".onnx")
     if (checkpoint is None and model is None) or (checkpoint is not None and names_a_file):
         raise ConfigurationError("expected either --checkpoint X.pth or --model X.onnx")
-    whole = find_data(data, layout)
+    whole = find_data(data, layout, labels_by_position)
     folder = whole.without(leave_out)
     known = find_families(whole, families)
     split = split or ("test" if folder.test else "val")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asr_runtime.errors import OutputError
+from asr_train.data.json_file import write_text
 from asr_train.evaluation.evaluate import Evaluation
 from asr_train.evaluation.html_report import html_report
 from asr_train.figures.decisions import decision_lines
@@ -63,7 +64,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            write_text(folder / name, text)
         _write_results(evaluation.scored, folder / "result.csv")
     except OSError as error:
         raise OutputError(f"{folder}: the report cannot be written ({error.strerror})") from None

@@ -41,6 +41,7 @@ class TrainConfig:
 
     data: str = "dataset"
     layout: str | None = None  # None: recognised from the folders
+    labels_by_position: bool = False  # rows of label_test.csv stand in the order of the sorted files
     leave_out: tuple[str, ...] = ()  # sources that are in no split
     equalise: int | Literal["off"] = 90  # JPEG quality at which validation and calibration images are re-encoded
     augment: Augment = field(default_factory=Augment)
@@ -101,7 +102,7 @@ class TrainConfig:
             for name in {"betas", "leave_out"} & set(known):
                 known[name] = tuple(known[name])
             return config_type(known["model"])(augment=Augment(**augment), **known)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigurationError(f"run configuration: {error}") from None
 
 

@@ -15,6 +15,7 @@ import json
 import logging
 import platform
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,20 +28,33 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from asr_models import ASRNetLite, Checkpoint, FFTResNet, Preprocess, create_model, load_checkpoint, save_checkpoint
+from asr_models import (
+    ASRNetLite,
+    Checkpoint,
+    FFTResNet,
+    ModelsError,
+    Preprocess,
+    create_model,
+    load_checkpoint,
+    save_checkpoint,
+)
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
 from asr_runtime.media.image import read_image
 from asr_train.data.families import find_families
+from asr_train.data.json_file import read_json, write_json
 from asr_train.data.layouts import DataFolder, find_data
 from asr_train.figures.calibrate import FittedCalibration, calibrate, calibrate_video
 from asr_train.figures.scoring import score_checkpoint, score_clips, torch_device
 from asr_train.fitting.closed_form import ClosedForm, pretrained
 from asr_train.fitting.config import ClosedFormConfig, LoopConfig, TrainConfig
-from asr_train.fitting.loop import RESUME, BestEpoch, DetectorModule, run_loop
+from asr_train.fitting.loop import RESUME, BestEpoch, DetectorModule, epochs_done, run_loop
+from asr_train.fitting.stopping import stop_on_signal
 
 __all__ = ["Run", "resume", "train"]
 
 log = logging.getLogger("asr_train")
+
+_LEAST = {"train": 2, "val": 1}  # images of each class
 
 
 @dataclass(frozen=True)
@@ -68,39 +82,48 @@ def train(config: TrainConfig, runs: Path = Path("runs"), *, progress: bool = Fa
         progress: show a progress bar on stderr.
 
     Raises:
-        DatasetError: the data folder does not fit its layout, or a split holds one class.
+        DatasetError: the data folder does not fit its layout, or a split has too few images of a class.
         ModelsError: network, options or pretrained weights cannot be had.
     """
     return _train(config, runs, None, progress)
 
 
-def resume(folder: Path, epochs: int | None = None, *, progress: bool = False) -> Run:
+def resume(folder: Path, epochs: int | None = None, data: Path | None = None, *, progress: bool = False) -> Run:
     """Go on with a run where its last finished epoch ended, in the same folder.
 
     Args:
         folder: the run folder.
         epochs: a new number of epochs in all; None keeps the run's own.
+        data: where its data folder is now; None: where it was.
         progress: show a progress bar on stderr.
 
     Raises:
-        ConfigurationError: not a run folder, or it never finished an epoch.
+        ConfigurationError: not a run folder, it is damaged, it never finished an epoch, or has finished more than
+            `epochs`.
         DatasetError: the data folder has changed since.
     """
     if not (folder / "config.json").is_file() or not (folder / RESUME).is_file():
         raise ConfigurationError(f"{folder}: not a run that can be resumed: expected config.json and {RESUME} in it")
-    config = TrainConfig.from_dict(json.loads((folder / "config.json").read_text()))
+    try:
+        config = TrainConfig.from_dict(read_json(folder / "config.json"))
+    except (ConfigurationError, ModelsError) as error:
+        raise ConfigurationError(f"{folder}: its configuration is damaged ({error}); start a new run") from None
     if not isinstance(config, LoopConfig):
         raise ConfigurationError(f"{folder}: {config.model} is solved for in one step; start a new run")
     if epochs is not None:
         config = dataclasses.replace(config, epochs=epochs)
+    if (done := epochs_done(folder)) > config.epochs:
+        raise ConfigurationError(f"{folder}: {done} epochs are done already; expected --epochs {done} or more")
+    if data is not None:
+        config = dataclasses.replace(config, data=str(data))
+    elif not Path(config.data).is_dir():
+        raise DatasetError(f"{config.data}: no such folder; if the data of {folder} moved, add --data DIR")
     return _train(config, folder.parent, folder, progress)
 
 
 def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool) -> Run:
-    data = find_data(config.data, config.layout).without(config.leave_out)
-    for split in ("train", "val"):
-        if len({s.label for s in data.split(split)}) < 2:
-            raise DatasetError(f"{data.root}: the split {split!r} holds one class; training needs both")
+    data = find_data(config.data, config.layout, config.labels_by_position).without(config.leave_out)
+    _check_enough(data)
     _warn_of_lone_sources(data)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.threads:
@@ -110,21 +133,46 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
     facts = data.summary()
     if resumed is not None:
         _check_same_data(folder, data.root, facts)
-    _write_json(folder / "config.json", config.to_dict())
-    _write_json(folder / "environment.json", _environment())
-    _write_json(folder / "data.json", facts)
+    write_json(folder / "config.json", config.to_dict(), sort_keys=True)
+    write_json(folder / "environment.json", _environment(), sort_keys=True)
+    write_json(folder / "data.json", facts, sort_keys=True)
     if isinstance(config, ClosedFormConfig):
         assert isinstance(network, ASRNetLite)
-        return _solve(network, config, data, folder)
+        features = folder.parent / "features"
+        with stop_on_signal(lambda: f"what was extracted is kept in {features}; the same command goes on from there"):
+            return _solve(network, config, data, folder)
     assert isinstance(config, LoopConfig)
     fit = DetectorModule(network, Preprocess(**config.preprocess), config, data)
     _warn_of_small_images(data, fit.preprocess)
     best = BestEpoch(folder / f"checkpoint_{config.model}.pth", config)
     started = time.monotonic()
-    run_loop(fit, best, config, data, folder, resumed is not None, progress)
-    summary = _finish(fit, best, config, data, time.monotonic() - started)
-    _write_json(folder / "summary.json", summary)
+    with stop_on_signal(lambda: _how_to_go_on(folder)) as check_stop:
+        run_loop(fit, best, config, data, folder, resumed is not None, progress, check_stop)
+        summary = _finish(fit, best, config, data, time.monotonic() - started)
+    write_json(folder / "summary.json", summary, sort_keys=True)
     return Run(folder, best.path, summary)
+
+
+def _how_to_go_on(folder: Path) -> str:
+    if (folder / RESUME).is_file():
+        return f"go on with asr-train --resume {folder}"
+    return f"no epoch was finished, so {folder} cannot be resumed; start again"
+
+
+def _check_enough(data: DataFolder) -> None:
+    """Refuse splits that no training can work with.
+
+    Raises:
+        DatasetError: too few images of a class; the message says how many are needed.
+    """
+    for name, least in _LEAST.items():
+        counts = Counter(sample.label for sample in data.split(name))
+        if min(counts[0], counts[1]) < least:
+            raise DatasetError(
+                f"{data.root}: the split {name!r} has {counts[0]} real and {counts[1]} AI-generated images; training "
+                f"needs {_LEAST['train']} of each class, and {_LEAST['val']} of each to validate (held out of them "
+                "where there is no folder val); some hundreds of each make a detector that is of use"
+            )
 
 
 def _untrained(config: TrainConfig, resumed: bool) -> nn.Module:
@@ -168,7 +216,7 @@ def _solve(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, fold
         whole=dataclasses.asdict(whole) if whole is not None else {},
     )
     summary = _save(path, checkpoint, fitted, config, data, facts, time.monotonic() - started, solved.table.unreadable)
-    _write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary, sort_keys=True)
     return Run(folder, path, summary)
 
 
@@ -264,9 +312,9 @@ def _warn_of_lone_sources(data: DataFolder) -> None:
 
 
 def _check_same_data(folder: Path, root: Path, facts: Mapping[str, Any]) -> None:
-    before = json.loads((folder / "data.json").read_text())
-    if before["fingerprint"] != facts["fingerprint"]:
-        raise DatasetError(f"{root}: has changed since {folder} was begun; start a new run")
+    before = read_json(folder / "data.json")
+    if before.get("fingerprint") != facts["fingerprint"]:
+        raise DatasetError(f"{root}: not the data that {folder} was begun with, or changed since; start a new run")
 
 
 def _new_folder(runs: Path) -> Path:
@@ -290,7 +338,3 @@ def _environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "packages": {name: metadata.version(name) for name in packages},
     }
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

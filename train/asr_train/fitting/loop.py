@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from asr_train.data.batches import BalancedSampler, Batch, EvaluationImages, Tra
 from asr_train.data.layouts import DataFolder
 from asr_train.fitting.config import LoopConfig
 
-__all__ = ["RESUME", "BestEpoch", "DetectorModule", "run_loop"]
+__all__ = ["RESUME", "BestEpoch", "DetectorModule", "epochs_done", "run_loop"]
 
 log = logging.getLogger("asr_train")
 RESUME = "resume.ckpt"
@@ -150,6 +151,31 @@ class BestEpoch(Callback):
         save_checkpoint(self.path, Checkpoint(config.model, config.options, config.preprocess, module.network))
 
 
+class _StopAfterBatch(Callback):
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.check()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        self.check()
+
+
+def epochs_done(folder: Path) -> int:
+    """Return how many epochs of a run are finished.
+
+    Raises:
+        ConfigurationError: its `RESUME` is damaged.
+    """
+    try:
+        content = torch.load(folder / RESUME, map_location="cpu", weights_only=True)
+        return int(content["epoch"]) + 1
+    except Exception as error:  # whatever damaged bytes lead to
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigurationError(f"{folder / RESUME}: damaged ({why}); start a new run") from None
+
+
 def run_loop(
     fit: DetectorModule,
     best: BestEpoch,
@@ -158,8 +184,9 @@ def run_loop(
     folder: Path,
     resumed: bool,
     progress: bool,
+    check_stop: Callable[[], None],
 ) -> None:
-    """Fit; a run that is stopped by Ctrl-C says how to go on and ends the program with exit code 130.
+    """Fit.
 
     Args:
         fit: the module, whose network is trained in place.
@@ -169,9 +196,11 @@ def run_loop(
         folder: the run folder.
         resumed: go on from the folder's `RESUME`.
         progress: show a progress bar on stderr.
+        check_stop: called after every batch; raises to end the run.
     """
     callbacks: list[Callback] = [
         best,
+        _StopAfterBatch(check_stop),
         ModelCheckpoint(dirpath=folder, filename=RESUME.removesuffix(".ckpt"), enable_version_counter=False),
     ]
     if config.patience is not None:
@@ -202,12 +231,7 @@ def run_loop(
             use_distributed_sampler=False,
         )
         loaders = _train_loader(fit, config, data), _val_loader(fit, config, data)
-        try:
-            trainer.fit(fit, *loaders, ckpt_path=folder / RESUME if resumed else None, weights_only=True)
-        except SystemExit:  # Lightning's answer to Ctrl-C
-            if (folder / RESUME).is_file():
-                log.warning("stopped; go on with asr-train --resume %s", folder)
-            raise SystemExit(130) from None
+        trainer.fit(fit, *loaders, ckpt_path=folder / RESUME if resumed else None, weights_only=True)
 
 
 def _train_loader(fit: DetectorModule, config: LoopConfig, data: DataFolder) -> DataLoader[Any]:

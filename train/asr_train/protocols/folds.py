@@ -82,7 +82,9 @@ def folds_of(data: DataFolder, generator: str, with_photos: bool) -> list[Fold]:
     own = [s for s in data.val if s.label == 1 and s.source == generator]
     sources = sorted({s.source for s in data.val if s.label == 0 and s.source != generator})
     if not with_photos:
-        return [Fold(generator, None, tuple(s for s in data.val if s.label == 0 or s in own), (generator,))]
+        return [
+            Fold(generator, None, tuple(s for s in data.val if s.label == 0 or s.source == generator), (generator,))
+        ]
     if len({s.source for s in data.train if s.label == 0}) < 2:
         raise DatasetError(f"{data.root}: leaving photos out as well needs two photo sources or more")
     return [

@@ -6,7 +6,6 @@ Only for networks whose head is solved in closed form: a point of a curve costs 
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
 from asr_runtime.errors import ConfigurationError
+from asr_train.data.json_file import write_json, write_text
 from asr_train.data.layouts import find_data
 from asr_train.figures.metrics import content_adjusted_auroc
 from asr_train.figures.plots import plot_learning_curves
@@ -85,7 +85,7 @@ def learning_curves(
     if not isinstance(config, ClosedFormConfig):
         raise ConfigurationError(f"learning-curves: {config.model} would be trained hundreds of times; use asrnet-lite")
     config = dataclasses.replace(config, pairs=None)
-    data = find_data(config.data, config.layout).without(config.leave_out)
+    data = find_data(config.data, config.layout, config.labels_by_position).without(config.leave_out)
     names = judged_generators(data, at_least)
     solved, content = ClosedForm(pretrained(config), config, data, runs), FoldContent(data, progress)
     judged = [(fold, content(fold)) for name in names for fold in folds_of(data, name, with_photos=False)]
@@ -112,8 +112,8 @@ def learning_curves(
             at.update({key: _mean([d[key] for d in at["draws"]]) for key in ("ca_auroc", "auroc")})
     facts = {"protocol": "learning curves, leave one generator out", "config": config.published()}
     result = {"protocol": facts, "curves": curves}
-    (runs / "learning-curves.json").write_text(json.dumps(result, indent=2) + "\n")
-    (runs / "learning-curves.svg").write_text(plot_learning_curves(curves))
+    write_json(runs / "learning-curves.json", result)
+    write_text(runs / "learning-curves.svg", plot_learning_curves(curves))
     return result
 
 

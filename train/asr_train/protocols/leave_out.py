@@ -19,6 +19,7 @@ from asr_models import load_checkpoint
 from asr_runtime.contract import Decision, OperatingPoint
 from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_train.data.degradations import Degradation
+from asr_train.data.json_file import read_json, write_json
 from asr_train.data.layouts import DataFolder, find_data
 from asr_train.figures.bootstrap import concordance
 from asr_train.figures.metrics import (
@@ -84,7 +85,7 @@ def leave_out_protocol(
         DatasetError: no generator has enough validation images, or there are no validation pairs.
         ConfigurationError: the protocol needs pairs that are not configured, or takes no degradations.
     """
-    data = find_data(config.data, config.layout).without(config.leave_out)
+    data = find_data(config.data, config.layout, config.labels_by_position).without(config.leave_out)
     pairs = config.pairs if isinstance(config, ClosedFormConfig) else None
     if protocol == _RESYNTHESISER and not isinstance(config, ClosedFormConfig):
         raise ConfigurationError(f"{protocol}: {config.model} is not trained with pairs; use asrnet-lite")
@@ -105,7 +106,7 @@ def leave_out_protocol(
     if degradations:
         facts["degradations"] = [degradation.name for degradation in degradations]
     facts = json.loads(json.dumps(facts))
-    done = json.loads(path.read_text()) if path.is_file() else {}
+    done = read_json(path) if path.is_file() else {}
     results: dict[str, Any] = done.get("generators", {}) if done.get("protocol") == facts else {}
     runs.mkdir(parents=True, exist_ok=True)
     missing = [name for name in names if name not in results]
@@ -118,7 +119,7 @@ def leave_out_protocol(
             log.info("leaving out %s", name)
             results[name] = judge(name)
             log.info("%s, never seen: AUROC %.4f", name, results[name]["auroc"])
-            path.write_text(json.dumps(_summary(facts, results), indent=2) + "\n")
+            write_json(path, _summary(facts, results))
     return _summary(facts, results)
 
 

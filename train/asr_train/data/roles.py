@@ -1,0 +1,143 @@
+"""What the folders below a data folder are: a class, a split, a source, or nothing that training knows.
+
+Names are compared without regard to capital letters, plural endings and numbers before them: `REAL`, `reals`, `0_real`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from asr_runtime.media.image import IMAGE_SUFFIXES
+
+__all__ = ["SPLITS", "Folder", "Tree", "read_tree"]
+
+SPLITS = ("train", "val", "test")
+
+_CLASS_OF = {"real": 0, "nature": 0, "fake": 1, "ai": 1}
+_SPLIT_OF = {
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+    **{"test": "test", "testing": "test"},
+}
+_OF_THE_SYSTEM = {"thumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin", "system volume information"}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of images that training can use.
+
+    Attributes:
+        split: train, val or test.
+        label: 0 or 1; None for the images of a test folder without classes.
+        source: the folder above class and split; empty where there is none.
+        name: of the class folder, as it is written.
+        images: sorted.
+    """
+
+    split: str
+    label: int | None
+    source: str
+    name: str
+    images: tuple[Path, ...]
+
+
+@dataclass
+class Tree:
+    """A data folder as it is.
+
+    Attributes:
+        folders: what can be used, sorted by path.
+        ignored: path below the root -> images in a folder that is no class, or of no split.
+        unsupported: suffix -> files of other formats in folders that are used.
+        renamed: folders read under another name: `valid` -> `val`.
+        outline: folders at the first two levels, for messages.
+    """
+
+    folders: list[Folder] = field(default_factory=list)
+    ignored: dict[str, int] = field(default_factory=dict)
+    unsupported: Counter[str] = field(default_factory=Counter)
+    renamed: dict[str, str] = field(default_factory=dict)
+    outline: list[str] = field(default_factory=list)
+
+
+def read_tree(root: Path) -> Tree:
+    """Walk a data folder, symbolic links followed, and say what each folder of images is."""
+    tree = Tree()
+    groups: dict[tuple[str, ...], list[Path]] = {}
+    roles: dict[tuple[str, ...], tuple[str, int | None, str, str]] = {}
+    for parts, names in _walk(root, (), frozenset()):
+        if 0 < len(parts) <= 2:
+            tree.outline.append("/".join(parts))
+        images = [root.joinpath(*parts, name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+        key, role = _role(parts)
+        if role is not None:
+            tree.unsupported.update(
+                PurePosixPath(name).suffix.lower() or name
+                for name in names
+                if Path(name).suffix.lower() not in IMAGE_SUFFIXES
+            )
+        if not images:
+            continue
+        if role is None:
+            path = "/".join(parts) or "."
+            tree.ignored[path] = tree.ignored.get(path, 0) + len(images)
+            continue
+        roles[key] = role
+        groups.setdefault(key, []).extend(images)
+        for part in parts:
+            if _plain(part) in _SPLIT_OF and part.casefold() != _SPLIT_OF[_plain(part)]:
+                tree.renamed[part] = _SPLIT_OF[_plain(part)]
+    for key in sorted(groups):
+        split, label, source, name = roles[key]
+        tree.folders.append(Folder(split, label, source, name, tuple(sorted(groups[key]))))
+    return tree
+
+
+def _walk(folder: Path, parts: tuple[str, ...], above: frozenset[str]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """Yield every folder as its parts below the root, with the names of its files; a loop of links is not followed."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        own = sorted((e for e in entries if not _is_of_the_system(e.name)), key=lambda entry: entry.name)
+    folders = [entry.name for entry in own if entry.is_dir()]
+    yield parts, [entry.name for entry in own if entry.name not in set(folders)]
+    for name in folders:
+        yield from _walk(folder / name, (*parts, name), above | {real})
+
+
+def _is_of_the_system(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _OF_THE_SYSTEM
+
+
+def _role(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, int | None, str, str] | None]:
+    """Return which folder the images of a folder belong to, and its split, label, source and name; None if nothing.
+
+    The class is the first class folder below the split, else the last one above it. So what stands below a class is a
+    part of it (`1_fake/nature` are fakes), and a source may be called `real`.
+    """
+    splits = [i for i, part in enumerate(parts) if _plain(part) in _SPLIT_OF]
+    if not splits:
+        return parts, None
+    at = splits[0]
+    classes = [i for i, part in enumerate(parts) if _plain(part) in _CLASS_OF]
+    below, above = [i for i in classes if i > at], [i for i in classes if i < at]
+    split = _SPLIT_OF[_plain(parts[at])]
+    if not classes:
+        flat = split == "test" and at == 0
+        return parts[:1], (split, None, "", parts[at]) if flat else None
+    place = below[0] if below else above[-1]
+    sources = [part for i, part in enumerate(parts[: max(at, place)]) if i not in (at, place)]
+    key = parts[: max(at, place) + 1]
+    return key, (split, _CLASS_OF[_plain(parts[place])], sources[0] if sources else "", parts[place])
+
+
+def _plain(name: str) -> str:
+    """Take capital letters, a number in front and a plural ending off a folder's name."""
+    plain = re.sub(r"^[01][ _-]+", "", name.strip().casefold())
+    return plain.removesuffix("s") if plain.removesuffix("s") in _CLASS_OF else plain

@@ -1,0 +1,58 @@
+"""SIGINT and SIGTERM end a training in order: what is written stays whole, and the way to go on is said."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+__all__ = ["stop_on_signal"]
+
+log = logging.getLogger("asr_train")
+
+
+class _StoppedError(BaseException):
+    """Raised by the signal handler, wherever training is."""
+
+
+@contextlib.contextmanager
+def stop_on_signal(how_to_go_on: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    """End the program with exit code 130 or 143 when SIGINT or SIGTERM comes; a second signal ends it at once.
+
+    `timeout`, systemd and SLURM send the signal to the reading processes as well. These die of it, so whatever error
+    follows the signal (a lost worker, for one) counts as the stop. Outside the main thread no signal is waited for.
+
+    Args:
+        how_to_go_on: called after the stop; what the log says.
+
+    Yields:
+        A function that raises if a signal came and its exception was lost on the way (in a finaliser, for one).
+    """
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        raise _StoppedError
+
+    def check() -> None:
+        if received:
+            raise _StoppedError
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield check
+    except BaseException:
+        if not received:
+            raise
+        log.warning("stopped by %s; %s", signal.Signals(received[0]).name, how_to_go_on())
+        raise SystemExit(128 + received[0]) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
