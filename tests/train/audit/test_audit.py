@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from asr_train.audit.audit import Audit, audit, audit_warning
+from asr_train.audit.leaks import auroc_interval
 from asr_train.audit.text import audit_text
 from asr_train.cli import audit_command
 from asr_train.data.layouts import find_data
@@ -154,6 +155,27 @@ def test_without_a_validation_split_the_figures_are_cross_validated_and_a_handfu
     assert "too little to measure" in audit_text(handful)
 
 
+@pytest.mark.parametrize("counts", [(8, 0), (7, 1), (5, 3), (6, 6)])
+def test_a_small_folder_is_judged_right_and_with_its_interval(tmp_path: Path, counts: tuple[int, int]) -> None:
+    """Eight files a class, the container tells all: the trees of scikit-learn pass over categories that small."""
+    found = _audit(_data(tmp_path / "data", _jpeg(60, 95), _png, counts))
+    first = found.findings[0]
+    assert (first["what"], first["auroc"], first["gives_away"]) == ("container", 1.0, True)
+    low, high = first["interval"]
+    assert 0.5 < low < 0.85
+    assert high == 1.0
+    same = _audit(_data(tmp_path / "same", _png, _png, counts))
+    assert not [finding for finding in same.findings if finding["gives_away"]]
+
+
+def test_intervals_of_an_auroc_are_wide_where_there_are_few_images() -> None:
+    assert auroc_interval(1.0, 8, 8) == pytest.approx((0.757, 1.0), abs=0.01)
+    assert auroc_interval(0.0, 8, 8) == pytest.approx((0.0, 0.243), abs=0.01)
+    assert auroc_interval(1.0, 1, 1)[0] < 0.25
+    low, high = auroc_interval(0.8, 400, 400)
+    assert (low, high) == pytest.approx((0.768, 0.828), abs=0.005)
+
+
 def test_small_pictures_have_no_content_figure(tmp_path: Path) -> None:
     root = _data(tmp_path / "data", _png, _png, (8, 6))
     for file in root.rglob("*.png"):
@@ -167,12 +189,12 @@ def test_the_command_prints_text_and_writes_everything_as_json(generators: Path,
     path = tmp_path / "audit.json"
     done = CliRunner().invoke(audit_command, ["--data", str(generators), "--json", str(path)])
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("generators (layout generators): 7 real and 5 AI-generated in train")
+    assert done.stdout.startswith("generators (layout generators): 16 real and 12 AI-generated in train")
     found = json.loads(path.read_text())
-    assert found["duplicates"]["exact"]["across_splits"] == 12  # train and validation hold the same pictures here
+    assert found["duplicates"]["exact"]["across_splits"] == 0
     groups = {(g["split"], g["class"], g["source"]): g for g in found["groups"]}
-    assert groups["val", "ai", "sd3"]["images"] == 3
-    assert groups["val", "ai", None]["containers"] == {"JPEG": 5}
+    assert groups["val", "ai", "sd3"]["images"] == 4
+    assert groups["val", "ai", None]["containers"] == {"JPEG": 8}
 
 
 def test_mistakes_are_one_line(generators: Path, tmp_path: Path) -> None:

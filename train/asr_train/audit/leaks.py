@@ -9,13 +9,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from asr_train.audit.file_facts import FileFacts
-from asr_train.figures.metrics import binary_metrics
 
-__all__ = ["ATTRIBUTES", "Attribute", "Folds", "difference", "file_scores", "folds_of", "measured", "table_of"]
+__all__ = [
+    "ATTRIBUTES",
+    "Attribute",
+    "Folds",
+    "auroc_interval",
+    "difference",
+    "file_scores",
+    "folds_of",
+    "measured",
+    "table_of",
+]
 
 _FOLDS = 5
 _CATEGORIES = 100  # most frequent values that are told apart
@@ -60,13 +71,17 @@ ATTRIBUTES = (
 
 
 def table_of(facts: Sequence[FileFacts], attributes: Sequence[Attribute]) -> NDArray[np.float64]:
-    """Return one row per file, one column per attribute: numbers, or ranks of categories; NaN where there is none."""
-    columns = []
+    """Return one row per file: a column for a number, NaN where there is none, and one for every common category.
+
+    Categories are columns of 0 and 1, since the trees of scikit-learn pass over a category of fewer than ten files.
+    """
+    columns: list[list[float]] = []
     for attribute in attributes:
         values = [attribute.value(fact) for fact in facts]
         common = [value for value, _ in Counter(v for v in values if isinstance(v, str)).most_common(_CATEGORIES)]
-        ranks: dict[Any, float] = {value: float(rank) for rank, value in enumerate(common)}
-        columns.append([ranks.get(v, np.nan) if isinstance(v, str) else np.nan if v is None else v for v in values])
+        columns += [[float(v == category) for v in values] for category in common]
+        if not common:
+            columns.append([np.nan if v is None else float(v) for v in values])
     return np.array(columns, dtype=np.float64).T
 
 
@@ -82,7 +97,6 @@ def file_scores(
         attributes: what the trees see.
     """
     table = np.nan_to_num(table_of(facts, attributes), nan=-1.0)  # "has none" is a value like any other
-    is_category = np.array([any(isinstance(a.value(fact), str) for fact in facts) for a in attributes])
     scores = np.full(len(labels), np.nan)
     for fit, test in folds:
         varies = (table[fit] != table[fit][:1]).any(0)
@@ -91,8 +105,7 @@ def file_scores(
             continue
         trees = HistGradientBoostingClassifier(
             max_iter=60,
-            min_samples_leaf=_SMALLEST_LEAF,
-            categorical_features=is_category[varies],
+            min_samples_leaf=min(_SMALLEST_LEAF, max(1, int(np.bincount(labels[fit]).min()) // 4)),
             class_weight="balanced",
             early_stopping=False,
             random_state=0,
@@ -107,25 +120,45 @@ def measured(labels: NDArray[np.int_], scores: NDArray[np.float64]) -> dict[str,
     there = ~np.isnan(scores)
     if len(set(labels[there].tolist())) < 2:
         return None
-    figures = binary_metrics(labels[there], scores[there])
-    return {"auroc": figures["auroc"], "interval": figures["interval"]["auroc"], "images": figures["images"]}
+    auroc = float(roc_auc_score(labels[there], scores[there]))
+    real, ai = np.bincount(labels[there], minlength=2).tolist()
+    return {"auroc": auroc, "interval": list(auroc_interval(auroc, real, ai)), "images": real + ai}
+
+
+def auroc_interval(auroc: float, real: int, ai: int) -> tuple[float, float]:
+    """Return the 95% interval of an AUROC of so many images of each class, which is wide where there are few.
+
+    All values are in it that lie within 1.96 of their own standard errors of the measured one (Newcombe 2006, method
+    5), so that a few images in perfect order are no proof. The bootstrap would give [1, 1].
+    """
+    others = (real + ai) / 2 - 1
+
+    def excess(value: float) -> float:
+        variance = value * (1 - value) / (real * ai)
+        variance *= 1 + others * (1 - value) / (2 - value) + others * value / (1 + value)
+        return abs(auroc - value) - 1.96 * float(np.sqrt(variance))
+
+    low = 0.0 if excess(0.0) <= 0 else brentq(excess, 0.0, auroc - 1e-12)
+    high = 1.0 if excess(1.0) <= 0 else brentq(excess, auroc + 1e-12, 1.0)
+    return float(low), float(high)
 
 
 def folds_of(splits: NDArray[np.str_], labels: NDArray[np.int_]) -> tuple[Folds, str]:
-    """Fit on the training split, measure on the validation split; where one lacks a class, cross-validate.
+    """Fit on the training split, measure on the validation split; cross-validate all images where one is too small.
 
     Returns:
         The folds, none if there are too few images; and how they came about, for people.
     """
-    by_split = {name: np.flatnonzero(splits == name) for name in ("train", "val", "test")}
-    whole = [name for name, own in by_split.items() if min(np.bincount(labels[own], minlength=2)) > 0]
-    if "train" in whole and len(whole) > 1:
-        return [(by_split["train"], by_split[whole[1]])], f"fitted on train, measured on {whole[1]}"
-    if not whole or min(np.bincount(labels[by_split[whole[0]]], minlength=2)) < _FOLDS:
+    counts = {name: np.bincount(labels[splits == name], minlength=2).min() for name in ("train", "val", "test")}
+    for judged in ("val", "test"):
+        if min(counts["train"], counts[judged]) >= _FOLDS:
+            fold = np.flatnonzero(splits == "train"), np.flatnonzero(splits == judged)
+            return [fold], f"fitted on train, measured on {judged}"
+    if np.bincount(labels, minlength=2).min() < _FOLDS:
         return [], "too few images to measure"
-    own = by_split[whole[0]]
-    parts = StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(own, labels[own])
-    return [(own[fit], own[test]) for fit, test in parts], f"{_FOLDS}-fold cross-validation on {whole[0]}"
+    names = " and ".join(name for name in counts if (splits == name).any())
+    parts = StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(labels, labels)
+    return [(fit, test) for fit, test in parts], f"{_FOLDS}-fold cross-validation on {names}"
 
 
 def difference(values: Sequence[str | float | None], labels: NDArray[np.int_]) -> str:
