@@ -221,10 +221,11 @@ class _Run:
         self._inbox: Inbox[Any] = Inbox(_AHEAD)
         opener = open_isolated_stream if isolate else open_stream
         self._cameras = [Camera(s, self._inbox, fps=fps, reconnect=reconnect, connect=opener) for s in live]
+        self._cameras_left = False
         self._leave = threading.Event()  # ends the threads when the caller stops, and when it just drops this iterator
         self._sources: dict[str, _Source] = {}
         self._told: dict[str, int] = {}  # dropped frames of each live source that its records told of
-        self._scored = self._failed = self._skipped = self._overruns = 0
+        self._decoded_frames = self._scored = self._failed = self._skipped = self._overruns = 0
 
     def steps(self, stop: threading.Event, duration: float) -> Generator[Step, None, None]:
         started = time.perf_counter()
@@ -250,15 +251,31 @@ class _Run:
                     break
                 if not decoding and not self._cameras:
                     break
+            self._leave.set()
+            self._stop_cameras()
+            yield from self._not_taken()
             yield from self.finish(started)
         finally:
             self._leave.set()
-            for camera in self._cameras:
-                camera.leave()
+            if not self._cameras_left:
+                self._stop_cameras()
             if self._listing is not None:
                 decoder.join(_LEAVE)
-            for camera in self._cameras:
-                camera.join(_LEAVE / len(self._cameras))
+
+    def _stop_cameras(self) -> None:
+        self._cameras_left = True
+        for camera in self._cameras:
+            camera.leave()
+        for camera in self._cameras:
+            camera.join(_LEAVE / len(self._cameras))
+
+    def _not_taken(self) -> Iterator[Step]:
+        """Account for what cameras gave and nobody took before the end of the run."""
+        while (item := self._inbox.take(0)) is not None:
+            if isinstance(item, LiveFrame):
+                item.camera.drop()
+            elif isinstance(item, LiveFailure):
+                yield from self.take(item)
 
     def finish(self, started: float) -> Iterator[Step]:
         """Close what is open and add up the run, which began at `started` of `time.perf_counter`."""
@@ -286,6 +303,7 @@ class _Run:
 
     def _decoded(self, item: Decoded) -> Iterator[Step]:
         self._skipped += item.skipped
+        self._decoded_frames += item.skipped + (item.error is not None or item.image is not None)
         if item.ends:
             yield from self._end(item.source, whole=True)
         if item.error is not None:
@@ -381,11 +399,11 @@ class _Run:
             yield video, None
 
     def _summary(self, seconds: float) -> SummaryRecord:
-        dropped = sum(camera.dropped for camera in self._cameras)
+        dropped = sum(camera.dropped + camera.undecided for camera in self._cameras)
         skipped = self._skipped + sum(camera.skipped for camera in self._cameras)
         given_up = sum(camera.given_up for camera in self._cameras)
         return SummaryRecord(
-            read=self._scored + self._failed + dropped + skipped,
+            read=self._decoded_frames + sum(camera.received for camera in self._cameras),
             scored=self._scored,
             failed=self._failed,
             dropped=dropped,

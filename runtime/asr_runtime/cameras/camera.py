@@ -82,6 +82,7 @@ class Camera:
 
     Attributes:
         received: frames, so far.
+        undecided: of them, 1 while the newest is neither offered, dropped, skipped nor failed, else 0.
         dropped: of them, given up for newer ones or too old.
         skipped: of them, passed over because of `fps`.
         reconnects: connections after the first that gave a frame.
@@ -98,7 +99,7 @@ class Camera:
         connect: Callable[[str], Stream],
     ) -> None:
         self.source = source
-        self.received = self.dropped = self.skipped = self.reconnects = 0
+        self.received = self.undecided = self.dropped = self.skipped = self.reconnects = 0
         self.given_up = False
         self._inbox = inbox
         self._interval = 1 / fps if fps else 0.0
@@ -157,6 +158,9 @@ class Camera:
                 return
             except SourceError as error:
                 reason = redact(str(error))
+            if self.undecided:  # the source was lost while its frame was decoded
+                self.undecided = 0
+                self.drop()
             failures = 1 if self._newest - began > _STEADY else failures + 1
             if self._inbox.withdraw(self) is not None:
                 self.drop()
@@ -178,17 +182,21 @@ class Camera:
             now = time.monotonic()
             number = self.received
             self.received += 1
+            self.undecided = 1
             if lag.of(now, own_time) > MAX_AGE:
                 self.drop()
+                self.undecided = 0
                 continue
             if wanted_from is not None and now < wanted_from:
                 self.skipped += 1
+                self.undecided = 0
                 self._alive(now)
                 continue
             try:
                 image = stream.retrieve()
             except DecodeError as error:
                 self._inbox.post(LiveFailure(self, error, number))
+                self.undecided = 0
                 if now - self._newest > _LOST_AFTER:
                     raise SourceError(f"no frame that can be decoded for {_LOST_AFTER:g} s") from None
                 continue
@@ -196,7 +204,9 @@ class Camera:
                 wanted_from = max(now if wanted_from is None else wanted_from, now - self._interval) + self._interval
             self._alive(now)
             frame = LiveFrame(self, image, number, time.time(), now)
-            if self._inbox.offer(self, frame) is not None:
+            replaced = self._inbox.offer(self, frame)
+            self.undecided = 0
+            if replaced is not None:
                 self.drop()
 
     def _alive(self, now: float) -> None:

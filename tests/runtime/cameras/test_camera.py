@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -161,11 +162,31 @@ def test_a_backlog_is_dropped_by_the_times_of_the_source(start: Start) -> None:
         for i in range(10, 60):  # a second of frames at once
             yield i * 0.02
 
-    camera, _inbox, _ = start(hiccup(), reconnect=False)
-    assert camera.join(5)
-    late = 25  # of the 50, those that are older than half a second
-    assert camera.dropped >= late
+    camera, inbox, _ = start(hiccup(), reconnect=False)
+    taken = {item.frame for item in until(inbox, "lost") if isinstance(item, LiveFrame)}
+    late = set(range(10, 34))  # of the 50, those that are older than half a second against the frames before
+    assert not taken & late
+    assert taken & set(range(10)), "frames in time are given"
     assert camera.received == 60
+    assert camera.dropped == 60 - len(taken)
+
+
+def test_fps_does_not_drift(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten frames a second of a source that gives one every 0.03 s: a frame that is late does not delay the next."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(
+        camera_module, "time", SimpleNamespace(monotonic=lambda: clock.now, time=time.time, sleep=time.sleep)
+    )
+
+    def ticks() -> Script:
+        for _ in range(1000):
+            clock.now += 0.03
+            yield None
+
+    camera, _, _ = start(ticks(), fps=10, reconnect=False)
+    assert camera.join(20)
+    assert camera.received == 1000
+    assert camera.received - camera.skipped == pytest.approx(300, abs=2)
 
 
 def test_fps_thins_out_evenly(start: Start) -> None:
