@@ -242,7 +242,10 @@ def _by_families(protocol: str, config: TrainConfig, runs: Path, progress: bool)
 
     if not isinstance(config, ClosedFormConfig):
         raise ConfigurationError(f"{protocol}: {config.model} would be trained many times; use asrnet-lite")
-    families = find_families(find_data(config.data, config.layout), Path(config.families) if config.families else None)
+    families = find_families(
+        find_data(config.data, config.layout, config.labels_by_position),
+        Path(config.families) if config.families else None,
+    )
     if families is None:
         raise ConfigurationError(f"{protocol} needs --families FILE, or {FAMILIES_FILE} in or beside {config.data}")
     return families_protocol(protocol, config, families, runs, progress=progress)

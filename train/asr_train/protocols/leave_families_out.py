@@ -21,6 +21,7 @@ from rich.progress import track
 
 from asr_runtime.errors import DatasetError
 from asr_train.data.families import Families
+from asr_train.data.json_file import write_json
 from asr_train.data.layouts import DataFolder, Sample, find_data
 from asr_train.figures.bootstrap import bootstrap_intervals, concordance
 from asr_train.figures.decisions import decision_table
@@ -94,7 +95,7 @@ def families_protocol(
     Raises:
         DatasetError: no family has enough validation images, or nothing is left to train on.
     """
-    data = find_data(config.data, config.layout).without(config.leave_out)
+    data = find_data(config.data, config.layout, config.labels_by_position).without(config.leave_out)
     groups = _folds(protocol, data, families, at_least)
     solved = ClosedForm(pretrained(config), config, data, runs, families)
     content = FoldContent(data, progress)
@@ -118,7 +119,7 @@ def families_protocol(
     }
     summary = json.loads(json.dumps(_summary(facts, results, everything, families, solved.default_look)))
     runs.mkdir(parents=True, exist_ok=True)
-    (runs / f"{protocol}.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(runs / f"{protocol}.json", summary)
     return dict(summary)
 
 
