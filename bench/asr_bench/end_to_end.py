@@ -15,7 +15,7 @@ from asr_runtime.errors import ConfigurationError
 from asr_runtime.media.video import VideoFile
 from asr_runtime.reports.progress import shown
 from asr_runtime.screening import screen
-from asr_runtime.sources.expand import Unreadable, expand
+from asr_runtime.sources.expand import Expansion, Unreadable
 
 __all__ = ["EndToEnd", "end_to_end"]
 
@@ -92,7 +92,7 @@ def end_to_end(model: Path, source: Path, threads: int = 1) -> EndToEnd:
 
 
 def _frames(source: Path) -> Iterator[NDArray[np.uint8]]:
-    for item in expand([str(source)]):
+    for item in Expansion([str(source)]):
         if isinstance(item, Unreadable):
             continue
         if item.kind == "video":

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.media.image import IMAGE_SUFFIXES, read_image
 from asr_runtime.media.video import VIDEO_SUFFIXES, VideoFile
+from asr_runtime.sources.walk import files_below
 
 __all__ = ["Frames", "adversarial_frames", "packaged_images", "real_frames"]
 
@@ -41,7 +42,7 @@ def real_frames(folder: Path) -> Iterator[Frames]:
         ConfigurationError: the folder holds no image.
         InputError: an image or video is damaged.
     """
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    files = [Path(name) for name in files_below(str(folder))]
     paths = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
         raise ConfigurationError(f"{folder}: no image to compare on; give a folder of images with --images")

@@ -18,6 +18,7 @@ from asr_runtime.errors import ConfigurationError
 from asr_runtime.inference.onnxruntime_engine import open_session
 from asr_runtime.media.image import IMAGE_SUFFIXES, read_image
 from asr_runtime.reports.progress import shown
+from asr_runtime.sources.walk import files_below
 
 __all__ = [
     "Float32",
@@ -121,7 +122,9 @@ def calibration_images(folder: Path) -> tuple[Images, Images]:
         ConfigurationError: fewer than 40 images of a class.
     """
     halves: tuple[list[tuple[Path, int]], list[tuple[Path, int]]] = ([], [])
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
+    for path in (Path(name) for name in files_below(str(folder))):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
         inside = path.relative_to(folder)
         known = [_CLASSES[part] for part in inside.parts[:-1] if part in _CLASSES]
         if known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from asr_models import Deployed
 from asr_runtime import Detector, read_image
 from asr_runtime.contract import WholeLook
 from asr_runtime.media.image import IMAGE_SUFFIXES
+from asr_runtime.sources.walk import files_below
 
 __all__ = ["WHOLE_TOLERANCE", "whole_difference"]
 
@@ -31,7 +33,8 @@ def whole_difference(deployed: Deployed, detector: Detector, images: Path) -> fl
     whole, size = detector.card.whole, detector.card.preprocess.size
     assert whole is not None
     worst = 0.0
-    for path in sorted(p for p in images.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)[:_PICTURES]:
+    pictures = (path for path in files_below(str(images)) if Path(path).suffix.lower() in IMAGE_SUFFIXES)
+    for path in itertools.islice(pictures, _PICTURES):
         image = read_image(path)
         rows, columns = (-(-_ROOM * size // side) for side in image.shape[:2])
         image = np.tile(image, (rows, columns, 1))

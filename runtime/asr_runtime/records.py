@@ -245,7 +245,7 @@ class ErrorRecord:
 
 @dataclass(frozen=True, slots=True)
 class SummaryRecord:
-    """The account of a run: `read == scored + failed + dropped + skipped`.
+    """The account of a run: `read == scored + failed + dropped + skipped`; `ignored` stands beside.
 
     Attributes:
         read: images, frames and failures met.
@@ -253,6 +253,7 @@ class SummaryRecord:
         failed: error records.
         dropped: frames that live sources gave up for newer ones because scoring was behind; 0 for files.
         skipped: frames passed over by `fps`.
+        ignored: files that were met and left out: neither pictures nor videos, or of the operating system.
         reconnects: how often live sources came back; 0 for files.
         given_up: live sources that were given up, or 1 where inference itself was.
         seconds: from the first read to the last score.
@@ -267,6 +268,7 @@ class SummaryRecord:
     failed: int
     dropped: int
     skipped: int
+    ignored: int
     reconnects: int
     given_up: int
     seconds: float
@@ -284,6 +286,7 @@ class SummaryRecord:
             "failed": self.failed,
             "dropped": self.dropped,
             "skipped": self.skipped,
+            "ignored": self.ignored,
             "reconnects": self.reconnects,
             "given_up": self.given_up,
             "seconds": round(self.seconds, 3),

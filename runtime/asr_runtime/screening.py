@@ -8,8 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +19,10 @@ from asr_runtime.contract import ModelCard
 from asr_runtime.errors import AsrError, ConfigurationError, DeadlineError, InferenceError
 from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.looking import Look, LookChoice, choose_looks
-from asr_runtime.media.image import IMAGE_SUFFIXES
-from asr_runtime.media.video import VIDEO_SUFFIXES
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, StateRecord, SummaryRecord
 from asr_runtime.redact import redact
 from asr_runtime.smoothing import Track
-from asr_runtime.sources.expand import Source, Unreadable, check_sources, expand
+from asr_runtime.sources.expand import Expansion, Source, Unreadable, check_sources
 from asr_runtime.sources.live import LiveSource, is_live, live_source
 from asr_runtime.sources.steps import Decoded, decode_source
 from asr_runtime.sources.watch import Watch
@@ -77,6 +73,7 @@ def screen(
     look: LookChoice = "auto",
     windows: bool = False,
     watch: Watch | None = None,
+    folders_in_list: bool = False,
 ) -> Generator[Record, None, None]:
     """Score every image and video frame of the sources, files in order, live sources beside them as frames come.
 
@@ -97,6 +94,7 @@ def screen(
             between two frames (`inference.looking.choose_looks`).
         windows: records carry the windows that were looked at.
         watch: folders whose files are screened as they come; the run then ends only when it is stopped.
+        folders_in_list: a list of paths on standard input may name folders.
 
     Returns:
         Generator of one record per image, frame, failure, segment, video and change of a live source's state, then
@@ -118,6 +116,7 @@ def screen(
         look=look,
         windows=windows,
         watch=watch,
+        folders_in_list=folders_in_list,
     )
     return _records(steps)
 
@@ -135,6 +134,7 @@ def screen_with_pictures(
     look: LookChoice = "auto",
     windows: bool = False,
     watch: Watch | None = None,
+    folders_in_list: bool = False,
 ) -> Generator[Step, None, None]:
     """Screen as `screen` does, and give every scored picture with its record.
 
@@ -144,15 +144,15 @@ def screen_with_pictures(
         Generator of (record, picture); the picture of an image or frame record is the one that was scored.
     """
     arguments = [source if isinstance(source, LiveSource) else os.fspath(source) for source in sources]
-    files = [a for a in arguments if isinstance(a, str) and not is_live(a)]
-    live = [a if isinstance(a, LiveSource) else live_source(a) for a in arguments if a not in files]
+    files, live = _parted(arguments)
     if files or watch is None:
         check_sources(files, live)
     for name, value in (("fps", fps), ("duration", duration)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ConfigurationError(f"{name} {value}: expected a number above 0")
     looks = choose_looks(detector, detector.card, look, fps, len(live))
-    listing = partial(_listing, files, stdin, watch) if files or watch else None
+    expansion = Expansion(files, stdin, folders_in_list=folders_in_list)
+    listing = _Listing(expansion, watch) if files or watch else None
     run = _Run(listing, watch is not None, live, detector, fps, reconnect, isolate, looks, windows)
     return run.steps(stop or threading.Event(), math.inf if duration is None else duration)
 
@@ -181,23 +181,41 @@ def screen_decoded(
     yield from run.finish(started)
 
 
+def _parted(arguments: Sequence[str | LiveSource]) -> tuple[list[str], list[LiveSource]]:
+    """Return what is read from files, and live sources."""
+    files: list[str] = []
+    live: list[LiveSource] = []
+    for argument in arguments:
+        if isinstance(argument, LiveSource):
+            live.append(argument)
+        elif is_live(argument):
+            live.append(live_source(argument))
+        else:
+            files.append(argument)
+    return files, live
+
+
 def _records(steps: Generator[Step, None, None]) -> Generator[Record, None, None]:
     with contextlib.closing(steps):
         for record, _ in steps:
             yield record
 
 
-Listing = Callable[[threading.Event], Iterator[Source | Unreadable]]
-"""Gives the files to screen until they end, or the event is set."""
+class _Listing:
+    """The files to screen: those of the arguments, then those of watched folders as they come."""
 
+    def __init__(self, expansion: Expansion, watch: Watch | None) -> None:
+        self._expansion, self._watch = expansion, watch
 
-def _listing(
-    files: Sequence[str], stdin: IO[bytes] | None, watch: Watch | None, leave: threading.Event
-) -> Iterator[Source | Unreadable]:
-    yield from expand(files, stdin)
-    for path in watch.files(leave) if watch else ():
-        if Path(path).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
-            yield from expand([path])
+    @property
+    def ignored(self) -> int:
+        return self._expansion.ignored
+
+    def until(self, leave: threading.Event) -> Iterator[Source | Unreadable]:
+        """Yield sources until they end, or the event is set."""
+        yield from self._expansion
+        for path in self._watch.files(leave) if self._watch else ():
+            yield from self._expansion.arrived(path)
 
 
 class _Run:
@@ -205,7 +223,7 @@ class _Run:
 
     def __init__(
         self,
-        listing: Listing | None,
+        listing: _Listing | None,
         watching: bool,
         live: list[LiveSource],
         detector: Detector,
@@ -408,6 +426,7 @@ class _Run:
             failed=self._failed,
             dropped=dropped,
             skipped=skipped,
+            ignored=self._listing.ignored if self._listing is not None else 0,
             reconnects=sum(camera.reconnects for camera in self._cameras),
             given_up=given_up + self.is_hopeless,
             seconds=seconds,
@@ -422,7 +441,7 @@ class _Run:
         assert self._listing is not None
         try:
             with self._decoder() as decode:
-                for source in self._listing(self._leave):
+                for source in self._listing.until(self._leave):
                     for item in decode(source, self._fps):
                         if self._watching and item.error is not None and not os.path.lexists(source.name):
                             break  # moved or deleted while it waited

@@ -15,21 +15,20 @@ import pytest
 from fault_clips import MJPEG, encode, plain_frames, run_ffmpeg
 from fault_process import run_python, screen
 from PIL import Image
-from runtime_samples import encoded
+from runtime_samples import SUFFIXES, encoded, encoded_as
 
 from asr_runtime.media.image import IMAGE_FORMATS, decode_image
 
 Measured = Callable[[str], None]
 EXAMPLES = Path(__file__).parents[2] / "runtime/examples"
 CUTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, -100, -13, -5, -3, -2, -1)
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "TIFF": ".tiff", "AVIF": ".avif"}
 
 
 def whole_images() -> dict[str, bytes]:
     """A real picture in every format, as OpenCV, Pillow and the programs behind the examples write it."""
     photo = decode_image((EXAMPLES / "real/dress.jpg").read_bytes(), "dress")
     picture = Image.open(EXAMPLES / "real/dress.jpg")
-    images = {f"opencv{SUFFIXES[name]}": encoded(photo, SUFFIXES[name]) for name in IMAGE_FORMATS}
+    images = {f"opencv{SUFFIXES[name]}": encoded_as(name, photo) for name in IMAGE_FORMATS}
     for path in ("real/dress.jpg", "real/cat.png", "ai/uvit-1.webp", "ai/sd3-1.jpg"):
         images[f"example-{Path(path).name}"] = (EXAMPLES / path).read_bytes()
     variants: dict[str, dict[str, object]] = {

@@ -16,7 +16,7 @@ from runtime_samples import build_model, command_line, encoded, environment, pic
 from asr_runtime.errors import InputError
 from asr_runtime.media.image import read_image
 from asr_runtime.media.video import VideoFile
-from asr_runtime.sources.expand import Source, expand
+from asr_runtime.sources.expand import Expansion, Source
 
 Measured = Callable[[str], None]
 MANY = 100_000
@@ -81,7 +81,7 @@ def test_a_folder_of_100_000_files(tmp_path: Path, measured: Measured) -> None:
     first = None
     names = set()
     started = time.perf_counter()
-    for source in expand([str(folder)]):
+    for source in Expansion([str(folder)]):
         assert isinstance(source, Source)
         assert source.name not in names
         names.add(source.name)

@@ -186,10 +186,24 @@ def black_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def encoded(image: NDArray[np.uint8], suffix: str, *parameters: int) -> bytes:
+def encoded(image: NDArray[Any], suffix: str, *parameters: int) -> bytes:
     ok, data = cv2.imencode(suffix, image, parameters)
     assert ok
     return bytes(data.tobytes())
+
+
+SUFFIXES = {
+    **{"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "TIFF": ".tiff", "AVIF": ".avif", "GIF": ".gif"},
+    **{"JPEG 2000": ".jp2", "PNM": ".ppm", "PAM": ".pam", "PFM": ".pfm", "Radiance HDR": ".hdr"},
+}
+"""Format -> suffix by which OpenCV writes it."""
+
+
+def encoded_as(form: str, image: NDArray[np.uint8]) -> bytes:
+    """Return a picture in one of the formats of `SUFFIXES`, in floating point where that has nothing else."""
+    if form in ("PFM", "Radiance HDR"):
+        return encoded((image / 255).astype(np.float32), SUFFIXES[form])
+    return encoded(image, SUFFIXES[form])
 
 
 def stamped(index: int) -> NDArray[np.uint8]:

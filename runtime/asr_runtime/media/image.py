@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.errors import DecodeError, SourceError
+from asr_runtime.media.depth import declared_white, is_deep, tiff_tags, to_8_bits
+from asr_runtime.media.formats import HEAD_BYTES, IMAGE_SUFFIXES, recognise
+from asr_runtime.media.heif import decode_heif
+from asr_runtime.media.image_end import is_cut_short
 from asr_runtime.media.regular_file import check_regular_file
 
 __all__ = ["IMAGE_FORMATS", "IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "decode_image", "read_image"]
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "AVIF")
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".avif"}
-)
+IMAGE_FORMATS = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "AVIF", "GIF", "JPEG 2000", "PNM", "PAM", "PFM", "Radiance HDR")
+"""What is decoded without an extra; with the extra `heic` HEIC too."""
 MAX_IMAGE_BYTES = 2**30
 """Longest file that is read as one image; a larger one with an image's suffix is something else."""
+
+# Tags of a TIFF file whose first picture is a preview, or the bare samples of a sensor.
+_NEW_SUBFILE_TYPE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
+_SENSOR = (32803, 34892)  # colour filter array, linear raw
 
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """Decode the bytes of one image file.
 
-    EXIF orientation is applied, alpha is dropped, 16-bit samples become 8-bit, grey becomes three equal
-    channels. Of a file with several images the first is decoded; bytes after its end are ignored.
+    EXIF orientation is applied, alpha is dropped, samples of any depth become 8-bit, grey becomes three equal
+    channels. Of a file with several images (animation, stereo, motion photo) the first is decoded; bytes after its end
+    are ignored.
 
     Args:
         data: the whole file.
@@ -36,24 +44,62 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
         uint8 `(H, W, 3)`, BGR, 0..255.
 
     Raises:
-        DecodeError: the bytes are empty, truncated, of a foreign format, or more than 2^28 pixels.
+        DecodeError: the bytes are empty, truncated, of a foreign format, of a depth that nobody can tell, or more than
+            2^28 pixels.
     """
     if not data:
         raise DecodeError(f"{name}: the file is empty, expected an image")
-    if _is_cut_short(data):
+    found = recognise(data[:HEAD_BYTES], name)
+    if found is None or found.kind != "image":
+        what = "not a complete image of a known format" if found is None else f"a video ({found.name}), not an image"
+        raise DecodeError(f"{name}: {what} ({', '.join(IMAGE_FORMATS)})")
+    if not found.is_readable or _is_raw(found.name, data):
+        form = found.name if not found.is_readable else "a camera's raw picture"
+        raise DecodeError(f"{name}: {form}, a format that cannot be read; convert it to JPEG, PNG or TIFF")
+    if is_cut_short(found.name, data):
         raise DecodeError(f"{name}: the image is truncated; copy or download it again")
+    if found.name == "HEIC":
+        return decode_heif(data, name)
+    image: NDArray[Any] | None = None
+    if is_deep(found.name, data):
+        samples = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name)
+        if samples is None:  # OpenCV converts no floating-point samples of TIFF
+            samples = _decode(data, cv2.IMREAD_UNCHANGED, name)
+        if samples is not None:
+            image = to_8_bits(_three_channels(samples), declared_white(found.name, data), name)
+    if image is None:
+        image = _decode(data, cv2.IMREAD_COLOR, name)
+    if image is None:
+        raise DecodeError(f"{name}: not a complete {found.name} image; copy or download it again")
+    return _three_channels(image).astype(np.uint8, copy=False)
+
+
+def _decode(data: bytes, flags: int, name: str) -> NDArray[Any] | None:
+    """Decode with OpenCV; None where it cannot."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         if "MAX_IMAGE_PIXELS" in error.err:
             limit = os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]
             raise DecodeError(f"{name}: the image has more than {limit} pixels; scale it down") from None
-        image = None
+        return None
     except MemoryError:
-        image = None
-    if image is None:
-        raise DecodeError(f"{name}: not a complete image of a known format ({', '.join(IMAGE_FORMATS)})")
-    return image.astype(np.uint8, copy=False)
+        return None
+
+
+def _three_channels(image: NDArray[Any]) -> NDArray[Any]:
+    """Return grey, or a picture with alpha, as `(H, W, 3)`."""
+    if image.ndim == 2:
+        image = image[..., None]
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
+
+
+def _is_raw(form: str, data: bytes) -> bool:
+    """Whether a TIFF file is the raw picture of a camera: its first picture is a preview, or no picture yet."""
+    if form != "TIFF":
+        return False
+    tags = tiff_tags(data)
+    return _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR or bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1)
 
 
 def read_image(path: str | os.PathLike[str], name: str | None = None) -> NDArray[np.uint8]:
@@ -81,42 +127,3 @@ def read_image(path: str | os.PathLike[str], name: str | None = None) -> NDArray
     except OSError as error:
         raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
     return decode_image(data, name)
-
-
-def _is_cut_short(data: bytes) -> bool:
-    """Tell a truncated JPEG or PNG from its structure.
-
-    OpenCV decodes some JPEGs without their end as partly grey pictures (4.10 all of them, 4.14 those with
-    restart markers), and an animated PNG without its last frames. The decoders of the other formats refuse
-    every cut of a single image themselves.
-    """
-    if data[:3] == b"\xff\xd8\xff":
-        return not _jpeg_ends(data)
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return not _png_ends(data)
-    return False
-
-
-def _jpeg_ends(data: bytes) -> bool:
-    """Look for the end marker after the first scan header; an EXIF thumbnail before it has its own end."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xDA:  # start of scan; the coded data after it never hold FF D9
-            return data.find(b"\xff\xd9", at + 2) >= 0
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD9:  # markers without a length
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return False
-
-
-def _png_ends(data: bytes) -> bool:
-    at = 8
-    while at + 12 <= len(data):
-        if data[at + 4 : at + 8] == b"IEND":
-            return True
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return False

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from asr_runtime.errors import SourceError
 from asr_runtime.media.capture import open_ffmpeg
 from asr_runtime.media.container import is_avi, missing_bytes
+from asr_runtime.media.formats import VIDEO_SUFFIXES
 from asr_runtime.media.integrity import broken_at
 from asr_runtime.media.regular_file import check_regular_file
 
@@ -22,16 +23,12 @@ __all__ = ["MAX_FRAME_PIXELS", "VIDEO_SUFFIXES", "VideoFile", "VideoFrame"]
 MAX_FRAME_PIXELS = 2**26
 """Largest frame that is decoded, twice that of 8K video; one of it takes 200 MB, and FFmpeg holds several."""
 
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
-    | {".flv", ".wmv", ".asf", ".ogv", ".h264", ".264", ".h265", ".hevc", ".mjpeg", ".mjpg"}
-)
-
 # A file is decoded by what it holds, not by its name: without this a "video" that is really a playlist reads
 # other files, or the network. A raw stream of JPEGs is known by its name alone: it begins like a picture.
 _FILES_ONLY = (
     "protocol_whitelist;file|format_whitelist;"
-    "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,mjpeg"
+    "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,mjpeg,"
+    "mxf,ivf,yuv4mpegpipe,dv,dhav,m4v,obu,rm,wtv,nut,gxf"
 )
 _MJPEG_SUFFIXES = (".mjpeg", ".mjpg")
 # With no decoder allowed FFmpeg tells the size of the frames from the headers and allocates none of them.

@@ -260,12 +260,13 @@ def _row(verdict: str, probability: str, largest: str, frames: str, source: str)
 def summary_line(summary: SummaryRecord) -> str:
     """Return the account of a run in one line for people."""
     skipped = f", {summary.skipped} skipped" if summary.skipped else ""
+    ignored = f", {summary.ignored} ignored" if summary.ignored else ""
     dropped = f", {summary.dropped} dropped" if summary.dropped else ""
     reconnects = f", {summary.reconnects} reconnects" if summary.reconnects else ""
     given_up = f", {summary.given_up} given up" if summary.given_up else ""
     return (
-        f"{summary.read} read: {summary.scored} scored, {summary.failed} failed{skipped}{dropped}{reconnects}{given_up}"
-        f" in {summary.seconds:.1f} s with {summary.model}"
+        f"{summary.read} read: {summary.scored} scored, {summary.failed} failed{skipped}{dropped}{ignored}"
+        f"{reconnects}{given_up} in {summary.seconds:.1f} s with {summary.model}"
     )
 
 

@@ -14,8 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from asr_runtime.media.image import IMAGE_SUFFIXES
-from asr_runtime.media.video import VIDEO_SUFFIXES
+from asr_runtime.media.formats import HEAD_BYTES, kind_by_suffix, recognise
 from asr_runtime.serve.limits import Limits, RefusedError
 from asr_runtime.sources.expand import Source
 
@@ -57,7 +56,7 @@ class Upload:
 
     Args:
         name: as the client calls it; free text.
-        content_type: as the client says; used where the name has no known suffix.
+        content_type: as the client says; used where neither the bytes nor the name say what it is.
         budget: of memory.
     """
 
@@ -100,15 +99,10 @@ class Upload:
         self.close()
 
     def _kind(self) -> Literal["image", "video"]:
-        suffix = os.path.splitext(self.name)[1].lower()  # noqa: PTH122 (a name is no path)
-        if suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
-            return "video" if suffix in VIDEO_SUFFIXES else "image"
-        if self._content_type.startswith(("image/", "video/")):
-            return "video" if self._content_type.startswith("video/") else "image"
-        head = os.pread(self._file, 16, 0)
-        is_video = head.startswith(b"\x1aE\xdf\xa3") or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
-        is_mp4 = head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis", b"mif1")
-        return "video" if is_video or is_mp4 else "image"
+        head = os.pread(self._file, HEAD_BYTES, 0)
+        if (form := recognise(head, self.name)) is not None:
+            return form.kind
+        return kind_by_suffix(self.name, head) or ("video" if self._content_type.startswith("video/") else "image")
 
 
 def close_all(uploads: Iterable[Upload]) -> None:

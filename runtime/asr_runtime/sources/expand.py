@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import fnmatch
+import errno
+import hashlib
 import os
-import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Literal
 
 from asr_runtime.errors import ConfigurationError, InputError, SourceError
-from asr_runtime.media.image import IMAGE_SUFFIXES
-from asr_runtime.media.video import VIDEO_SUFFIXES
+from asr_runtime.media.formats import HEAD_BYTES, kind_by_suffix, recognise
 from asr_runtime.redact import redact
 from asr_runtime.sources.live import LiveSource, is_live
+from asr_runtime.sources.pattern import is_pattern, match
+from asr_runtime.sources.standard_input import read_stdin
+from asr_runtime.sources.walk import Entry, belongs_to_the_system, walk
 
-__all__ = ["Source", "Unreadable", "check_sources", "expand"]
-
-_WILD = re.compile(r"[*?\[]")
-_CHUNK = 1 << 16
+__all__ = ["Expansion", "Source", "Unreadable", "check_sources"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +27,9 @@ class Source:
 
     Attributes:
         name: its path, or `-`.
-        kind: by the suffix; what is named outright and has no known suffix is taken for an image.
+        kind: by the first bytes; by the suffix where these are of no known format, or cannot be read.
         data: the bytes, for an image that came on standard input.
-        path: where the bytes are, if not at `name`; for uploads, whose name is free text.
+        path: where the bytes are, if not at `name`: a video of standard input, an upload, whose name is free text.
     """
 
     name: str
@@ -67,166 +66,171 @@ def check_sources(files: Sequence[str], live: Sequence[LiveSource]) -> None:
         )
 
 
-def expand(arguments: Sequence[str], stdin: IO[bytes] | None = None) -> Iterator[Source | Unreadable]:
-    """Turn arguments into sources lazily, in the order given; a folder is listed while it is screened.
+class Expansion:
+    """Turns arguments into sources lazily, in the order given, each file once; folders are listed while screened.
+
+    One rule holds for a file that is named, matched by a pattern, or found in a folder: its first bytes say what it is.
+    What is, or claims to be, a picture or a video is a source. What is neither, and what belongs to the operating
+    system, is counted in `ignored`. Within a folder or pattern, sources come in the order of their characters.
 
     Args:
         arguments: image file, video file, folder (with all below it), glob pattern (`*`, `?`, `[...]`, `**`),
-            or `-`: standard input, the bytes of one image or a list of paths, one a line.
+            or `-`: standard input, see `sources.standard_input`.
         stdin: unbuffered binary stream that `-` reads; None: the standard input of the process.
+        folders_in_list: a list on standard input may name folders.
 
-    Yields:
-        A `Source`, or `Unreadable` for what does not exist or holds nothing to screen.
+    Attributes:
+        ignored: files, and folders of the operating system, that were left out so far.
     """
-    for argument in arguments:
-        if argument == "-":
-            yield from _from_stdin(stdin)
+
+    def __init__(
+        self, arguments: Sequence[str], stdin: IO[bytes] | None = None, *, folders_in_list: bool = False
+    ) -> None:
+        self.ignored = 0
+        self._arguments, self._stdin, self._folders_in_list = arguments, stdin, folders_in_list
+        self._given: set[bytes] = set()  # digests of the true paths of files
+        self._repeated = 0  # files that were given before
+        self._folder, self._true_folder = "", os.path.realpath(".")  # of the file before
+
+    def __iter__(self) -> Iterator[Source | Unreadable]:
+        """Yield a `Source`, or `Unreadable` for what does not exist, holds nothing to screen, or cannot be listed."""
+        is_empty = True
+        for argument in self._arguments:
+            for item in self._from_stdin() if argument == "-" else self._from_path(argument):
+                is_empty = False
+                yield item
+        if is_empty and self.ignored:
+            name = self._arguments[0]
+            others = f" (and {self.ignored - 1} more)" if self.ignored > 1 else ""
+            yield Unreadable(
+                name, SourceError(f"{name}{others}: neither a picture nor a video, so there is nothing to screen")
+            )
+
+    def arrived(self, path: str) -> Iterator[Source | Unreadable]:
+        """Yield what a file holds that came, or changed, in a watched folder; a changed one is given again."""
+        if _is_of_the_system(path, is_folder=False):
+            self.ignored += 1
         else:
-            yield from _from_path(argument)
+            yield from self._from_file(path, is_again=True)
 
+    def _from_path(self, argument: str) -> Iterator[Source | Unreadable]:
+        if os.path.isdir(argument):  # noqa: PTH112 (no exception for a NUL character)
+            yield from self._named_folder(argument)
+        elif is_pattern(argument) and not os.path.lexists(argument):
+            entries = iter(match(argument))
+            first = next(entries, None)
+            if first is None:
+                yield Unreadable(argument, SourceError(f"{argument}: no file matches this pattern"))
+                return
+            yield from self._from_entry(first)
+            for entry in entries:
+                yield from self._from_entry(entry)
+        else:
+            yield from self._named(argument)
 
-def _from_path(argument: str) -> Iterator[Source | Unreadable]:
-    # A list on standard input, or a pattern, may lead here with anything.
-    if is_live(argument):
-        shown = redact(argument)
-        yield Unreadable(shown, SourceError(f"{shown}: a live source cannot stand in a list; name it as an argument"))
-    elif os.path.isdir(argument):  # noqa: PTH112 (no exception for a NUL character)
-        yield from _from_folder(argument)
-    elif _WILD.search(argument) and not os.path.lexists(argument):
-        found = False
-        for path in _glob(argument):
-            found = True
-            yield from _from_folder(path) if os.path.isdir(path) else iter([_file(path)])  # noqa: PTH112
-        if not found:
-            yield Unreadable(argument, SourceError(f"{argument}: no file matches this pattern"))
-    elif not os.path.lexists(argument):
-        yield Unreadable(argument, SourceError(f"{argument}: no such file or folder"))
-    else:
-        yield _file(argument)
-
-
-def _file(path: str) -> Source:
-    return Source(path, "video" if _suffix(path) in VIDEO_SUFFIXES else "image")
-
-
-def _suffix(name: str) -> str:
-    return Path(name).suffix.lower()
-
-
-def _from_folder(folder: str) -> Iterator[Source | Unreadable]:
-    found = False
-    for directory in _folders(folder):
-        if isinstance(directory, Unreadable):
-            found = True
-            yield directory
-            continue
-        for entry in _entries(directory):
-            if _suffix(entry.name) in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not _is_folder(entry):
-                found = True
-                yield _file(entry.path)
-    if not found:
-        yield Unreadable(folder, SourceError(f"{folder}: the folder holds no image and no video"))
-
-
-def _folders(top: str) -> Iterator[str | Unreadable]:
-    """Yield `top` and every folder below it, each once: links may lead back up, or twice to one place."""
-    seen: set[tuple[int, int]] = set()
-    waiting = [top]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            status = Path(folder).stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as entries:
-                below = [entry.path for entry in entries if _is_folder(entry)]
-        except OSError as error:
-            yield Unreadable(folder, SourceError(f"{folder}: cannot be listed ({error.strerror})"))
-            continue
-        yield folder
-        waiting.extend(sorted(below, reverse=True))
-
-
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            yield from entries
-    except OSError:
-        return  # `_folders` could list it just before: it has gone, with all it held
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # a link in a loop, for one; it is told when it is read
-
-
-def _glob(pattern: str) -> Iterator[str]:
-    """Match a pattern part by part. `glob.iglob` follows links under `**` and never ends in a loop of two."""
-    path = Path(pattern)
-    parts = list(path.parts)
-    start = parts.pop(0) if path.is_absolute() else ""
-    return _match(start, parts)
-
-
-def _match(base: str, parts: list[str]) -> Iterator[str]:
-    if not parts:
-        yield base
-        return
-    part, rest = parts[0], parts[1:]
-    if part == "**":
-        for folder in _folders(base or "."):
-            if isinstance(folder, str):
-                shown = folder if base else folder[2:]  # without the "./"
-                yield from _match(shown, rest or ["*"])
-    elif not _WILD.search(part):
-        path = os.path.join(base, part)  # noqa: PTH118 (Path would drop a leading "./")
-        if os.path.lexists(path):
-            yield from _match(path, rest)
-    else:
-        for entry in _entries(base or "."):
-            hidden = entry.name.startswith(".") and not part.startswith(".")
-            if fnmatch.fnmatchcase(entry.name, part) and not hidden and (not rest or _is_folder(entry)):
-                yield from _match(os.path.join(base, entry.name), rest)  # noqa: PTH118
-
-
-def _from_stdin(stdin: IO[bytes] | None) -> Iterator[Source | Unreadable]:
-    # Unbuffered: a thread that waits inside sys.stdin.buffer holds its lock, and Python aborts at exit.
-    stream = open(0, "rb", buffering=0, closefd=False) if stdin is None else stdin  # noqa: SIM115
-    head = b""
-    while len(head) < 32 and b"\n" not in head and (chunk := stream.read(_CHUNK)):
-        head += chunk
-    if _begins_image(head):
-        chunks = [head]
-        while chunk := stream.read(_CHUNK):
-            chunks.append(chunk)
-        yield Source("-", "image", b"".join(chunks))
-        return
-    empty = True
-    for line in _lines(head, stream):
-        if line.strip():
-            empty = False
-            yield from _from_path(os.fsdecode(line))
-    if empty:
-        yield Unreadable("-", SourceError("-: standard input is empty, expected an image or a list of paths"))
-
-
-def _lines(head: bytes, stream: IO[bytes]) -> Iterator[bytes]:
-    while True:
-        *lines, head = head.split(b"\n")
-        yield from (line.rstrip(b"\r") for line in lines)
-        chunk = stream.read(_CHUNK)
-        if not chunk:
-            yield head
+    def _named_folder(self, folder: str) -> Iterator[Source | Unreadable]:
+        if _is_of_the_system(folder, is_folder=True):
+            self.ignored += 1
             return
-        head += chunk
+        repeated, ignored, is_empty = self._repeated, self.ignored, True
+        for item in self._from_folder(folder):
+            is_empty = False
+            yield item
+        if is_empty and self._repeated == repeated:
+            count = self.ignored - ignored
+            others = f" ({count} other files)" if count else ""
+            yield Unreadable(folder, SourceError(f"{folder}: the folder holds no image and no video{others}"))
+
+    def _named(self, path: str) -> Iterator[Source | Unreadable]:
+        if not os.path.lexists(path):
+            yield Unreadable(path, SourceError(f"{path}: no such file or folder"))
+        elif _is_of_the_system(path, is_folder=False):
+            self.ignored += 1
+        else:
+            yield from self._from_file(path, is_named=True)
+
+    def _from_entry(self, entry: Entry) -> Iterator[Source | Unreadable]:
+        if entry.kind == "system":
+            self.ignored += 1
+        elif entry.kind == "closed":
+            yield Unreadable(entry.path, SourceError(f"{entry.path}: cannot be listed ({entry.reason})"))
+        elif entry.kind == "folder":
+            yield from self._from_folder(entry.path)
+        else:
+            yield from self._from_file(entry.path)
+
+    def _from_folder(self, folder: str) -> Iterator[Source | Unreadable]:
+        for entry in walk(folder):
+            yield from self._from_entry(entry)
+
+    def _from_file(self, path: str, *, is_named: bool = False, is_again: bool = False) -> Iterator[Source | Unreadable]:
+        """Yield what a file holds, if it holds something and has not been given before."""
+        head = _head(path)
+        if isinstance(head, bytes):
+            form = recognise(head, path)
+            kind = form.kind if form is not None else kind_by_suffix(path, head)
+        else:  # it cannot be read, or is no regular file: the error follows when it is decoded
+            kind = kind_by_suffix(path, None) or ("image" if is_named or head == "unreadable" else None)
+        if kind is None:
+            self.ignored += 1
+        elif is_again or not isinstance(head, bytes) or self._is_new(path):
+            yield Source(path, kind)
+
+    def _is_new(self, path: str) -> bool:
+        """Note a file; False if it has been given before, under whatever name."""
+        folder, name = os.path.split(path)
+        if folder != self._folder:
+            self._folder, self._true_folder = folder, os.path.realpath(folder or ".")
+        place = os.path.join(self._true_folder, name)  # noqa: PTH118
+        if os.path.islink(place):  # noqa: PTH114
+            place = os.path.realpath(place)
+        digest = hashlib.blake2b(os.fsencode(place), digest_size=16).digest()  # a third of the memory of the path
+        is_new = digest not in self._given
+        self._given.add(digest)
+        self._repeated += not is_new
+        return is_new
+
+    def _from_stdin(self) -> Iterator[Source | Unreadable]:
+        try:
+            for item in read_stdin(self._stdin):
+                if isinstance(item, str):
+                    yield from self._from_list(item)
+                else:
+                    yield Source("-", item.form.kind, item.data, item.path)
+        except SourceError as error:
+            yield Unreadable("-", error)
+
+    def _from_list(self, entry: str) -> Iterator[Source | Unreadable]:
+        """Yield what one entry of a list names: an existing file. It expands no pattern."""
+        if is_live(entry):
+            shown = redact(entry)
+            yield Unreadable(
+                shown, SourceError(f"{shown}: a live source cannot stand in a list; name it as an argument")
+            )
+        elif not os.path.isdir(entry):  # noqa: PTH112
+            yield from self._named(entry)
+        elif self._folders_in_list:
+            yield from self._named_folder(entry)
+        else:
+            yield Unreadable(
+                entry, SourceError(f"{entry}: a folder in a list; to go through folders give --folders-in-list")
+            )
 
 
-def _begins_image(head: bytes) -> bool:
-    """Recognise the known formats; a list of paths holds no NUL and does not begin with 0x89 or 0xFF."""
-    if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n")):
-        return True
-    is_known = head.startswith((b"BM", b"II*\0", b"MM\0*", b"RIFF")) or head[4:8] == b"ftyp"
-    return is_known and b"\0" in head[:32]
+def _is_of_the_system(path: str, *, is_folder: bool) -> bool:
+    return belongs_to_the_system(os.path.basename(path.rstrip("/")), is_folder)  # noqa: PTH119
+
+
+def _head(path: str) -> bytes | Literal["unreadable", "irregular"]:
+    """Return the first bytes of a regular file; opening a fifo or some devices would wait for ever."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 (twice as fast, of 100,000 files)
+            return "irregular"
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.read(handle, HEAD_BYTES)
+        finally:
+            os.close(handle)
+    except (OSError, ValueError) as error:
+        leads_nowhere = isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ELOOP)
+        return "irregular" if leads_nowhere else "unreadable"

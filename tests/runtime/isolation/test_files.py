@@ -20,7 +20,7 @@ from runtime_samples import black_png, encoded, environment, picture, read_stamp
 import asr_runtime
 from asr_runtime.errors import SourceError
 from asr_runtime.isolation.files import IsolatedDecoder
-from asr_runtime.sources.expand import Source, Unreadable, expand
+from asr_runtime.sources.expand import Expansion, Source, Unreadable
 from asr_runtime.sources.steps import Decoded, decode_source
 
 EXAMPLES = Path(asr_runtime.__file__).parents[1] / "examples"
@@ -76,7 +76,7 @@ def works(decoder: IsolatedDecoder, source: Source) -> bool:
 
 @pytest.mark.parametrize("path", EXAMPLE_FILES, ids=lambda path: path.name)
 def test_examples_decode_as_in_this_process(shared: IsolatedDecoder, path: Path) -> None:
-    for source in expand([str(path)]):
+    for source in Expansion([str(path)]):
         assert facts(shared.decode(source, 5)) == facts(decode_source(source, 5))
 
 
@@ -89,7 +89,7 @@ def test_whole_cut_and_damaged_videos_decode_as_in_this_process(
     (tmp_path / "empty.mp4").write_bytes(b"")
     data[len(data) // 2 : len(data) // 2 + 6000] = b"\xa5" * 6000
     (tmp_path / "damaged.avi").write_bytes(data)
-    for source in expand([str(clip), str(tmp_path)]):
+    for source in Expansion([str(clip), str(tmp_path)]):
         assert facts(shared.decode(source, fps)) == facts(decode_source(source, fps))
 
 
@@ -100,7 +100,7 @@ def test_folders_bytes_and_what_cannot_be_read_decode_as_in_this_process(
     Path(os.fsdecode(odd)).write_bytes(b"not an image")
     data = encoded(picture(), ".webp")
     sources = [
-        *expand([str(mixed_folder), str(tmp_path / "missing.png"), os.fsdecode(odd)]),
+        *Expansion([str(mixed_folder), str(tmp_path / "missing.png"), os.fsdecode(odd)]),
         Source("-", "image", data),
         Source("-", "image", data[:100]),
         Source("-", "image", b""),
