@@ -138,7 +138,7 @@ def login_of(parts: SplitResult, *, basic_first: bool = False) -> Login | None:
     return Login(unquote(parts.username), unquote(parts.password or ""), basic_first=basic_first)
 
 
-def fetch(url: str, seconds: float, max_bytes: int, *, redirects: int = 3) -> Fetched:
+def fetch(url: str, seconds: float, max_bytes: int, *, redirects: int = 3, login: Login | None = None) -> Fetched:
     """Fetch a whole file.
 
     Args:
@@ -147,13 +147,14 @@ def fetch(url: str, seconds: float, max_bytes: int, *, redirects: int = 3) -> Fe
         max_bytes: of the body. A larger one is refused by its announced length, or when it has grown too large.
         redirects: to follow at most. They must stay on the host and port of `url`, or lead from port 80 of a host
             to HTTPS on port 443 of the same host, so no server can point this machine at another one.
+        login: as for `open_url`.
 
     Raises:
         HttpError: as `open_url`; also too large, too slow, or cut short.
         ConfigurationError: it is no such URL.
     """
     parts = checked_url(url, _PORTS)
-    login = login_of(parts)
+    login = login or login_of(parts)
     with _Limit(seconds) as limit:
         for _ in range(redirects + 1):
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import threading
@@ -42,18 +43,18 @@ _LEAVE = 0.2  # seconds that reading threads get to end; they are daemons and ne
 _OVERRUNS = 3  # inferences in a row that did not end in time, after which there is no use in going on
 
 
-def open_stream(url: str) -> Stream:
+def open_stream(url: str, fps: float | None = None) -> Stream:
     """Open a live source in this process; see `cameras.streams.open_stream`."""
     from asr_runtime.cameras.streams import open_stream  # the network's modules, which screening files does not need
 
-    return open_stream(url)
+    return open_stream(url, fps)
 
 
-def open_isolated_stream(url: str) -> Stream:
+def open_isolated_stream(url: str, fps: float | None = None) -> Stream:
     """Open a live source in a separate process; see `isolation.stream.IsolatedStream`."""
     from asr_runtime.isolation.stream import IsolatedStream
 
-    return IsolatedStream(url)
+    return IsolatedStream(url, fps=fps)
 
 
 class _FilesEnd:
@@ -237,7 +238,7 @@ class _Run:
         self._looks, self._windows = looks, windows
         self._detector = detector
         self._inbox: Inbox[Any] = Inbox(_AHEAD)
-        opener = open_isolated_stream if isolate else open_stream
+        opener = functools.partial(open_isolated_stream if isolate else open_stream, fps=fps)
         self._cameras = [Camera(s, self._inbox, fps=fps, reconnect=reconnect, connect=opener) for s in live]
         self._cameras_left = False
         self._leave = threading.Event()  # ends the threads when the caller stops, and when it just drops this iterator

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from asr_runtime.http_client import connection_failure, login_of, redirection
-from asr_runtime.http_login import UnsupportedLoginError
+from asr_runtime.http_login import UnsupportedLoginError, parse_challenges
 from asr_runtime.redact import one_line
 
 __all__ = ["explain_rtsp"]
@@ -58,18 +58,33 @@ def _refusal(server: _Conversation, url: str) -> str | None:
     if not 300 <= answer.status < 400:
         answer = server.ask("DESCRIBE", bare)
     if answer.status == 401 and (login := login_of(parts)):
+        challenges = answer.values("WWW-Authenticate")
         try:
-            login.accept(answer.values("WWW-Authenticate"))
+            login.accept(challenges)
         except UnsupportedLoginError as error:
             return one_line(str(error))
         answer = server.ask("DESCRIBE", bare, login.authorization("DESCRIBE", bare) or "")
         if answer.status == 401:
             return "wrong user or password (401)"
+        if refusal := _beyond_ffmpeg(challenges):
+            return refusal
     if answer.status == 401:
         return "it asks for a password (401): give rtsp://USER:PASSWORD@HOST/..."
     if 300 <= answer.status < 400:
         return redirection(next(iter(answer.values("Location")), ""), answer.status)
     return _MEANING.get(answer.status)
+
+
+def _beyond_ffmpeg(headers: list[str]) -> str | None:
+    """Say which digest FFmpeg will be asked for if it does not know it: of several it takes the last, and knows MD5."""
+    digests = [offer for offer in parse_challenges(headers) if offer.scheme == "digest"]
+    algorithm = digests[-1].fields.get("algorithm", "MD5") if digests else "MD5"
+    if algorithm.upper() in ("MD5", "MD5-SESS"):
+        return None
+    return (
+        f"it asks for a digest with {one_line(algorithm, 30)}, which OpenCV's FFmpeg does not know over RTSP: "
+        "choose MD5 (or Basic) alone in the camera's settings"
+    )
 
 
 class _Answer(NamedTuple):

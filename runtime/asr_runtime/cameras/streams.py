@@ -8,16 +8,17 @@ import struct
 import time
 from abc import ABC, abstractmethod
 from http.client import HTTPException
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.cameras.host_gate import host_gate
-from asr_runtime.cameras.mjpeg import MultipartReader
+from asr_runtime.cameras.mjpeg import MAX_PART, MultipartReader
 from asr_runtime.cameras.rtsp import explain_rtsp
 from asr_runtime.errors import DecodeError, SourceError
-from asr_runtime.http_client import Response, connection_failure, open_url
+from asr_runtime.http_client import Response, connection_failure, fetch, login_of, open_url
 from asr_runtime.media.capture import open_ffmpeg
 from asr_runtime.media.image import decode_image
 from asr_runtime.media.video import MAX_FRAME_PIXELS
@@ -37,6 +38,10 @@ _AFTER_QUESTION = 0.1  # seconds
 _V4L_TIMEOUT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
 _VIDIOC_REQBUFS = 0xC0145608
 _CHUNK = 1 << 20
+_PICTURES = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp", "image/bmp")
+_POLLS = 2.0  # requests a second to a camera that gives one picture for each, unless a rate is asked for
+_MOST_POLLS = 10.0
+_FEWEST_POLLS = 1.0  # a source without a frame for two seconds counts as stalled
 
 
 class Stream(ABC):
@@ -67,18 +72,19 @@ class Stream(ABC):
         """Give the connection back."""
 
 
-def open_stream(url: str) -> Stream:
+def open_stream(url: str, fps: float | None = None) -> Stream:
     """Connect to a live source.
 
     Args:
         url: `rtsp://`, `rtsps://`, `http://`, `https://`, or the path of a video device.
+        fps: pictures wanted per second, of a camera that gives one for each request. None: 2.
 
     Raises:
         SourceError: not there, silent, refuses, or is no video; the message says which, without the source's name.
     """
     scheme = url.partition("://")[0].lower() if "://" in url else ""
     if scheme in ("http", "https"):
-        return _open_http(url)
+        return _open_http(url, fps)
     if scheme:
         return _open_rtsp(url)
     return _DeviceStream(url)
@@ -194,6 +200,29 @@ class _MjpegStream(Stream):
         self._response.close()
 
 
+class _PolledStream(Stream):
+    """A camera that gives one picture for each request."""
+
+    def __init__(self, url: str, fps: float) -> None:
+        self._url = url
+        self._login = login_of(urlsplit(url))  # kept, so that the camera need not ask each time
+        self._interval = 1 / min(max(fps, _FEWEST_POLLS), _MOST_POLLS)
+        self._due = time.monotonic()
+        self._picture = b""
+
+    def grab(self) -> float | None:
+        time.sleep(max(0.0, self._due - time.monotonic()))
+        self._picture = fetch(self._url, READ_TIMEOUT, MAX_PART, redirects=0, login=self._login).data
+        self._due = time.monotonic() + self._interval
+        return None
+
+    def retrieve(self) -> NDArray[np.uint8]:
+        return _bounded(decode_image(self._picture, "frame"))
+
+    def close(self) -> None:
+        """Nothing is open between two requests."""
+
+
 class _DeviceStream(Stream):
     """A camera of this machine (V4L2)."""
 
@@ -253,12 +282,15 @@ def _explain_device(path: str) -> str:
     return "the camera gives no format that can be read"
 
 
-def _open_http(url: str) -> Stream:
+def _open_http(url: str, fps: float | None) -> Stream:
     """Ask for the stream and take it for what it is."""
     response = open_url(url, OPEN_TIMEOUT)
     kind = response.media_type
     if kind.startswith("multipart/"):
         return _MjpegStream(response, (response.parameter("boundary") or "frame").encode(errors="replace"), b"")
+    if kind in _PICTURES:
+        response.close()
+        return _PolledStream(url, fps or _POLLS)
     try:
         head = response.read1(_CHUNK)
     except (OSError, HTTPException) as error:
@@ -270,4 +302,6 @@ def _open_http(url: str) -> Stream:
     if head.lstrip()[:7] == b"#EXTM3U" or head[:1] == b"\x47":
         return _GatedStream(url)
     found = "a web page" if head.lstrip()[:1] == b"<" or kind == "text/html" else kind
-    raise SourceError(f"{found}, expected an MJPEG stream, an HLS playlist or a transport stream: check the URL's path")
+    raise SourceError(
+        f"{found}, expected JPEG pictures, an MJPEG stream, an HLS playlist or a transport stream: check the URL's path"
+    )

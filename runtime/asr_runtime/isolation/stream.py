@@ -33,7 +33,7 @@ from asr_runtime.media.video import MAX_FRAME_PIXELS
 
 __all__ = ["IsolatedStream"]
 
-_LENGTH = struct.Struct("<I")  # bytes of the URL, which follow
+_SOURCE = struct.Struct("<Id")  # bytes of the URL, which follow; pictures wanted per second, NaN for none
 _GRAB, _RETRIEVE, _CLOSE = b"g", b"r", b"c"
 _ANSWER = struct.Struct("<cdIII")  # kind; the source's own time, NaN for none; height, width; bytes of the text
 _READY, _OPENED, _GRABBED, _PICTURE, _UNDECODABLE, _LOST = b"r", b"o", b"g", b"p", b"D", b"S"
@@ -51,13 +51,21 @@ class IsolatedStream(Stream):
         url: as for `streams.open_stream`.
         memory: bytes that the child may take, on top of the bare process.
         read_timeout: seconds in which the child has to answer `grab` and `retrieve`.
+        fps: as for `streams.open_stream`.
 
     Raises:
         SourceError: as `streams.open_stream`; also, from every method, when the child crashed, hung, was refused memory
             or made no sense. It is ended then.
     """
 
-    def __init__(self, url: str, memory: int = 1 << 30, read_timeout: float = READ_TIMEOUT + _MARGIN) -> None:
+    def __init__(
+        self,
+        url: str,
+        memory: int = 1 << 30,
+        read_timeout: float = READ_TIMEOUT + _MARGIN,
+        *,
+        fps: float | None = None,
+    ) -> None:
         self._read_timeout = read_timeout
         try:
             self._child = Child("asr_runtime.isolation.stream", memory)
@@ -66,7 +74,9 @@ class IsolatedStream(Stream):
         address = url.encode(errors="surrogateescape")
         try:
             self._ask(b"", {_READY}, START_SECONDS)
-            self._ask(_LENGTH.pack(len(address)) + address, {_OPENED, _LOST}, _OPEN_SECONDS)
+            self._ask(
+                _SOURCE.pack(len(address), math.nan if fps is None else fps) + address, {_OPENED, _LOST}, _OPEN_SECONDS
+            )
         except BaseException:
             self._child.kill()
             raise
@@ -126,7 +136,7 @@ class _Server:
         status = 1
         try:
             self._answer(_READY)
-            self._watch(self._read_url())
+            self._watch(*self._read_source())
             status = 0
         except MemoryError:
             status = OUT_OF_MEMORY
@@ -135,13 +145,13 @@ class _Server:
         finally:
             os._exit(status)
 
-    def _read_url(self) -> str:
-        (length,) = _LENGTH.unpack(self._parent.read(_LENGTH.size))
-        return self._parent.read(length).decode(errors="surrogateescape")
+    def _read_source(self) -> tuple[str, float | None]:
+        length, fps = _SOURCE.unpack(self._parent.read(_SOURCE.size))
+        return self._parent.read(length).decode(errors="surrogateescape"), None if math.isnan(fps) else fps
 
-    def _watch(self, url: str) -> None:
+    def _watch(self, url: str, fps: float | None) -> None:
         try:
-            stream = open_stream(url)
+            stream = open_stream(url, fps)
         except SourceError as error:
             self._fail(_LOST, error)
             return
