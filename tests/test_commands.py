@@ -15,8 +15,8 @@ from asr_runtime.command import command
 
 _SURFACE = {
     "asr-audit": "--data -h --help --json --layout --version",
-    "asr-bench": "--against --batch --checkpoint --end-to-end --engine -h --help -o --output --quality --rounds "
-    "--threads --version",
+    "asr-bench": "--against --batch --checkpoint --end-to-end --engine -h --help --looks -o --output --quality "
+    "--rounds --threads --version",
     "asr-collect": "--clone-from -h --help -o --output --snapshots --source --version",
     "asr-doctor": "--format -h --help --model --version",
     "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise --families -h --help --layout "

@@ -34,6 +34,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="SOURCE",
     help="Time decoding, inference and both on these files, too.",
 )
+@click.option("--looks", is_flag=True, help="Time looks at the centre, at the whole picture, and evidence maps, too.")
 @click.option(
     "--quality",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -52,6 +53,7 @@ def bench_command(
     rounds: int,
     batches: tuple[int, ...],
     source: Path | None,
+    looks: bool,
     quality: Path | None,
     against: Path | None,
     output: Path | None,
@@ -65,6 +67,7 @@ def bench_command(
     from asr_bench.benchmark import benchmark
     from asr_bench.end_to_end import end_to_end
     from asr_bench.engines import available
+    from asr_bench.looks import look_costs
     from asr_bench.report import changes, markdown, write_benchmark
     from asr_export.precision_gate import calibration_images
     from asr_models import load_checkpoint
@@ -73,9 +76,10 @@ def bench_command(
     chosen = engines or tuple(available(loaded is not None))
     images = calibration_images(quality)[1] if quality else None
     measured = benchmark(exported, checkpoint, loaded, chosen, threads, rounds, batches, images)
-    whole = end_to_end(exported[0], source, threads) if source else None
+    pipeline = end_to_end(exported[0], source, threads) if source else None
+    costs = look_costs(exported[0], threads) if looks else None
     if output is not None:
-        write_benchmark(measured, output, whole)
-    click.echo(markdown(measured, whole), nl=False)
+        write_benchmark(measured, output, pipeline, costs)
+    click.echo(markdown(measured, pipeline, costs), nl=False)
     if against is not None:
         click.echo("\n" + changes(measured, against), nl=False)

@@ -15,6 +15,7 @@ import numpy as np
 from asr_bench.benchmark import Benchmark, figures
 from asr_bench.end_to_end import EndToEnd
 from asr_bench.engines import OURS
+from asr_bench.looks import LookCosts
 from asr_bench.quality import Quality
 from asr_runtime.errors import ConfigurationError, OutputError
 
@@ -27,7 +28,7 @@ __all__ = ["changes", "markdown", "quality_svg", "svg", "write_benchmark"]
 _RESAMPLES = 2000
 
 
-def markdown(measured: Benchmark, whole: EndToEnd | None = None) -> str:
+def markdown(measured: Benchmark, pipeline: EndToEnd | None = None, looks: LookCosts | None = None) -> str:
     """Return the figures as Markdown tables, the conditions below them."""
     lines = [
         "| engine | p50 ms | p95 ms | p99 ms | speed-up | GFLOP/s (of peak) | load s | cold s | peak MB | file MB |",
@@ -50,8 +51,9 @@ def markdown(measured: Benchmark, whole: EndToEnd | None = None) -> str:
         for name, batches in measured.batches.items():
             rates = " | ".join(f"{size / np.median(batches[size]):.1f}" for size in sizes)
             lines.append(f"| {name} | {rates} |")
-    if whole is not None:
-        lines += ["", *whole.to_markdown().splitlines()]
+    for table in (pipeline, looks):
+        if table is not None:
+            lines += ["", *table.to_markdown().splitlines()]
     conditions = {**measured.conditions, "matrix product peak": f"{measured.matmul_gflops:.0f} GFLOP/s"}
     lines += ["", ", ".join(f"{key} {value}" for key, value in conditions.items())]
     return "\n".join(lines) + "\n"
@@ -150,18 +152,22 @@ def changes(measured: Benchmark, earlier: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_benchmark(measured: Benchmark, folder: Path, whole: EndToEnd | None = None) -> list[Path]:
+def write_benchmark(
+    measured: Benchmark, folder: Path, pipeline: EndToEnd | None = None, looks: LookCosts | None = None
+) -> list[Path]:
     """Write benchmark.json (every sample), benchmark.md and benchmark.svg, and quality.svg if that was measured.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     content = {**dataclasses.asdict(measured), "figures": figures(measured)}
-    if whole is not None:
-        content["end_to_end"] = {**dataclasses.asdict(whole), "efficiency": whole.efficiency}
+    if pipeline is not None:
+        content["end_to_end"] = {**dataclasses.asdict(pipeline), "efficiency": pipeline.efficiency}
+    if looks is not None:
+        content["looks"] = dataclasses.asdict(looks)
     texts = {
         "benchmark.json": json.dumps(content, indent=2) + "\n",
-        "benchmark.md": markdown(measured, whole),
+        "benchmark.md": markdown(measured, pipeline, looks),
         "benchmark.svg": svg(measured),
     }
     if measured.quality is not None:

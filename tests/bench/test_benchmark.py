@@ -18,6 +18,7 @@ from asr_bench.cli import bench_command
 from asr_bench.end_to_end import end_to_end
 from asr_bench.energy import Rapl, joules_per_call
 from asr_bench.engines import Task, available
+from asr_bench.looks import look_costs
 from asr_bench.process import EngineProcess, cold_start
 from asr_bench.quality import Quality, measure_quality
 from asr_bench.report import changes, markdown, svg, write_benchmark
@@ -28,6 +29,7 @@ from asr_models import Checkpoint, create_model, default_preprocess, load_checkp
 from asr_runtime import Detector, read_image
 from asr_runtime.contract import Decision
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.inference.builtin import builtin_path
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,16 @@ def test_the_steps_alone_and_together(files: Path, examples: Path) -> None:
     assert end_to_end(files / "a.onnx", examples / "real").frames == 7
     with pytest.raises(ConfigurationError, match="no frame to time"):
         end_to_end(files / "a.onnx", files)
+
+
+def test_looks_at_a_picture_are_timed_in_turns() -> None:
+    found = look_costs(builtin_path("asrnet-lite-tiny"), rounds=2)
+    assert found.windows["centre"] == 1
+    assert found.windows["evidence map"] == 49
+    assert {len(seconds) for seconds in found.seconds.values()} == {2}
+    assert np.median(found.seconds["evidence map"]) > 5 * np.median(found.seconds["centre"])
+    assert "| centre | 1 |" in found.to_markdown()
+    assert "| 1.00x |" in found.to_markdown()
 
 
 def _found(scale: float = 1.0) -> Benchmark:
