@@ -16,7 +16,7 @@ from asr_runtime.reports.progress import shown
 __all__ = ["LookCosts", "look_costs"]
 
 _ROOM = 4  # sides of a window that the picture measures
-_ROUNDS = 10
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class LookCosts:
     Attributes:
         picture: its width and height in pixels.
         windows: look -> how many windows it scores.
-        seconds: look -> seconds of every call, the looks in turn.
+        seconds: look -> processor seconds of every call, of all threads together, the looks in turn. Other programs
+            on the machine do not count.
     """
 
     picture: tuple[int, int]
@@ -37,7 +38,7 @@ class LookCosts:
         """Return the figures as a Markdown table."""
         medians = {name: float(np.median(seconds)) for name, seconds in self.seconds.items()}
         lines = [
-            f"| look at {self.picture[0]} x {self.picture[1]} pixels | windows | p50 ms | of the centre |",
+            f"| look at {self.picture[0]} x {self.picture[1]} pixels | windows | p50 ms of processor time | of the centre |",
             "|---|---|---|---|",
         ]
         lines += [
@@ -71,7 +72,7 @@ def look_costs(model: Path, threads: int = 1, rounds: int = _ROUNDS) -> LookCost
     seconds: dict[str, tuple[float, ...]] = dict.fromkeys(looks, ())
     for _ in shown(range(rounds), "looks"):
         for name, look in looks.items():
-            started = time.perf_counter()
+            started = time.process_time()
             look()
-            seconds[name] += (time.perf_counter() - started,)
+            seconds[name] += (time.process_time() - started,)
     return LookCosts((side, side), windows, seconds)

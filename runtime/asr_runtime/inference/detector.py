@@ -174,7 +174,7 @@ class Detector:
             most: largest number of windows; in larger pictures they are further apart.
 
         Returns:
-            The windows, row by row.
+            The windows, row by row, without those that hold nothing to judge.
 
         Raises:
             TypeError, ValueError, InferenceError, DeadlineError: as for `look`.

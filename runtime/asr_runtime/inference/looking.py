@@ -146,7 +146,7 @@ def look_at(score: _Score, card: ModelCard, image: NDArray[np.uint8], kind: Look
 
 
 def map_of(score: _Score, card: ModelCard, image: NDArray[np.uint8], most: int) -> tuple[Window, ...]:
-    """Score windows that cover a picture evenly; see `windows.window_grid`.
+    """Score windows that cover a picture evenly (`windows.window_grid`); those without anything to judge are left out.
 
     Raises:
         ConfigurationError: the model has no windows, or `most` is less than 1.
@@ -156,7 +156,8 @@ def map_of(score: _Score, card: ModelCard, image: NDArray[np.uint8], most: int) 
         raise ConfigurationError(f"map of {most} windows: expected at least 1")
     size = card.preprocess.size
     corners = window_grid(image.shape[0], image.shape[1], size, most)
-    return _score_windows(score, image, corners, size)[0]
+    windows, _, reasons = _score_windows(score, image, corners, size)
+    return tuple(window for window, reason in zip(windows, reasons, strict=True) if reason is None)
 
 
 def _seconds_of_a_whole_look(score: _Score, card: ModelCard) -> float:

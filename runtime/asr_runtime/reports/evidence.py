@@ -25,7 +25,7 @@ _LOW, _HIGH = np.array((0, 200, 255)), np.array((30, 20, 220))  # BGR at probabi
 _STRONG = 0.75  # how much of the tint covers the picture at probability 1; at 0.5 none
 _SOFT = 0.12  # deviation of the blur over the edges of windows, in sides of a window
 _DULL = 0.75  # of the picture is grey, so that the tint is the only strong colour
-_UNSEEN = 0.35  # brightness of parts that no window covers
+_UNSEEN = 0.35  # brightness of parts of which no window was judged
 _LIMIT = 7.0  # log-odds; a window at exactly 0 or 1 must not outweigh all others
 
 
@@ -89,7 +89,7 @@ def draw_evidence(
 
     Each pixel has the mean log-odds of the windows around it, those whose middle is near counting more; the edges
     of windows are blurred. Where that is above 0 (probability 0.5) the picture is tinted, from yellow to red;
-    everywhere else it is greyed. Parts that no window covers are dark.
+    everywhere else it is greyed. Parts of which no window was judged are dark.
 
     Args:
         image: uint8 BGR, H x W x 3, any size.
@@ -131,7 +131,7 @@ def _heat(
         weights[top:bottom, left:right] += weight
     seen = weights > 0
     heat = np.divide(total, weights, out=total, where=seen)
-    largest = min(windows[0].size * scale, float(max(height, width)))
+    largest = min(max((window.size for window in windows), default=1) * scale, float(max(height, width)))
     soft = (0, 0), max(1.0, _SOFT * largest)
     share = cv2.GaussianBlur(seen.astype(np.float32), *soft)  # so that parts without a window do not count as 0
     blurred = cv2.GaussianBlur(heat, *soft)
@@ -172,7 +172,7 @@ def _legend(width: int, verdict: Verdict, probability: float, is_covered: bool) 
     bar[:] = _tinted(np.full_like(bar, 128), ramp)
     left = right - 2 * gap - length - low.shape[1]
     put(strip, low, left, WHITE)
-    note = lettering("dark: not looked at", letter)
+    note = lettering("dark: not judged", letter)
     if not is_covered and chip + note.shape[1] + 2 * gap < left:
         put(strip, note, chip + gap, WHITE)
     return strip

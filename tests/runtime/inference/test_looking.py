@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,6 +135,17 @@ def test_each_window_has_the_deadline() -> None:
     with pytest.raises(DeadlineError):
         detector.look(bright_corner())
     assert detector.look(bright_corner(level=200)).kind == "whole"
+
+
+def test_the_program_in_the_documentation_gives_the_same(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "whole-picture.md").read_text()
+    program: dict[str, Any] = {}
+    exec(page.rpartition("```python\n")[2].partition("```")[0], program)
+    path = tmp_path / "whole.onnx"
+    path.write_bytes(build_model(WHOLE_CARD))
+    image = picture(7, 150, 333)
+    look = Detector(path, device="cpu").look(image)
+    assert program["whole_probability"](str(path), image) == pytest.approx(look.probability, abs=1e-9)
 
 
 NOT_DEFAULT = dataclasses.replace(WHOLE_CARD, whole=dataclasses.replace(WHOLE_VIDEO_CARD.whole, is_default=False))  # type: ignore[type-var]
