@@ -38,7 +38,7 @@ class LookCosts:
         """Return the figures as a Markdown table."""
         medians = {name: float(np.median(seconds)) for name, seconds in self.seconds.items()}
         lines = [
-            f"| look at {self.picture[0]} x {self.picture[1]} pixels | windows | p50 ms of processor time | of the centre |",
+            f"| look at {self.picture[0]} x {self.picture[1]} pixels | windows | processor ms, p50 | of the centre |",
             "|---|---|---|---|",
         ]
         lines += [
