@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from asr_runtime.errors import AsrError, DependencyError, OutputError
+from asr_runtime.media.opencv_wheels import check_opencv
 from asr_runtime.redact import redact
 
 __all__ = ["EXIT_GIVEN_UP", "EXIT_INPUT_FAILED", "Command", "command", "require_extra"]
@@ -27,6 +28,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; end the program with the exit code of its error."""
         try:
+            check_opencv()
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result

@@ -1,0 +1,31 @@
+"""Is OpenCV installed once? Its wheels overwrite each other's files. Loads no OpenCV."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from asr_runtime.errors import DependencyError
+
+__all__ = ["check_opencv"]
+
+_ADVICE = "uninstall all of them, then pip install --force-reinstall opencv-python"
+
+
+def check_opencv() -> None:
+    """Refuse an OpenCV that two wheels share, or that the removal of one has left incomplete.
+
+    Raises:
+        DependencyError: two of opencv-python, -headless, -contrib are installed, or the package cv2 has no code.
+    """
+    wheels = {
+        path.name.partition("-")[0].replace("_", "-")
+        for folder in sys.path
+        for path in Path(folder).glob("opencv_*.dist-info")
+    }
+    if len(wheels) > 1:
+        raise DependencyError(f"{' and '.join(sorted(wheels))} are installed and overwrite each other: {_ADVICE}")
+    spec = importlib.util.find_spec("cv2")
+    if spec is None or spec.origin is None:
+        raise DependencyError("OpenCV is missing or incomplete: pip install --force-reinstall opencv-python")
