@@ -23,7 +23,7 @@ from asr_runtime.isolation.worker import (
     ChildError,
     Limit,
     Parent,
-    nonsense,
+    malformed_answer,
     pixels,
     text,
 )
@@ -128,7 +128,7 @@ class IsolatedDecoder:
                 return
             if kind == _FRAME:
                 if step.frame is None or step.frame <= number or step.time < at:
-                    raise nonsense()
+                    raise malformed_answer()
                 number, at = step.frame, step.time
             last = kind
             yield kind, step
@@ -164,7 +164,7 @@ class _Decoder(Child):
         has_pixels = kind in (_IMAGE, _FRAME)
         is_sound = kind in allowed and (height * width > 0) == has_pixels and height * width * 3 <= self._memory
         if not (is_sound and math.isfinite(at) and at >= 0):
-            raise nonsense()
+            raise malformed_answer()
         said = self.read_text(length, limit)
         image = self.read_picture(height, width, limit) if has_pixels else None
         error: InputError | None = None

@@ -25,7 +25,7 @@ from asr_runtime.isolation.worker import (
     ChildError,
     Limit,
     Parent,
-    nonsense,
+    malformed_answer,
     pixels,
     text,
 )
@@ -110,9 +110,9 @@ class IsolatedStream(Stream):
         kind, own_time, height, width, length = _ANSWER.unpack(self._child.read(_ANSWER.size, limit))
         is_picture = kind == _PICTURE
         if kind not in allowed or math.isinf(own_time):
-            raise nonsense()
+            raise malformed_answer()
         if (height * width > 0) != is_picture or height * width > MAX_FRAME_PIXELS:
-            raise nonsense()
+            raise malformed_answer()
         said = "".join(letter if letter.isprintable() else " " for letter in self._child.read_text(length, limit))
         if kind == _LOST:
             raise SourceError(said)

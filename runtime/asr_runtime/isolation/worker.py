@@ -1,7 +1,9 @@
 """A child process that decodes, and both ends of the pipes to it.
 
-The child gives up what decoding does not need, and may crash, hang or be taken over by what it decodes: `Child`, the
-parent's end, waits for nothing without a limit, and finds the words for what became of it.
+`Child` is the child process as its parent uses it: start it, send requests, read answers. `Parent` is the parent as the
+child uses it: read requests, send answers. The child gives up every right that decoding does not need, because a file
+may make it crash or hang, or take it over. So `Child` waits for nothing without a limit, and says what happened to the
+child.
 """
 
 from __future__ import annotations
@@ -21,7 +23,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["OUT_OF_MEMORY", "START_SECONDS", "Child", "ChildError", "Limit", "Parent", "nonsense", "pixels", "text"]
+__all__ = [
+    "OUT_OF_MEMORY",
+    "START_SECONDS",
+    "Child",
+    "ChildError",
+    "Limit",
+    "Parent",
+    "malformed_answer",
+    "pixels",
+    "text",
+]
 
 START_SECONDS = 60.0
 """Until a child is ready, which is to import OpenCV on a slow card; 0.3 s elsewhere."""
@@ -37,15 +49,15 @@ _ENVIRONMENT = (  # what decoding needs; everything else stays here, secrets inc
 
 
 class ChildError(Exception):
-    """What became of a child, in words that follow the name of a source; `advice` where there is a special one."""
+    """What happened to a child process, worded to follow the name of a source; `advice` says what to do about it."""
 
     def __init__(self, what: str, advice: str = "") -> None:
         super().__init__(what)
         self.advice = advice
 
 
-def nonsense() -> ChildError:
-    """Return what to raise if an answer is not sound."""
+def malformed_answer() -> ChildError:
+    """Return the error for a malformed answer."""
     return ChildError("decoding crashed (what it answers makes no sense)")
 
 
@@ -62,12 +74,14 @@ class Limit:
 
 
 class Child:
-    """The parent's end (Linux). The child writes no file, sees little of the environment, and ends with this process.
+    """A child process, used by its parent (Linux).
+
+    The child writes no file, sees little of the environment, and ends when this process ends.
 
     Args:
-        module: what it runs, with `memory` as its argument; it makes a `Parent` of that.
-        memory: bytes that it may take on top of the bare process.
-        environment: variables that it gets beside those that decoding needs.
+        module: module that the child runs, with `memory` as its argument; it makes a `Parent` first.
+        memory: bytes that the child may take on top of the bare process.
+        environment: variables that the child gets beside those that decoding needs.
 
     Raises:
         ChildError: from every method, when the child ended, did not answer in time, or was killed before.
@@ -133,7 +147,7 @@ class Child:
     def read_text(self, length: int, limit: Limit) -> str:
         """Receive a text of `length` bytes; of a file's name, what is no UTF-8 is kept as `os.fsdecode` does."""
         if length > _LONGEST_TEXT:
-            raise nonsense()
+            raise malformed_answer()
         return self.read(length, limit).decode(errors="surrogateescape")
 
     def read_picture(self, height: int, width: int, limit: Limit) -> NDArray[np.uint8]:
@@ -176,14 +190,14 @@ def _widen(pipe: int) -> None:
 
 
 class Parent:
-    """The child's end. Making one confines this process, for good, and lets it end with the parent.
+    """The parent process, used by its child. Making one confines this process for good, and ends it with the parent.
 
     Args:
-        memory: bytes that may be taken from now on.
-        open_files: how many descriptors there may be.
+        memory: bytes that this process may take from now on.
+        open_files: largest number of open files.
 
     Attributes:
-        refused_memory: OpenCV ran out of it since this was last set to False.
+        refused_memory: whether OpenCV ran out of memory since this was last set to False.
     """
 
     def __init__(self, memory: int, open_files: int) -> None:
