@@ -77,7 +77,7 @@ def export_command(
             output,
             fft=fft,
             precision=precision,
-            calibration=calibration_images,
+            labelled_images=calibration_images,
             images=images,
             metrics=results,
         )

@@ -51,7 +51,7 @@ def export(
     *,
     fft: Literal["matmul", "dft"] = "matmul",
     precision: Precision = "fp32",
-    calibration: Path | None = None,
+    labelled_images: Path | None = None,
     images: Path | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> ModelCard:
@@ -62,7 +62,7 @@ def export(
         path: the file; it appears only if it computes what PyTorch computes.
         precision: `int8` or `fp16` convolutions, or a float32 file that the runtime may compute in `bf16`; each passes
             a gate on labelled images, whose figures are in the card.
-        calibration: folder of those images (`calibration_images`).
+        labelled_images: folder of those images (`calibration_images`).
         fft: `matmul` writes Fourier transforms as matrix products; `dft` keeps the native operator, to compare with.
         images: folder of images for the parity check; None takes those inside this package.
         metrics: results for the card, each under a key that names its test set and protocol.
@@ -81,9 +81,9 @@ def export(
     deployed = checkpoint.deployed()
     model = _to_onnx(lower(deployed) if fft == "matmul" else deployed)
     if precision != "fp32":
-        if calibration is None:
+        if labelled_images is None:
             raise ConfigurationError(f"precision {precision}: expected a folder of labelled images to judge it by")
-        model, card = _reduced(model, card, precision, *calibration_images(calibration))
+        model, card = _reduced(model, card, precision, *calibration_images(labelled_images))
     _store_halves(model)
     onnx.checker.check_model(model, full_check=True)
     detector, folder = Detector(_with_card(model, card), device="cpu"), images or packaged_images()

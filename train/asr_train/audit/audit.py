@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from asr_runtime.contract import sigmoid
 from asr_train.audit.duplicates import duplicates
 from asr_train.audit.file_facts import FileFacts, file_facts, summary
-from asr_train.audit.leaks import ATTRIBUTES, Attribute, Folds, difference, file_scores, folds_of, measured
+from asr_train.audit.leaks import (
+    ATTRIBUTES,
+    Attribute,
+    Folds,
+    cross_validation_folds,
+    difference,
+    file_scores,
+    measured,
+)
 from asr_train.data.layouts import SPLITS, DataFolder, Sample
 from asr_train.figures.content import content_features, fit_features, too_small
 
@@ -96,11 +104,11 @@ def audit(data: DataFolder, progress: bool = True) -> Audit:
         WeightsError: the package with the weights of the content-only control is not installed.
     """
     files, unreadable = _read(data, hashes=True, progress=progress)
-    folds, how = folds_of(files.splits, files.labels)
+    folds, how = cross_validation_folds(files.splits, files.labels)
     single = [finding for attribute in ATTRIBUTES if (finding := _finding(attribute, files)) is not None]
     scores = file_scores(files.facts, files.labels, folds)
     features, looked_at, note = _content(files, _LARGEST, progress)
-    content_folds, _ = folds_of(looked_at.splits, looked_at.labels)
+    content_folds, _ = cross_validation_folds(looked_at.splits, looked_at.labels)
     content = measured(looked_at.labels, _content_scores(features, looked_at, content_folds))
     if content is not None:
         single.append({"what": "content", "kind": "content", **content, "says": _content_says(content["auroc"])})
@@ -135,9 +143,9 @@ def audit_warning(data: DataFolder, progress: bool = False) -> str | None:
     at once (30 ms each).
     """
     files, _ = _read(data, hashes=False, progress=progress, largest=_LARGEST_WARNING)
-    folds, _ = folds_of(files.splits, files.labels)
+    folds, _ = cross_validation_folds(files.splits, files.labels)
     features, looked_at, _ = _content(files, _LARGEST_WARNING, progress)
-    content_folds, _ = folds_of(looked_at.splits, looked_at.labels)
+    content_folds, _ = cross_validation_folds(looked_at.splits, looked_at.labels)
     found = {
         "container, size and compression of the files": measured(
             files.labels, file_scores(files.facts, files.labels, folds)
@@ -248,7 +256,7 @@ def _finding(attribute: Attribute, files: _Files) -> dict[str, Any] | None:
     values = [attribute.value(fact) for fact in own.facts]
     if len(set(values)) < 2:
         return None
-    folds, _ = folds_of(own.splits, own.labels)
+    folds, _ = cross_validation_folds(own.splits, own.labels)
     figures = measured(own.labels, file_scores(own.facts, own.labels, folds, [attribute]))
     if figures is None:
         return None

@@ -21,9 +21,9 @@ __all__ = [
     "Attribute",
     "Folds",
     "auroc_interval",
+    "cross_validation_folds",
     "difference",
     "file_scores",
-    "folds_of",
     "measured",
     "table_of",
 ]
@@ -143,7 +143,7 @@ def auroc_interval(auroc: float, real: int, ai: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def folds_of(splits: NDArray[np.str_], labels: NDArray[np.int_]) -> tuple[Folds, str]:
+def cross_validation_folds(splits: NDArray[np.str_], labels: NDArray[np.int_]) -> tuple[Folds, str]:
     """Fit on the training split, measure on the validation split; cross-validate all images where one is too small.
 
     Returns:
