@@ -24,5 +24,6 @@ FAULTS = {
     21: ("hostile playlist, redirecting camera, odd passwords", "0 hits on a canary, 0 leaks"),
     22: ("a camera's decoder crashes or hangs (--isolate)", "lost with the reason, scored again; others go on"),
     23: ("libraries that report to their makers", "0 look-ups, 0 packets, 0 files; a read-only home is no complaint"),
+    24: ("redirects to very long or malformed addresses", "named; no other camera waits"),
     30: ("10,000 files copied into a watched folder, SIGKILL and restart", "each file scored once"),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -104,6 +106,26 @@ def test_a_camera_that_redirects_is_not_followed(tmp_path: Path, measured: Measu
         assert rtsp.hits
     assert (code, summary["given_up"], summary["scored"]) == (4, 3, 0)
     measured("cameras that redirect (HTTP, HLS, RTSP): 0 hits")
+
+
+@pytest.mark.fault(24)
+def test_a_hostile_redirect_holds_up_no_other_camera(tmp_path: Path, measured: Measured) -> None:
+    targets = ("http://" + "a@" * 8_000, "http://" + "a b" * 5_000, "rtsp://u:s3cret@[" + "x" * 16_000, "a://" * 4_000)
+    with ExitStack() as stack:
+        good = stack.enter_context(MjpegCamera())
+        bad = [stack.enter_context(MjpegCamera(target)) for target in targets]
+        run = stack.enter_context(LiveRun(tmp_path, good.url, *(camera.url for camera in bad)))
+        begun = run.first(15, source=good.url, type="frame")["arrived"]
+        lost = [run.first(15, source=camera.url, type="state", state="lost") for camera in bad]
+        frames = [frame["arrived"] for frame in run.seen(begun, source=good.url, type="frame")]
+        run.first(10, after=time.time(), source=good.url, type="frame")
+        code, _ = run.ends(5, interrupt=True)
+    longest = max((after - before for before, after in itertools.pairwise(frames)), default=0)
+    assert code == 130
+    assert all("it redirects to" in record["detail"] and len(record["detail"]) < 500 for record in lost)
+    assert "s3cret" not in run.output() + run.errors()
+    assert longest < 3
+    measured(f"{len(targets)} redirects of 16 kB: named, the other camera was never silent for {longest:.2f} s")
 
 
 @pytest.fixture
