@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from asr_runtime.contract import Decision, OperatingPoint
-from asr_train.figures.bootstrap import bootstrap_intervals
+from asr_train.figures.bootstrap import _figures as bootstrap_figures
+from asr_train.figures.bootstrap import bootstrap_intervals, resampled
 from asr_train.figures.metrics import (
     balanced_calibration_error,
     binary_metrics,
@@ -188,6 +189,20 @@ def test_a_resample_of_every_image_once_gives_the_figures_themselves(monkeypatch
     drawn = bootstrap._figures(labels, probability, None, (0.05,), 15, np.array([1.0 + labels]))
     assert drawn["auroc"] == pytest.approx(roc_auc_score(labels[twice], probability[twice]))
     assert drawn["ap"] == pytest.approx(average_precision_score(labels[twice], probability[twice]))
+
+
+@pytest.mark.parametrize("digits", [2, 12])
+def test_the_tpr_of_a_resample_is_that_of_the_images_drawn(digits: int) -> None:
+    labels, _, rng = _images(200)
+    probability = np.round(1 / (1 + np.exp(-rng.normal(labels, 1.0))), digits)
+    counts = resampled(labels, 20, rng)
+    drawn = bootstrap_figures(labels, probability, None, (0.01, 0.05, 0.2), 15, counts)
+    for row, count in enumerate(counts.astype(int)):
+        index = np.repeat(np.arange(len(labels)), count)
+        real, ai = (probability[index][labels[index] == label] for label in (0, 1))
+        for rate in (0.01, 0.05, 0.2):
+            expected = (ai >= threshold_at(real, rate)).mean()
+            assert drawn[f"tpr_at_fpr_{rate * 100:g}%"][row] == pytest.approx(expected)
 
 
 def test_verdicts_and_thresholds_are_measured_on_each_photo_source() -> None:

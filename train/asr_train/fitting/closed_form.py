@@ -135,8 +135,21 @@ class ClosedForm:
             scored = f"{scored} ({', '.join(lone)}: {image})" if several else image
         elif self.families is not None:
             scored = "never saw its family of generators or its kind of photos"
+            if parted := self._parted_families():
+                scored += f" ({', '.join(parted)}, which make up much of a class: never saw its source)"
         equalised = f", re-encoded at JPEG {self.config.quality}" if self.config.quality else ""
         return f"the training split of {self.data.root.name}, every image scored by a head that {scored}{equalised}"
+
+    def _parted_families(self) -> list[str]:
+        """Name the families and kinds of photos that are not left out as a whole."""
+        assert self.families is not None
+        groups: dict[tuple[int, str], set[int]] = {}
+        for sample in self._train:
+            family = sample.label, self.families.of(sample.label, sample.source)
+            place = next(i for i, group in enumerate(self._together) if sample.source in group)
+            groups.setdefault(family, set()).add(place)
+        alone = {place for place, group in enumerate(self._together) if not self.fit.solvable(group)}
+        return sorted(name for (_, name), places in groups.items() if len(places) > 1 or places & alone)
 
     def calibration(
         self, fitted_on: str, without: Collection[str] = (), ignored: Collection[str] = ()
