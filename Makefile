@@ -25,7 +25,7 @@ demo: .venv-device/ready
 	.venv-device/bin/asr-screen runtime/examples
 
 demo-page: .venv-device/ready
-	.venv-device/bin/pip install --quiet --disable-pip-version-check -e '.[cpu,serve]'
+	.venv-device/bin/pip install --quiet --disable-pip-version-check -e '.[cpu,provenance,serve]'
 	.venv-device/bin/asr-serve --open
 
 # The pictures of the documentation.

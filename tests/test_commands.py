@@ -25,11 +25,11 @@ _SURFACE = {
     "--spectrum --version",
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
-    "asr-screen": "--annotate --deadline --device --duration --evidence --format --fps -h --help --isolate --look "
-    "--metrics --model --mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots "
-    "--sources --state --threads --token-file --version --view --watch --webhook --windows",
+    "asr-screen": "--annotate --claims --deadline --device --duration --evidence --format --fps -h --help --isolate "
+    "--look --metrics --model --mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots "
+    "--sources --state --threads --token-file --trust-anchors --version --view --watch --webhook --windows",
     "asr-serve": "--allow-host --device -h --help --host --max-pixels --max-size --model --open --port --precision "
-    "--queue --sha256 --time-limit --token-file --version --workers",
+    "--queue --sha256 --time-limit --token-file --trust-anchors --version --workers",
     "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --crop-size --data --degrade "
     "--dim --edit --epoch-size --epochs --equalise --families --flip --freeze --front-end -h --help --label-smoothing "
     "--layout --leave-out --lr --model --monitor --no-flip --no-freeze --noise --pair-weight --pairs "

@@ -25,14 +25,15 @@ _MAY_IMPORT = {
 _ROOMS = {
     "asr_runtime": {
         "media": {"errors"},
-        "sources": {"errors", "redact", "urls", "media"},
+        "sources": {"errors", "claims", "redact", "urls", "media"},
         "cameras": {"errors", "redact", "http_client", "http_login", "records", "media", "sources"},
         "isolation": {"errors", "media", "sources", "cameras"},
         "inference": {"errors", "caches", "contract", "windows", "media.regular_file"},
         "reports": {"errors", "contract", "redact", "urls", "http_client", "records", "windows"},
+        "provenance": {"errors", "claims", "isolation", "sources"},
         "serve": {
             *("errors", "command", "records", "screening", "windows"),
-            *("media", "sources", "isolation", "inference", "reports"),
+            *("provenance", "media", "sources", "isolation", "inference", "reports"),
         },
     },
     "asr_train": {

@@ -17,6 +17,7 @@ from asr_runtime.interrupt import stop_on_signals
 if TYPE_CHECKING:
     from asr_runtime.doctor import Examination
     from asr_runtime.inference.looking import LookChoice
+    from asr_runtime.provenance.reader import ClaimReader
 
 __all__ = ["doctor_command", "screen_command"]
 
@@ -65,6 +66,8 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     default="auto",
     help="The centre of each picture, or windows all over it; auto is what the model's card says is better.",
 )
+@click.option("--claims", is_flag=True, help="Records carry what the file says about itself (C2PA, IPTC, EXIF, notes).")
+@click.option("--trust-anchors", metavar="FILE", help="Signers of Content Credentials that are trusted, PEM.")
 @click.option("--windows", is_flag=True, help="Records carry the windows that were looked at (--format jsonl).")
 @click.option("--evidence", metavar="DIR", help="Write maps of flagged pictures: which parts speak for AI.")
 @click.option("--watch", "watched", multiple=True, metavar="DIR", help="Screen files as they come into a folder.")
@@ -93,6 +96,8 @@ def screen_command(
     annotate: str | None,
     snapshots: str | None,
     look: LookChoice,
+    claims: bool,
+    trust_anchors: str | None,
     windows: bool,
     evidence: str | None,
     watched: tuple[str, ...],
@@ -123,10 +128,17 @@ def screen_command(
         raise ConfigurationError("--state: belongs to --watch DIR; leave it out, or name a folder to watch")
     if windows and form != "jsonl":
         raise ConfigurationError(f"--windows: format {form} has no place for windows; expected --format jsonl")
+    if trust_anchors and not claims:
+        raise ConfigurationError("--trust-anchors: belongs to --claims; leave it out, or give that too")
+    if claims and form == "csv":
+        raise ConfigurationError("--claims: format csv has no place for claims; expected --format table or jsonl")
     every = [live_source(source) if is_live(source) else source for source in sources]
     every += named_sources(listed) if listed else []
     live = [source.name for source in every if isinstance(source, LiveSource)]
-    with stop_on_signals() as interrupt, contextlib.closing(Journal(state)) as journal:
+    with contextlib.ExitStack() as stack:
+        interrupt = stack.enter_context(stop_on_signals())
+        journal = stack.enter_context(contextlib.closing(Journal(state)))
+        reader = stack.enter_context(_claim_reader(trust_anchors)) if claims else None
         detector = Detector(
             model, device=device, precision=precision, threads=threads, sha256=sha256, deadline=deadline
         )
@@ -162,6 +174,7 @@ def screen_command(
             isolate=isolate,
             look=look,
             windows=windows,
+            claims=reader,
             watch=Watch(watched, journal) if watched else None,
             folders_in_list=folders_in_list,
         )
@@ -174,6 +187,12 @@ def screen_command(
             # around it can crash, and everything is written.
             os._exit(code if interrupt.exit_code is None else interrupt.exit_code)
     click.get_current_context().exit(code)
+
+
+def _claim_reader(trust_anchors: str | None) -> contextlib.closing[ClaimReader]:
+    from asr_runtime.provenance.reader import ClaimReader, read_trust_anchors
+
+    return contextlib.closing(ClaimReader(trust_anchors and read_trust_anchors(trust_anchors)))
 
 
 @command("asr-doctor")

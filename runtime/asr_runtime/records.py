@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from asr_runtime.claims import Claim, contradictions
 from asr_runtime.contract import Verdict
 from asr_runtime.windows import LookKind, Window
 
@@ -37,6 +38,7 @@ class ImageRecord:
         look: what the score comes from: the centre of the picture, or windows all over it.
         windows: that were looked at, the centre first; empty unless they were asked for.
         reason: why the image holds nothing to judge (`inference.flatness`); None: it holds something.
+        claims: what the file says about itself; None: it was not asked for.
     """
 
     source: str
@@ -45,6 +47,7 @@ class ImageRecord:
     look: LookKind = "centre"
     windows: tuple[Window, ...] = ()
     reason: str | None = None
+    claims: tuple[Claim, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""
@@ -54,6 +57,7 @@ class ImageRecord:
             "probability": self.probability,
             "verdict": self.verdict,
             **_looked(self.look, self.windows),
+            **_claimed(self.claims, self.verdict),
         }
         return data if self.reason is None else {**data, "reason": self.reason}
 
@@ -161,6 +165,7 @@ class VideoRecord:
         frames: how many were scored.
         duration: seconds from the first to the last scored frame.
         reason: why no frame of it holds anything to judge; None: some do, and the others have no weight.
+        claims: what the file says about itself; None: it was not asked for.
     """
 
     source: str
@@ -170,6 +175,7 @@ class VideoRecord:
     frames: int
     duration: float
     reason: str | None = None
+    claims: tuple[Claim, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""
@@ -181,6 +187,7 @@ class VideoRecord:
             "peak": self.peak,
             "frames": self.frames,
             "duration": round(self.duration, 6),
+            **_claimed(self.claims, self.verdict),
         }
         return data if self.reason is None else {**data, "reason": self.reason}
 
@@ -295,6 +302,15 @@ class SummaryRecord:
             "provider": self.provider,
             "looks": dict(self.looks),
         }
+
+
+def _claimed(claims: tuple[Claim, ...] | None, verdict: Verdict) -> dict[str, Any]:
+    """Return what a record says of the claims of the file, and where they contradict its verdict."""
+    if claims is None:
+        return {}
+    data: dict[str, Any] = {"claims": [claim.to_dict() for claim in claims]}
+    conflicts = contradictions(claims, verdict)
+    return {**data, "contradictions": conflicts} if conflicts else data
 
 
 def _looked(look: LookKind, windows: tuple[Window, ...]) -> dict[str, Any]:

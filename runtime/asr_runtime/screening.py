@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from asr_runtime.cameras.camera import MAX_AGE, Camera, LiveFailure, LiveFrame
 from asr_runtime.cameras.inbox import Inbox
+from asr_runtime.claims import Claim
 from asr_runtime.contract import ModelCard
 from asr_runtime.errors import AsrError, ConfigurationError, DeadlineError, InferenceError
 from asr_runtime.inference.detector import Detector
@@ -31,6 +33,7 @@ from asr_runtime.windows import LookKind, Window
 
 if TYPE_CHECKING:
     from asr_runtime.cameras.streams import Stream
+    from asr_runtime.provenance.reader import ClaimReader
 
 __all__ = ["Step", "open_isolated_stream", "open_stream", "screen", "screen_decoded", "screen_with_pictures"]
 
@@ -73,6 +76,7 @@ def screen(
     isolate: bool = False,
     look: LookChoice = "auto",
     windows: bool = False,
+    claims: ClaimReader | None = None,
     watch: Watch | None = None,
     folders_in_list: bool = False,
 ) -> Generator[Record, None, None]:
@@ -94,6 +98,7 @@ def screen(
         look: `centre` or `whole` for every picture; `auto`: as the model's card advises, for cameras within the time
             between two frames (`inference.looking.choose_looks`).
         windows: records carry the windows that were looked at.
+        claims: reads what files say about themselves for their records; None: records carry no claims.
         watch: folders whose files are screened as they come; the run then ends only when it is stopped.
         folders_in_list: a list of paths on standard input may name folders.
 
@@ -116,6 +121,7 @@ def screen(
         isolate=isolate,
         look=look,
         windows=windows,
+        claims=claims,
         watch=watch,
         folders_in_list=folders_in_list,
     )
@@ -134,6 +140,7 @@ def screen_with_pictures(
     isolate: bool = False,
     look: LookChoice = "auto",
     windows: bool = False,
+    claims: ClaimReader | None = None,
     watch: Watch | None = None,
     folders_in_list: bool = False,
 ) -> Generator[Step, None, None]:
@@ -154,7 +161,7 @@ def screen_with_pictures(
     looks = choose_looks(detector, detector.card, look, fps, len(live))
     expansion = Expansion(files, stdin, folders_in_list=folders_in_list)
     listing = _Listing(expansion, watch) if files or watch else None
-    run = _Run(listing, watch is not None, live, detector, fps, reconnect, isolate, looks, windows)
+    run = _Run(listing, watch is not None, live, detector, fps, reconnect, isolate, looks, windows, claims)
     return run.steps(stop or threading.Event(), math.inf if duration is None else duration)
 
 
@@ -233,9 +240,10 @@ class _Run:
         isolate: bool,
         looks: dict[str, LookKind],
         windows: bool,
+        claims: ClaimReader | None = None,
     ) -> None:
         self._listing, self._watching, self._fps, self._isolate = listing, watching, fps, isolate
-        self._looks, self._windows = looks, windows
+        self._looks, self._windows, self._claims = looks, windows, claims
         self._detector = detector
         self._inbox: Inbox[Any] = Inbox(_AHEAD)
         opener = functools.partial(open_isolated_stream if isolate else open_stream, fps=fps)
@@ -324,22 +332,23 @@ class _Run:
         self._skipped += item.skipped
         self._decoded_frames += item.skipped + (item.error is not None or item.image is not None)
         if item.ends:
-            yield from self._end(item.source, whole=True)
+            yield from self._end(item.source, whole=True, claims=item.claims)
         if item.error is not None:
             yield self._failure(item.source, item.error), None
         elif item.image is not None and item.frame is not None:
             yield from self._frame(item.source, item.image, item.frame, item.time)
         elif item.image is not None:
-            yield from self._image(item.source, item.image)
+            yield from self._image(item.source, item.image, item.claims)
 
-    def _image(self, source: str, image: NDArray[np.uint8]) -> Iterator[Step]:
+    def _image(self, source: str, image: NDArray[np.uint8], claims: tuple[Claim, ...] | None) -> Iterator[Step]:
         try:
             look = self._look(image, self._looks["images"])
         except InferenceError as error:
             yield self._failure(source, InferenceError(f"{source}: {error}"), kind=error), None
             return
         self._scored += 1
-        yield ImageRecord(source, look.probability, look.verdict, look.kind, self._shown(look), look.reason), image
+        windows = self._shown(look)
+        yield ImageRecord(source, look.probability, look.verdict, look.kind, windows, look.reason, claims), image
 
     def _live_frame(self, item: LiveFrame) -> Iterator[Step]:
         if time.monotonic() - item.received > MAX_AGE:
@@ -408,14 +417,14 @@ class _Run:
         self._failed += 1
         return ErrorRecord(source, type(kind or error).__name__, redact(" ".join(str(error).split())), frame)
 
-    def _end(self, name: str, *, whole: bool = False) -> Iterator[Step]:
+    def _end(self, name: str, *, whole: bool = False, claims: tuple[Claim, ...] | None = None) -> Iterator[Step]:
         """Close a source's segment; of a video that was read to its end, its verdict too."""
         if (source := self._sources.pop(name, None)) is None:
             return
         if (segment := source.track.end()) is not None:
             yield segment, None
         if whole and (video := source.track.video()) is not None:
-            yield video, None
+            yield replace(video, claims=claims), None
 
     def _summary(self, seconds: float) -> SummaryRecord:
         dropped = sum(camera.dropped + camera.undecided for camera in self._cameras)
@@ -443,7 +452,10 @@ class _Run:
         try:
             with self._decoder() as decode:
                 for source in self._listing.until(self._leave):
-                    for item in decode(source, self._fps):
+                    steps: Iterable[Decoded] = decode(source, self._fps)
+                    if self._claims is not None and isinstance(source, Source):
+                        steps = self._claims.with_claims(source, steps)
+                    for item in steps:
                         if self._watching and item.error is not None and not os.path.lexists(source.name):
                             break  # moved or deleted while it waited
                         if not self._inbox.put(item, self._leave):

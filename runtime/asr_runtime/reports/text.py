@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TextIO
 
+from asr_runtime.claims import contradictions
 from asr_runtime.errors import OutputError
 from asr_runtime.records import (
     ErrorRecord,
@@ -201,6 +202,7 @@ class Table(Sink):
 
     _COLOURS = {  # noqa: RUF012
         **{"ai": "red", "real": "green", "unsure": "yellow", "error": "magenta"},
+        **{"claim": "bright_black", "conflict": "yellow"},
         **{"connecting": "cyan", "live": "cyan", "stalled": "magenta", "lost": "magenta"},
     }
 
@@ -214,9 +216,11 @@ class Table(Sink):
         """Write one record, or leave it out. Raises `OutputError`."""
         if isinstance(record, ImageRecord):
             self._write(record.verdict, f"{record.probability:.4f}", "-", "-", _with_reason(record))
+            self._write_claims(record)
         elif isinstance(record, VideoRecord):
             cells = f"{record.probability:.4f}", f"{record.peak:.4f}", str(record.frames), _with_reason(record)
             self._write(record.verdict, *cells)
+            self._write_claims(record)
         elif isinstance(record, StateRecord):
             self._steady.pop(record.source, None)
             detail = f" ({record.detail})" if record.detail else ""
@@ -227,6 +231,13 @@ class Table(Sink):
             self._write("error", "-", "-", "-", record.error)
         elif isinstance(record, SummaryRecord):
             self.output.write(summary_line(record) + "\n")
+
+    def _write_claims(self, record: ImageRecord | VideoRecord) -> None:
+        """Write a row for each claim of the file, and for each contradiction."""
+        for claim in record.claims or ():
+            self._write("claim", "-", "-", "-", f"{record.source}: {claim.source}: {claim.text}")
+        for text in contradictions(record.claims or (), record.verdict):
+            self._write("conflict", "-", "-", "-", f"{record.source}: {text}")
 
     def _change(self, record: FrameRecord) -> None:
         if record.age is not None and self._steady.get(record.source) != record.steady:

@@ -147,6 +147,7 @@ def _add_api(app: FastAPI, screener: Screener) -> None:
                 alias="map", ge=1, le=400, description="Add a record `map` for images, of at most this many windows."
             ),
         ] = None,
+        claims: Annotated[bool, Query(description="Records carry what the file says about itself.")] = False,
         form: Annotated[
             Literal["json", "jsonl"] | None,
             Query(alias="format", description="One JSON object, or JSON lines as they come; default: by Accept."),
@@ -159,7 +160,7 @@ def _add_api(app: FastAPI, screener: Screener) -> None:
         try:
             screener.check_room()
             uploads = await read_uploads(request, name, limits, budget)
-            job = screener.submit(uploads, Wishes(fps, look, windows, most))
+            job = screener.submit(uploads, Wishes(fps, look, windows, most, claims))
         except RefusedError as error:
             requests.labels(error.status).inc()
             raise
@@ -193,6 +194,7 @@ def _add_api(app: FastAPI, screener: Screener) -> None:
             "name": detector.name,
             "sha256": detector.sha256,
             "provider": detector.provider,
+            "reads_claims": screener.reads_claims,
             "card": asdict(detector.card),
         }
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import webbrowser
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from asr_runtime.command import command, require_extra
-from asr_runtime.errors import ConfigurationError
+from asr_runtime.errors import ConfigurationError, DependencyError
+
+if TYPE_CHECKING:
+    from asr_runtime.provenance.reader import ClaimReader
 
 require_extra("serve", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
@@ -38,6 +43,7 @@ _MIB = 1 << 20
 @click.option(
     "--token-file", metavar="FILE", help="File with the token that clients must show, 16 characters at least."
 )
+@click.option("--trust-anchors", metavar="FILE", help="Signers of Content Credentials that are trusted, PEM.")
 @click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Name of this server behind a proxy.")
 @click.option("--workers", type=click.IntRange(min=1), help="Requests at a time.  [default: usable cores, at most 4]")
 @click.option("--queue", type=click.IntRange(min=1), default=64, help="Requests that wait; the next is answered 429.")
@@ -59,6 +65,7 @@ def serve_command(
     host: str,
     port: int,
     token_file: str | None,
+    trust_anchors: str | None,
     hosts: tuple[str, ...],
     workers: int | None,
     queue: int,
@@ -110,8 +117,23 @@ def serve_command(
         make_detector,
         limits,
         f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        make_reader=_make_reader(trust_anchors),
         token=token,
         hosts=hosts if is_loopback(host) or hosts else None,
         announce=announce,
     )
     click.get_current_context().exit(code)
+
+
+def _make_reader(trust_anchors: str | None) -> Callable[[], ClaimReader] | None:
+    """Return what makes readers of claims; None where the extra for it is not installed and was not asked for."""
+    from asr_runtime.provenance.reader import ClaimReader, check_claims, read_trust_anchors
+
+    try:
+        check_claims()
+    except DependencyError:
+        if trust_anchors is not None:
+            raise
+        return None
+    anchors = None if trust_anchors is None else read_trust_anchors(trust_anchors)
+    return lambda: ClaimReader(anchors)

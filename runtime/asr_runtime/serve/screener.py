@@ -19,6 +19,7 @@ from asr_runtime.errors import ConfigurationError, DeadlineError, InferenceError
 from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.looking import LookChoice, check_windows, chosen_look
 from asr_runtime.isolation.files import IsolatedDecoder
+from asr_runtime.provenance.reader import ClaimReader
 from asr_runtime.records import ErrorRecord, ImageRecord, Record
 from asr_runtime.screening import screen_decoded
 from asr_runtime.serve.limits import Limits, RefusedError
@@ -39,12 +40,14 @@ class Wishes:
         look: as for `screening.screen`.
         windows: as for `screening.screen`.
         map_windows: largest number of windows of the map of each image; None: no maps.
+        claims: records carry what the file says about itself.
     """
 
     fps: float | None = None
     look: LookChoice = "auto"
     windows: bool = False
     map_windows: int | None = None
+    claims: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +78,22 @@ class Screener:
     Args:
         make_detector: makes the model of one worker.
         limits: of the server.
+        make_reader: makes the reader of claims of one worker; None: no claims are read.
 
     Attributes:
         detector: the first worker's, for its card and name.
         open_jobs: requests that wait or are being screened.
     """
 
-    def __init__(self, make_detector: Callable[[], Detector], limits: Limits) -> None:
+    def __init__(
+        self,
+        make_detector: Callable[[], Detector],
+        limits: Limits,
+        make_reader: Callable[[], ClaimReader] | None = None,
+    ) -> None:
         self.limits = limits
         self.open_jobs = 0
-        self._make_detector = make_detector
+        self._make_detector, self._make_reader = make_detector, make_reader
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._ready: set[str] = set()
         self._mean_seconds = 0.1
@@ -94,6 +103,11 @@ class Screener:
             threading.Thread(target=self._work, args=(detector,), name=f"asr-worker-{i}", daemon=True)
             for i, detector in enumerate(detectors)
         ]
+
+    @property
+    def reads_claims(self) -> bool:
+        """Whether records can carry claims."""
+        return self._make_reader is not None
 
     @property
     def ready_workers(self) -> int:
@@ -135,6 +149,10 @@ class Screener:
             chosen_look(self.detector.card, wishes.look)
             if wishes.windows or wishes.map_windows is not None:
                 check_windows(self.detector.card)
+            if wishes.claims and not self.reads_claims:
+                raise ConfigurationError(
+                    "claims: this server does not read them; pip install 'asrnet-edge[provenance]'"
+                )
         except (RefusedError, ConfigurationError):
             close_all(uploads)
             raise
@@ -148,7 +166,11 @@ class Screener:
 
     def _work(self, detector: Detector) -> None:
         """Run one worker."""
-        with contextlib.closing(IsolatedDecoder(self.limits.memory, pixels=self.limits.pixels)) as decoder:
+        with contextlib.ExitStack() as stack:
+            decoder = stack.enter_context(
+                contextlib.closing(IsolatedDecoder(self.limits.memory, pixels=self.limits.pixels))
+            )
+            reader = self._make_reader and stack.enter_context(contextlib.closing(self._make_reader()))
             probe = Source("self-check", "image", cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes())
             for record, _ in screen_decoded(decoder.decode(probe, None), detector):
                 if isinstance(record, ImageRecord):
@@ -157,7 +179,7 @@ class Screener:
                 started = time.monotonic()
                 is_stuck = False
                 try:
-                    is_stuck = self._run(job, decoder, detector)
+                    is_stuck = self._run(job, decoder, reader, detector)
                 except BaseException as error:  # a bug, which is the request's answer and not the worker's end
                     job.put(error)
                 job.end()
@@ -165,11 +187,11 @@ class Screener:
                 if is_stuck:  # the model's thread may never come back
                     detector = self._make_detector()
 
-    def _run(self, job: Job, decoder: IsolatedDecoder, detector: Detector) -> bool:
+    def _run(self, job: Job, decoder: IsolatedDecoder, reader: ClaimReader | None, detector: Detector) -> bool:
         """Screen one request; returns whether an inference did not end in time."""
         is_stuck = False
         wishes = job.wishes
-        steps = screen_decoded(self._decoded(job, decoder), detector, look=wishes.look, windows=wishes.windows)
+        steps = screen_decoded(self._decoded(job, decoder, reader), detector, look=wishes.look, windows=wishes.windows)
         for record, picture in steps:
             is_stuck |= isinstance(record, ErrorRecord) and record.kind == DeadlineError.__name__
             job.put(record)
@@ -183,7 +205,9 @@ class Screener:
                 job.put(MapRecord(record.source, height, width, windows))
         return is_stuck
 
-    def _decoded(self, job: Job, decoder: IsolatedDecoder) -> Generator[Decoded, None, None]:
+    def _decoded(
+        self, job: Job, decoder: IsolatedDecoder, reader: ClaimReader | None
+    ) -> Generator[Decoded, None, None]:
         """Decode the files of a request until it is left or its time is over."""
         until = time.monotonic() + self.limits.seconds
         limit = f"the time limit of {self.limits.seconds:g} s per request"
@@ -194,7 +218,7 @@ class Screener:
                 yield Decoded(source.name, error=SourceError(f"{source.name}: not looked at: {limit} was reached"))
                 continue
             with contextlib.closing(decoder.decode(source, job.wishes.fps)) as steps:
-                for step in steps:
+                for step in reader.with_claims(source, steps) if reader and job.wishes.claims else steps:
                     yield step
                     if job.stop.is_set():
                         return

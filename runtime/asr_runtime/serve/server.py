@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 import uvicorn
 
 from asr_runtime.inference.detector import Detector
+from asr_runtime.provenance.reader import ClaimReader
 from asr_runtime.reports.http_server import listen
 from asr_runtime.serve.app import make_app
 from asr_runtime.serve.limits import Limits
@@ -85,6 +86,7 @@ def run_server(
     limits: Limits,
     address: str,
     *,
+    make_reader: Callable[[], ClaimReader] | None,
     token: str | None,
     hosts: Collection[str] | None,
     announce: Callable[[str], None],
@@ -95,6 +97,7 @@ def run_server(
         make_detector: makes the model of one worker.
         limits: of the server.
         address: `HOST:PORT`; port 0 is a free one.
+        make_reader: makes the reader of claims of one worker; None: no claims are read.
         token: that clients must show; None: no token is asked for.
         hosts: see `app.make_app`.
         announce: called with `HOST:PORT` once requests are taken.
@@ -109,7 +112,8 @@ def run_server(
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what a client does wrong is the client's to know
     _allow_files()
     with contextlib.closing(listen(address)) as listening:
-        server = Server(Screener(make_detector, limits), listening, token=token, hosts=hosts, announce=announce)
+        screener = Screener(make_detector, limits, make_reader)
+        server = Server(screener, listening, token=token, hosts=hosts, announce=announce)
         with _stopped_by_signals(server) as signals:
             server.run()
     return 128 + signals[0] if signals else 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_runtime.claims import Claim
 from asr_runtime.errors import InputError, SourceError
 from asr_runtime.media.image import decode_image, read_image
 from asr_runtime.media.video import VideoFile
@@ -28,6 +29,7 @@ class Decoded:
         error: why there is no picture.
         skipped: frames passed over before this one because of `fps`.
         ends: the video is over.
+        claims: what the file says about itself, with an image or the end of a video; None: it was not asked for.
     """
 
     source: str
@@ -37,6 +39,7 @@ class Decoded:
     error: InputError | None = None
     skipped: int = 0
     ends: bool = False
+    claims: tuple[Claim, ...] | None = None
 
 
 def decode_source(source: Source | Unreadable, fps: float | None) -> Iterator[Decoded]:

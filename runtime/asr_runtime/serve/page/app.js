@@ -143,7 +143,8 @@ async function screen(item) {
 
 // Sends a file; waits and tries again while the server is busy.
 async function send(item) {
-  const query = new URLSearchParams({ name: item.name, fps: FRAMES_PER_SECOND, claims: "true" });
+  const query = new URLSearchParams({ name: item.name, fps: FRAMES_PER_SECOND });
+  if (model.reads_claims) query.set("claims", "true");
   if (model.card.preprocess.mode === "crop") query.set("map", MAP_WINDOWS); // other models have no windows
   for (;;) {
     const answer = await fetch(`v1/screen?${query}`, {

@@ -1,0 +1,1 @@
+"""Reading what files say about themselves, in a separate process. Imports `claims`, `isolation` and `sources`."""
