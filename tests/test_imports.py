@@ -29,7 +29,7 @@ _ROOMS = {
         "cameras": {"errors", "redact", "http_client", "http_login", "records", "media", "sources"},
         "isolation": {"errors", "media", "sources", "cameras"},
         "inference": {"errors", "caches", "contract", "windows", "media.regular_file"},
-        "reports": {"errors", "contract", "redact", "urls", "http_client", "records", "windows"},
+        "reports": {"errors", "claims", "contract", "redact", "urls", "http_client", "records", "windows"},
         "provenance": {"errors", "claims", "isolation", "sources"},
         "serve": {
             *("errors", "command", "records", "screening", "windows"),
