@@ -1,7 +1,7 @@
 # Two commands set up everything they need in a virtual environment of their own; python3 and make are enough.
 #
 #   make demo    what a device installs (no PyTorch): screens the examples in runtime/examples
-#   make demo-page   the same, as a page to drop pictures on
+#   make demo-page   the same, as a page to drop pictures on (docs/serve.md)
 #   make test    everything: formatting, lint, types, all tests
 #
 # make quick      the fast tests only

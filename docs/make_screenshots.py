@@ -1,4 +1,4 @@
-"""Takes the screenshots of the documentation: `make screenshots` (Debian's chromium, the built-in model).
+"""Takes screenshots of the page into build/screenshots: `make screenshots` (Debian's chromium, built-in model).
 
     python docs/make_screenshots.py [FOLDER]
 
@@ -80,7 +80,7 @@ def save(page: Page, path: Path) -> None:
 
 def main() -> None:
     """Take all of them."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     with server() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(QUIET))
