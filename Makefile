@@ -14,9 +14,9 @@
 PYTHON ?= python3
 DATA ?= dataset
 FAMILIES ?= $(DATA)/../families.csv
-WINDOWS = --windows 5 --views 4 --families $(FAMILIES)
-RECIPE_asrnet-lite = --model asrnet-lite --scales 2 --activations 3 11 --ridge 0.03 $(WINDOWS)
-RECIPE_asrnet-lite-tiny = --model asrnet-lite --crop-size 160 --activations 3 8 --ridge 0.1 $(WINDOWS)
+WINDOWS = --windows 5 --views 4 --plain-weight 0.6 --families $(FAMILIES)
+RECIPE_asrnet-lite = --model asrnet-lite --scales 2 --activations 3 11 --ridge 0.02 $(WINDOWS)
+RECIPE_asrnet-lite-tiny = --model asrnet-lite --crop-size 160 --activations 3 8 --ridge 0.05 $(WINDOWS)
 PROTOCOLS = leave-one-family-out leave-one-photo-kind-out leave-one-family-and-photo-kind-out leave-later-generators-out
 
 .PHONY: browser-demo demo demo-page docs docs-output screenshots test quick faults equipment lint builtin clean

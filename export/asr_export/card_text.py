@@ -128,6 +128,7 @@ def _result(result: Mapping[str, Any]) -> list[str]:
         rows = {"all": result["overall"], **{n: m for n, m in by_source.items() if m.get("against")}}
     else:
         means = {k.removeprefix("mean_"): v for k, v in result.items() if k.startswith("mean_")}
+        means["interval"] = result.get("interval", {})
         rows = {"mean": means, **dict(sorted(rows.items(), key=lambda item: item[1].get("ca_auroc") or 0.0))}
     if (pooled := result.get("pooled_balanced_ece")) is not None:
         facts.append(f"balanced ECE of all generators together: {pooled:.3f}")

@@ -20,12 +20,20 @@ def test_it_is_small_and_its_card_says_what_it_was_trained_on(name: str) -> None
     assert card.name == "asrnet-lite"
     assert card.parity["passed"] is True
     assert [p.false_positive_rate for p in card.operating_points] == [0.01, 0.05]
-    assert "never saw its source" in card.calibration.fitted_on
+    assert "never saw its family of generators or its kind of photos" in card.calibration.fitted_on
+    assert card.whole is not None
+    assert len(card.whole.windows) == 5
     images = card.training["data"]["images"]
-    assert sum(images["train"]["real"].values()) > 1000
-    assert sum(images["train"]["ai"].values()) > 1000
-    for protocol in ("seen-generators", "leave-one-generator-out"):
+    assert sum(images["train"]["real"].values()) > 3000
+    assert sum(images["train"]["ai"].values()) > 2500
+    for protocol in (
+        "leave-one-family-out",
+        "leave-one-photo-kind-out",
+        "leave-later-generators-out",
+        "seen-generators",
+    ):
         assert protocol in card.metrics, f"the card lacks {protocol}"
+        assert card.metrics[protocol]["decisions"], f"{protocol} has no decision table"
 
 
 def test_it_scores_the_examples_and_the_batch_does_not_matter(examples: Path) -> None:

@@ -38,6 +38,10 @@ FIRST_LATER_YEAR = 2024
 """Generators from this year on are what `leave-later-generators-out` judges by."""
 
 _RESAMPLES = 2000
+_NESTED = "from training images of other families and kinds, by heads that saw neither these nor what is judged"
+_NOT_NESTED = (
+    "from training images of other families and kinds, by heads that had not seen these but had seen what is judged"
+)
 LOOKS = ("centre", "whole")
 
 log = logging.getLogger("asr_train")
@@ -113,6 +117,7 @@ def families_protocol(
         log.info("%s, never seen: %s", name, {look: round(results[name][look]["auroc"], 4) for look in looks})
     facts = {
         "protocol": protocol.replace("-", " "),
+        "thresholds": _NESTED if protocol == _LATER else _NOT_NESTED,
         "equalise": config.equalise,
         "config": config.published(),
         "fingerprint": data.summary()["fingerprint"],
