@@ -15,7 +15,7 @@ from typing import IO
 
 from asr_runtime.claims import Claim
 from asr_runtime.errors import ConfigurationError, DependencyError
-from asr_runtime.isolation.worker import START_SECONDS, Child, ChildError, Limit, Parent, nonsense
+from asr_runtime.isolation.worker import START_SECONDS, Child, ChildError, Limit, Parent, malformed_answer
 from asr_runtime.sources.expand import Source
 from asr_runtime.sources.steps import Decoded
 
@@ -121,7 +121,7 @@ class ClaimReader:
         try:
             return tuple(Claim.from_dict(data) for data in json.loads(text))
         except (ValueError, TypeError, RecursionError):
-            raise nonsense() from None
+            raise malformed_answer() from None
 
 
 def _serve(memory: int) -> None:
