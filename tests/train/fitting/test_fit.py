@@ -139,7 +139,7 @@ def finished(pristine_generators: Path, tmp_path_factory: pytest.TempPathFactory
         ("config.json", b'{"model": "asrnet"', "configuration is damaged"),
         ("config.json", b"[1, 2]", "holds a list, expected a JSON object"),
         ("config.json", b'{"model": "asrnet", "augment": 3}', "configuration is damaged"),
-        ("config.json", b'{"model": "none", "augment": {}}', "configuration is damaged"),
+        ("config.json", b'{"model": "none", "augment": {}}', "none"),
         ("config.json", b"\xff\xfe\x00", "configuration is damaged"),
         ("data.json", b"{", "data.json: damaged, not JSON"),
         ("data.json", b"{}", "not the data that"),

@@ -257,7 +257,9 @@ def _refuse_beside_resume(context: click.Context) -> None:
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if given and name not in ("resume", "epochs", "data"):
             flag = "--" + name.replace("_", "-")
-            raise ConfigurationError(f"{flag}: only --epochs and --data of a resumed run may change; leave it out")
+            raise ConfigurationError(
+                f"{flag}: a resumed run keeps its own configuration; only --epochs and --data may change"
+            )
 
 
 def _config_fields(options: dict[str, Any]) -> dict[str, Any]:
