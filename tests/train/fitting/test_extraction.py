@@ -1,0 +1,65 @@
+"""Extraction: the fast way computes what PyTorch computes, and a stopped run goes on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asr_models import ASRNetLite
+from asr_train.data.layouts import find_data
+from asr_train.fitting.closed_form import pretrained
+from asr_train.fitting.config import ClosedFormConfig, recipe
+from asr_train.fitting.extraction import Extractor, _openvino
+from asr_train.fitting.features import feature_table
+
+
+def _config(data: Path, windows: int = 1) -> ClosedFormConfig:
+    config = recipe(
+        "asrnet-lite", options={"blocks": 2}, data=str(data), views=2, windows=windows, batch_size=4, workers=0
+    )
+    assert isinstance(config, ClosedFormConfig)
+    return dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
+
+
+def test_openvino_gives_the_features_of_pytorch(generators: Path) -> None:
+    network = pretrained(_config(generators))
+    assert isinstance(network, ASRNetLite)
+    x = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = network.eval().features(x).numpy()
+    np.testing.assert_allclose(_openvino(network, 48, threads=2)(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_stopped_extraction_goes_on_with_what_is_missing(generators: Path, tmp_path: Path) -> None:
+    config, data = _config(generators, windows=5), find_data(generators)
+    whole = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    files = sorted((tmp_path / "features").glob("*.npz"))
+    times = {file: file.stat().st_mtime_ns for file in files}
+    files[0].unlink()
+    again = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    assert [file for file in files if file.stat().st_mtime_ns != times[file]] == files[:1]
+    np.testing.assert_array_equal(again.windows, whole.windows)
+    np.testing.assert_array_equal(again.views, whole.views)
+    assert whole.windows.shape[:2] == (len(data.train) + len(data.val), 5)
+
+
+def test_another_recipe_has_files_of_its_own(generators: Path, tmp_path: Path) -> None:
+    config, data = _config(generators), find_data(generators)
+    counts = []
+    for one in (config, config, dataclasses.replace(config, seed=43)):
+        feature_table(Extractor(pretrained(one), one), data, tmp_path)
+        counts.append(len(list((tmp_path / "features").glob("*.npz"))))
+    assert counts == [counts[0], counts[0], 2 * counts[0]]
+
+
+def test_unreadable_pictures_are_named_and_the_others_keep_their_places(generators: Path, tmp_path: Path) -> None:
+    broken = sorted((generators / "photos" / "val" / "nature").iterdir())[1]
+    broken.write_bytes(b"\xff\xd8\xff")
+    config, data = _config(generators), find_data(generators)
+    table = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    assert list(table.unreadable) == [str(broken)]
+    assert [s.path for s in table.samples] == [s.path for s in (*data.train, *data.val) if s.path != broken]
+    assert table.plain.shape == (len(table.samples), table.windows.shape[2])
