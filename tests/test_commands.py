@@ -14,25 +14,28 @@ from click.testing import CliRunner
 from asr_runtime.command import command
 
 _SURFACE = {
-    "asr-audit": "--data -h --help --json --layout --version",
+    "asr-audit": "--data -h --help --json --labels-by-position --layout --version",
     "asr-bench": "--against --batch --checkpoint --end-to-end --engine -h --help --looks -o --output --quality "
     "--rounds --threads --version",
     "asr-collect": "--clone-from -h --help -o --output --snapshots --source --version",
     "asr-doctor": "--format -h --help --model --version",
-    "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise --families -h --help --layout "
+    "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise --families -h --help "
+    "--labels-by-position --layout "
     "--leave-out --look --model --reencoding-shift --report --robustness --spectrum --split --version --workers",
     "asr-export": "--calibration-images --card --fft -h --help --images --metrics --model -o --output --precision "
     "--spectrum --version",
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
-    "asr-screen": "--annotate --claims --deadline --device --duration --evidence --format --fps -h --help --isolate "
+    "asr-screen": "--annotate --claims --deadline --device --duration --evidence --folders-in-list --format "
+    "--fps -h --help --isolate "
     "--look --metrics --model --mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots "
     "--sources --state --threads --token-file --trust-anchors --version --view --watch --webhook --windows",
     "asr-serve": "--allow-host --device -h --help --host --max-pixels --max-size --model --open --port --precision "
     "--queue --sha256 --time-limit --token-file --trust-anchors --version --workers",
     "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --crop-size --data --degrade "
     "--dim --edit --epoch-size --epochs --equalise --families --flip --freeze --front-end -h --help --label-smoothing "
-    "--layout --leave-out --lr --model --monitor --no-flip --no-freeze --noise --pair-weight --pairs "
+    "--labels-by-position --layout --leave-out --lr --model --monitor --no-flip --no-freeze --noise "
+    "--pair-weight --pairs "
     "--patch --patch-mask --patience --plain-weight --preprocess --prototypes --protocol --quality "
     "--reencode --resize --resume --ridge --rotation --runs --scales --schedule --seed --spectrum "
     "--threads --top --version --views --warmup-epochs --weight-decay --weights --windows --workers",
