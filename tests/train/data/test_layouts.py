@@ -134,13 +134,13 @@ def test_what_is_not_used_is_said(generators: Path, examples: Path) -> None:
     _write(generators / "sd3" / "train" / "drawings", examples, 0)
     _write(generators / "sd3" / "holdout" / "ai", examples, 1)
     used = generators / "sd3" / "train" / "ai"
-    for name in ("a.heic", "b.HEIC", "c.dng", ".DS_Store", "._d.jpg", "Thumbs.db"):
+    for name in ("a.psd", "b.PSD", "c.dng", ".DS_Store", "._d.jpg", "Thumbs.db"):
         (used / name).write_bytes(b"x")
     before = len(find_data(generators).train)
     notes = " ".join(find_data(generators).notes)
     assert "sd3/holdout/ai (2 images)" in notes
     assert "sd3/train/drawings (2 images)" in notes
-    assert ".dng 1, .heic 2" in notes
+    assert ".dng 1, .psd 2" in notes
     assert "DS_Store" not in notes
     assert before == 28
 
