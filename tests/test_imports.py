@@ -25,7 +25,7 @@ _MAY_IMPORT = {
 _ROOMS = {
     "asr_runtime": {
         "media": {"errors"},
-        "sources": {"errors", "claims", "redact", "urls", "media"},
+        "sources": {"errors", "claims", "redact", "urls", "http_client", "media"},
         "cameras": {"errors", "redact", "http_client", "http_login", "records", "media", "sources"},
         "isolation": {"errors", "media", "sources", "cameras"},
         "inference": {"errors", "caches", "contract", "windows", "media.regular_file"},

@@ -112,7 +112,8 @@ def screen_command(
 
     SOURCE is an image or video file, a folder (with all below it), a glob pattern, - for standard input (the bytes
     of one image or video, or a list of files, one a line or NUL-separated), or a live source: rtsp://, http:// (MJPEG,
-    HLS), /dev/video0, or a camera's index. What a file is, its first bytes say; each file is screened once.
+    HLS), /dev/video0, or a camera's index. http://HOST/photo.jpg and clip.mp4 are files, fetched once; a picture's URL
+    with --fps or --duration is a camera. What a file is, its first bytes say; each file is screened once.
 
     Exit codes: 0 all scored; 1 some input failed; 2 usage, model or device refused; 3 output cannot be
     written; 4 a live source, or inference, was given up; 130 or 143 stopped by SIGINT or SIGTERM with all output
@@ -122,6 +123,7 @@ def screen_command(
     from asr_runtime.inference.looking import check_windows
     from asr_runtime.reports.outputs import Outputs
     from asr_runtime.sources.live import LiveSource, is_live, live_source, named_sources
+    from asr_runtime.sources.remote import remote_file
     from asr_runtime.sources.watch import Journal, Watch
 
     if state and not watched:
@@ -132,7 +134,11 @@ def screen_command(
         raise ConfigurationError("--trust-anchors: belongs to --claims; leave it out, or give that too")
     if claims and form == "csv":
         raise ConfigurationError("--claims: format csv has no place for claims; expected --format table or jsonl")
-    every = [live_source(source) if is_live(source) else source for source in sources]
+    is_watched = fps is not None or duration is not None
+    every = [
+        live_source(source) if is_live(source) and not remote_file(source, is_watched=is_watched) else source
+        for source in sources
+    ]
     every += named_sources(listed) if listed else []
     live = [source.name for source in every if isinstance(source, LiveSource)]
     with contextlib.ExitStack() as stack:

@@ -17,10 +17,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from io import BytesIO
+from typing import IO
 from urllib.parse import SplitResult, unquote, urljoin
 
 from asr_runtime.errors import SourceError
@@ -28,7 +30,10 @@ from asr_runtime.http_login import Login, UnsupportedLoginError
 from asr_runtime.redact import one_line
 from asr_runtime.urls import checked_url
 
-__all__ = ["Fetched", "HttpError", "Response", "connection_failure", "fetch", "login_of", "open_url", "redirection"]
+__all__ = [
+    *("Fetched", "HttpError", "Response", "TooLargeError", "connection_failure", "fetch", "login_of", "open_url"),
+    "redirection",
+]
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
@@ -48,6 +53,10 @@ class HttpError(SourceError):
         super().__init__(message)
         self.status, self.reason = status, reason
         self.location = location  # where a redirect leads; may hold a secret
+
+
+class TooLargeError(HttpError):
+    """The body is larger than the caller allows."""
 
 
 class Response:
@@ -138,7 +147,16 @@ def login_of(parts: SplitResult, *, basic_first: bool = False) -> Login | None:
     return Login(unquote(parts.username), unquote(parts.password or ""), basic_first=basic_first)
 
 
-def fetch(url: str, seconds: float, max_bytes: int, *, redirects: int = 3, login: Login | None = None) -> Fetched:
+def fetch(
+    url: str,
+    seconds: float,
+    max_bytes: int,
+    *,
+    redirects: int = 3,
+    login: Login | None = None,
+    accept: Callable[[Response], None] | None = None,
+    into: IO[bytes] | None = None,
+) -> Fetched:
     """Fetch a whole file.
 
     Args:
@@ -148,6 +166,8 @@ def fetch(url: str, seconds: float, max_bytes: int, *, redirects: int = 3, login
         redirects: to follow at most. They must stay on the host and port of `url`, or lead from port 80 of a host
             to HTTPS on port 443 of the same host, so no server can point this machine at another one.
         login: as for `open_url`.
+        accept: looks at the head of the answer, and raises what it likes before the body comes.
+        into: gets the body instead of `Fetched.data`, which is then empty; its errors are raised as they are.
 
     Raises:
         HttpError: as `open_url`; also too large, too slow, or cut short.
@@ -165,30 +185,37 @@ def fetch(url: str, seconds: float, max_bytes: int, *, redirects: int = 3, login
                 parts = following
                 continue
             with contextlib.closing(response):
-                data = _body(response, limit, max_bytes)
-            return Fetched(data, response.media_type, _bare(parts).geturl())
+                if accept is not None:
+                    accept(response)
+                body = BytesIO()
+                _copy_body(response, limit, max_bytes, into or body)
+            return Fetched(body.getvalue(), response.media_type, _bare(parts).geturl())
     raise HttpError(f"it redirects more than {redirects} times")
 
 
-def _body(response: Response, limit: _Limit, max_bytes: int) -> bytes:
+def _copy_body(response: Response, limit: _Limit, max_bytes: int, into: IO[bytes]) -> None:
     announced = response.header("Content-Length")
     length = int(announced) if announced.isascii() and announced.isdigit() and len(announced) < 20 else None
-    too_large = HttpError(f"larger than {max_bytes / 1e6:g} MB, which is the limit")
+    too_large = TooLargeError(f"larger than {max_bytes / 1e6:g} MB, which is the limit")
     if length is not None and length > max_bytes:
         raise too_large
-    data = bytearray()
-    try:
-        while chunk := response.read1(_CHUNK):
-            data += chunk
-            if len(data) > max_bytes:
-                raise too_large
-    except (OSError, HTTPException, ValueError) as error:
-        raise limit.failure(error) from None
+    size = 0
+    while chunk := _chunk(response, limit):
+        size += len(chunk)
+        if size > max_bytes:
+            raise too_large
+        into.write(chunk)
     if limit.is_over:
         raise HttpError(f"not complete within {limit.seconds:g} s")
-    if length is not None and len(data) < length:
-        raise HttpError(f"cut short: {len(data)} of {length} bytes came")
-    return bytes(data)
+    if length is not None and size < length:
+        raise HttpError(f"cut short: {size} of {length} bytes came")
+
+
+def _chunk(response: Response, limit: _Limit) -> bytes:
+    try:
+        return response.read1(_CHUNK)
+    except (OSError, HTTPException, ValueError) as error:
+        raise limit.failure(error) from None
 
 
 def _same_host(parts: SplitResult, location: str) -> SplitResult | None:

@@ -27,6 +27,7 @@ from asr_runtime.redact import redact
 from asr_runtime.smoothing import Track
 from asr_runtime.sources.expand import Expansion, Source, Unreadable, check_sources
 from asr_runtime.sources.live import LiveSource, is_live, live_source
+from asr_runtime.sources.remote import RemoteFile, remote_file
 from asr_runtime.sources.steps import Decoded, decode_source
 from asr_runtime.sources.watch import Watch
 from asr_runtime.windows import LookKind, Window
@@ -87,7 +88,8 @@ def screen(
 
     Args:
         sources: image or video file, folder, glob pattern, `-` for standard input (see `sources.expand`), or a live
-            source: `rtsp://`, `http://`, a video device, a camera's index, or a `LiveSource`.
+            source: `rtsp://`, `http://`, a video device, a camera's index, or a `LiveSource`. A URL whose path ends as
+            a file's does is fetched once; that of a picture, with `fps` or `duration`, is a camera.
         detector: scores the frames.
         fps: frames to score per second of video; None: all.
         stop: when it is set, the run ends after the current frame, with its summary.
@@ -152,7 +154,7 @@ def screen_with_pictures(
         Generator of (record, picture); the picture of an image or frame record is the one that was scored.
     """
     arguments = [source if isinstance(source, LiveSource) else os.fspath(source) for source in sources]
-    files, live = _parted(arguments)
+    files, live = _parted(arguments, is_watched=fps is not None or duration is not None)
     if files or watch is None:
         check_sources(files, live)
     for name, value in (("fps", fps), ("duration", duration)):
@@ -189,13 +191,17 @@ def screen_decoded(
     yield from run.finish(started)
 
 
-def _parted(arguments: Sequence[str | LiveSource]) -> tuple[list[str], list[LiveSource]]:
+def _parted(
+    arguments: Sequence[str | LiveSource], *, is_watched: bool
+) -> tuple[list[str | RemoteFile], list[LiveSource]]:
     """Return what is read from files, and live sources."""
-    files: list[str] = []
+    files: list[str | RemoteFile] = []
     live: list[LiveSource] = []
     for argument in arguments:
         if isinstance(argument, LiveSource):
             live.append(argument)
+        elif remote := remote_file(argument, is_watched=is_watched):
+            files.append(remote)
         elif is_live(argument):
             live.append(live_source(argument))
         else:
@@ -456,7 +462,7 @@ class _Run:
                     if self._claims is not None and isinstance(source, Source):
                         steps = self._claims.with_claims(source, steps)
                     for item in steps:
-                        if self._watching and item.error is not None and not os.path.lexists(source.name):
+                        if self._watching and item.error is not None and _is_gone(source):
                             break  # moved or deleted while it waited
                         if not self._inbox.put(item, self._leave):
                             return
@@ -484,6 +490,10 @@ class _Source:
         rules = card.whole if kind == "whole" and card.whole is not None else card
         self.track = Track(name, rules.decision, rules.video)
         self.last: NDArray[np.uint8] | None = None  # the picture that `look` belongs to
+
+
+def _is_gone(source: Source | Unreadable) -> bool:
+    return not os.path.lexists(source.name) and remote_file(source.name) is None
 
 
 def _equal(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:

@@ -110,7 +110,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def _serving(handler: Any) -> Iterator[str]:
+def serving(handler: Any) -> Iterator[str]:
     """Serve HTTP while the block runs; gives the URL of the root, without a slash."""
     server = _Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
@@ -151,7 +151,7 @@ class MjpegCamera:
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
-        self._serving = _serving(type("Handler", (_Handler,), {"camera": self}))
+        self._serving = serving(type("Handler", (_Handler,), {"camera": self}))
         self.url = self._serving.__enter__() + "/camera"
         return self
 
@@ -235,7 +235,7 @@ def served_folder(folder: Path, away: str = "") -> Iterator[str]:
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    with _serving(partial(Quiet, directory=str(folder))) as url:
+    with serving(partial(Quiet, directory=str(folder))) as url:
         yield url
 
 

@@ -15,6 +15,7 @@ from asr_runtime.media.formats import HEAD_BYTES, kind_by_suffix, recognise
 from asr_runtime.redact import redact
 from asr_runtime.sources.live import LiveSource, is_live
 from asr_runtime.sources.pattern import is_pattern, match
+from asr_runtime.sources.remote import RemoteFile, fetched_file
 from asr_runtime.sources.standard_input import read_stdin
 from asr_runtime.sources.walk import Entry, belongs_to_the_system, walk
 
@@ -29,7 +30,8 @@ class Source:
         name: its path, or `-`.
         kind: by the first bytes; by the suffix where these are of no known format, or cannot be read.
         data: the bytes, for an image that came on standard input.
-        path: where the bytes are, if not at `name`: a video of standard input, an upload, whose name is free text.
+        path: where the bytes are, if not at `name`: a video of standard input or of a web server, an upload, whose
+            name is free text.
     """
 
     name: str
@@ -46,7 +48,7 @@ class Unreadable:
     error: InputError
 
 
-def check_sources(files: Sequence[str], live: Sequence[LiveSource]) -> None:
+def check_sources(files: Sequence[str | RemoteFile], live: Sequence[LiveSource]) -> None:
     """Refuse what can be refused before anything is read.
 
     Raises:
@@ -75,7 +77,7 @@ class Expansion:
 
     Args:
         arguments: image file, video file, folder (with all below it), glob pattern (`*`, `?`, `[...]`, `**`),
-            or `-`: standard input, see `sources.standard_input`.
+            `-`: standard input, see `sources.standard_input`, or a file on a web server.
         stdin: unbuffered binary stream that `-` reads; None: the standard input of the process.
         folders_in_list: a list on standard input may name folders.
 
@@ -84,7 +86,7 @@ class Expansion:
     """
 
     def __init__(
-        self, arguments: Sequence[str], stdin: IO[bytes] | None = None, *, folders_in_list: bool = False
+        self, arguments: Sequence[str | RemoteFile], stdin: IO[bytes] | None = None, *, folders_in_list: bool = False
     ) -> None:
         self.ignored = 0
         self._arguments, self._stdin, self._folders_in_list = arguments, stdin, folders_in_list
@@ -96,11 +98,11 @@ class Expansion:
         """Yield a `Source`, or `Unreadable` for what does not exist, holds nothing to screen, or cannot be listed."""
         is_empty = True
         for argument in self._arguments:
-            for item in self._from_stdin() if argument == "-" else self._from_path(argument):
+            for item in self._from_argument(argument):
                 is_empty = False
                 yield item
         if is_empty and self.ignored:
-            name = self._arguments[0]
+            name = str(self._arguments[0])
             others = f" (and {self.ignored - 1} more)" if self.ignored > 1 else ""
             yield Unreadable(
                 name, SourceError(f"{name}{others}: neither a picture nor a video, so there is nothing to screen")
@@ -112,6 +114,20 @@ class Expansion:
             self.ignored += 1
         else:
             yield from self._from_file(path, is_again=True)
+
+    def _from_argument(self, argument: str | RemoteFile) -> Iterator[Source | Unreadable]:
+        if isinstance(argument, RemoteFile):
+            return self._from_server(argument)
+        return self._from_stdin() if argument == "-" else self._from_path(argument)
+
+    def _from_server(self, remote: RemoteFile) -> Iterator[Source | Unreadable]:
+        if not self._note(os.fsencode(remote.url)):
+            return
+        try:
+            with fetched_file(remote) as file:
+                yield Source(remote.name, file.kind, file.data, file.path)
+        except SourceError as error:
+            yield Unreadable(remote.name, error)
 
     def _from_path(self, argument: str) -> Iterator[Source | Unreadable]:
         if os.path.isdir(argument):  # noqa: PTH112 (no exception for a NUL character)
@@ -184,7 +200,10 @@ class Expansion:
         place = os.path.join(self._true_folder, name)  # noqa: PTH118
         if os.path.islink(place):  # noqa: PTH114
             place = os.path.realpath(place)
-        digest = hashlib.blake2b(os.fsencode(place), digest_size=16).digest()  # a third of the memory of the path
+        return self._note(os.fsencode(place))
+
+    def _note(self, place: bytes) -> bool:
+        digest = hashlib.blake2b(place, digest_size=16).digest()  # a third of the memory of the path
         is_new = digest not in self._given
         self._given.add(digest)
         self._repeated += not is_new
