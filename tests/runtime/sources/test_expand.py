@@ -128,7 +128,7 @@ def test_empty_standard_input_is_told() -> None:
     [
         ("rtsp://user:secret@10.0.0.1/s", "rtsp://***@10.0.0.1/s"),
         ("http://host/x.mjpg?password=secret", "http://host/x.mjpg?***"),
-        ("HTTPS://a/b", "HTTPS://a/b"),
+        ("HTTPS://a/b", "https://a/b"),
         ("0", "0"),
         ("/dev/video12", "/dev/video12"),
     ],
