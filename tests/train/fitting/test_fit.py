@@ -103,7 +103,7 @@ def test_a_stopped_run_says_how_to_go_on_and_can_be_resumed(
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "epoch 2/1000" in line:
+            if "epoch 3/1000" in line:
                 os.killpg(process.pid, number)
                 break
         said = process.stderr.read()
