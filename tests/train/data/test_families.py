@@ -72,7 +72,7 @@ def test_the_table_beside_the_data_folder_is_taken(generators: Path, table: Path
     assert families is not None
     assert families.of(1, "midjourney") == "Midjourney"
     table.write_text("source,label,family,year\nelsewhere,1,FLUX,2024\n")
-    with pytest.raises(DatasetError, match="names none of the 3 sources"):
+    with pytest.raises(DatasetError, match="names none of the 4 sources"):
         find_families(data, table)
 
 

@@ -188,7 +188,7 @@ def test_the_folder_holds_the_same_figures_for_programs(complete: Evaluation, tm
     names = ["metrics.json", "report.html", "report.txt", "result.csv", "robustness.json"]
     assert [p.name for p in written] == names
     found = json.loads((tmp_path / "report" / "metrics.json").read_text())
-    assert set(found) == {"protocol", "overall", "by_source", "verdicts", "content_probe", "raw", "pairs"}
+    assert set(found) == {"protocol", "overall", "by_source", "decisions", "verdicts", "content_probe", "raw", "pairs"}
     assert found["overall"]["ca_auroc"] == complete.overall["ca_auroc"]
     text = (tmp_path / "report" / "report.txt").read_text()
     assert f"  ca-AUROC    {complete.overall['ca_auroc']:.4f}  " in text
