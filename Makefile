@@ -5,7 +5,7 @@
 #   make test    everything: formatting, lint, types, all tests
 #
 # make quick      the fast tests only
-# make faults     the fault table: real cameras, servers and files that fail in 24 ways, with measured figures
+# make faults     the fault table: real cameras, servers and files that fail in 26 ways, with measured figures
 # make browser-demo   builds build/browser-demo: a page that screens pictures in the browser, without a server
 # make docs       the documentation site, in site/; make docs-output writes what the commands print now into the pages
 # make builtin    trains, evaluates and exports the models inside the package from the data folder DATA, whose sources'

@@ -25,9 +25,9 @@ FAULTS = {
     22: ("a camera's decoder crashes or hangs (--isolate)", "lost with the reason, scored again; others go on"),
     23: ("libraries that report to their makers", "0 look-ups, 0 packets, 0 files; a read-only home is no complaint"),
     24: ("redirects to very long or malformed addresses", "named; no other camera waits"),
-    26: (
+    25: (
         "pictures and videos on web servers: hostile, too large, too slow",
         "fetched once or one error; 0 hits elsewhere",
     ),
-    30: ("10,000 files copied into a watched folder, SIGKILL and restart", "each file scored once"),
+    26: ("10,000 files copied into a watched folder, SIGKILL and restart", "each file scored once"),
 }

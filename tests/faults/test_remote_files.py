@@ -1,4 +1,4 @@
-"""Pictures and videos on web servers, also those that lie, redirect or never end: row 26 of the fault table."""
+"""Pictures and videos on web servers, also those that lie, redirect or never end: row 25 of the fault table."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _file(body: bytes, kind: str) -> Answer:
     return 200, {"Content-Type": kind, "Content-Length": str(len(body))}, body
 
 
-@pytest.mark.fault(26)
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("options", [(), ("--isolate", "--claims")])
 def test_a_picture_and_a_video_are_fetched_once_and_scored_as_files(
     tmp_path: Path, options: tuple[str, ...], measured: Measured
@@ -89,7 +89,7 @@ def test_a_picture_and_a_video_are_fetched_once_and_scored_as_files(
     measured(f"{len(urls)} files of a web server: each fetched once and scored, 0 leaks")
 
 
-@pytest.mark.fault(26)
+@pytest.mark.fault(25)
 def test_what_is_no_file_is_one_error_and_ends(tmp_path: Path, measured: Measured) -> None:
     huge = {"Content-Type": "image/jpeg", "Content-Length": "64000001"}
     with Canary() as canary:
@@ -129,7 +129,7 @@ def test_what_is_no_file_is_one_error_and_ends(tmp_path: Path, measured: Measure
     measured(f"{len(errors) + 1} URLs that give no file: one error each, {seconds:.1f} s in all, 0 hits elsewhere")
 
 
-@pytest.mark.fault(26)
+@pytest.mark.fault(25)
 def test_the_picture_of_a_camera_is_polled_with_a_rate_or_a_name(tmp_path: Path) -> None:
     with web_server({"/snapshot.jpg": _file(encoded(picture(), ".jpg"), "image/jpeg")}) as (root, visits):
         (tmp_path / "site.toml").write_text(f'door = "{root}/snapshot.jpg"\n')
@@ -141,7 +141,7 @@ def test_the_picture_of_a_camera_is_polled_with_a_rate_or_a_name(tmp_path: Path)
     assert len(visits) >= 4
 
 
-@pytest.mark.fault(26)
+@pytest.mark.fault(25)
 def test_a_url_in_a_list_is_refused(tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(build_model())

@@ -1,4 +1,4 @@
-"""A watched folder while 10,000 files are copied in and asr-screen is killed and started again: row 30."""
+"""A watched folder while 10,000 files are copied in and asr-screen is killed and started again: row 26."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILES = 10_000
 _KILLS = 5
 
 
-@pytest.mark.fault(30)
+@pytest.mark.fault(26)
 @pytest.mark.heavy
 def test_10_000_files_copied_in_while_it_is_killed_and_restarted(
     tmp_path: Path, measured: Callable[[str], None]
