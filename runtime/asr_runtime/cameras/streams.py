@@ -18,7 +18,7 @@ from asr_runtime.cameras.host_gate import host_gate
 from asr_runtime.cameras.mjpeg import MAX_PART, MultipartReader
 from asr_runtime.cameras.rtsp import explain_rtsp
 from asr_runtime.errors import DecodeError, SourceError
-from asr_runtime.http_client import Response, connection_failure, fetch, login_of, open_url
+from asr_runtime.http_client import HttpError, Response, connection_failure, fetch, login_of, open_url
 from asr_runtime.media.capture import open_ffmpeg
 from asr_runtime.media.image import decode_image
 from asr_runtime.media.video import MAX_FRAME_PIXELS
@@ -84,7 +84,10 @@ def open_stream(url: str, fps: float | None = None) -> Stream:
     """
     scheme = url.partition("://")[0].lower() if "://" in url else ""
     if scheme in ("http", "https"):
-        return _open_http(url, fps)
+        try:
+            return _open_http(url, fps)
+        except HttpError as error:  # the same error as from a separate process, and for every kind of source
+            raise SourceError(str(error)) from None
     if scheme:
         return _open_rtsp(url)
     return _DeviceStream(url)

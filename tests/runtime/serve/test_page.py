@@ -95,8 +95,11 @@ def test_the_map_tints_what_speaks_for_ai(page: Page, files: list[Path]) -> None
     page.get_by_role("button", name="Evidence maps").click()
     canvas = card(page, "corner.png").locator("canvas")
     expect(canvas).to_be_visible()
-    opacity = """(canvas, [x, y]) =>
-        canvas.getContext("2d").getImageData(canvas.width * x, canvas.height * y, 1, 1).data[3]"""
+    opacity = """(canvas, [x, y]) => {
+        const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
+        copy.drawImage(canvas, 0, 0);
+        return copy.getImageData(canvas.width * x, canvas.height * y, 1, 1).data[3];
+    }"""
     assert canvas.evaluate(opacity, [0.9, 0.9]) > 100
     assert canvas.evaluate(opacity, [0.1, 0.1]) == 0
     page.get_by_role("button", name="Evidence maps").click()
