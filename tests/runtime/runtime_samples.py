@@ -206,12 +206,12 @@ def encoded_as(form: str, image: NDArray[np.uint8]) -> bytes:
     return encoded(image, SUFFIXES[form])
 
 
-def stamped(index: int) -> NDArray[np.uint8]:
+def stamped(index: int, noise: int = 24) -> NDArray[np.uint8]:
     """A frame whose pixels say its index: ten blocks, bright for 1, with the same noise on every frame."""
-    frame = np.random.default_rng(0).integers(0, 24, (64, 160, 3), dtype=np.uint8)
+    frame = np.random.default_rng(0).integers(0, noise + 1, (64, 160, 3), dtype=np.uint8)
     for bit in range(10):
         if index >> bit & 1:
-            frame[:, bit * 16 : bit * 16 + 16] += 231
+            frame[:, bit * 16 : bit * 16 + 16] += 255 - noise
     return frame
 
 
