@@ -170,17 +170,20 @@ def _openvino(network: ASRNetLite, size: int, threads: int) -> Features:
     }
     compiled = openvino.Core().compile_model(model, "CPU", hints)
 
+    # Requests that are waited for, not a queue with callbacks in Python: its threads may wait for the interpreter while
+    # the interpreter waits for them to end.
+    requests = [compiled.create_infer_request() for _ in range(threads)]
+
     def features(x: Tensor) -> NDArray[np.float32]:
-        rows = np.empty((len(x), network.features_out), np.float32)
-        queue = openvino.AsyncInferQueue(compiled)
-
-        def store(request: Any, row: int) -> None:
-            rows[row] = request.get_output_tensor(0).data[0]
-
-        queue.set_callback(store)
-        for row, window in enumerate(np.ascontiguousarray(x.numpy())):
-            queue.start_async({0: window[None]}, row)
-        queue.wait_all()
+        windows = np.ascontiguousarray(x.numpy())
+        rows = np.empty((len(windows), network.features_out), np.float32)
+        for first in range(0, len(windows), len(requests)):
+            group = list(zip(requests, range(first, len(windows)), strict=False))
+            for request, row in group:
+                request.start_async({0: windows[row : row + 1]})
+            for request, row in group:
+                request.wait()
+                rows[row] = request.get_output_tensor(0).data[0]
         return rows
 
     return features
