@@ -215,6 +215,8 @@ def test_a_token_opens_the_page(browser: Browser, serve: Serve, files: list[Path
         expect(page.get_by_text("That was not the token")).to_be_visible()
         page.fill("#token", TOKEN)
         page.get_by_role("button", name="Open").click()
+        expect(page.locator("#files")).to_be_attached()
+        page.wait_for_load_state("load")  # its script too
         choose(page, files[:1])
         expect(page.locator(".word")).to_have_text("Looks AI-generated")
         page.close()
