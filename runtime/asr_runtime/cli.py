@@ -153,7 +153,7 @@ def screen_command(
         if detector.choice:
             click.echo(f"asr-screen: {detector.choice}", err=True)
         # Imported here: loading a model takes memory for a moment, and OpenCV's 28 MB are not to lie on top of it.
-        from asr_runtime.screening import screen_with_pictures
+        from asr_runtime.screening import screen
 
         outputs = Outputs(
             form,
@@ -170,7 +170,7 @@ def screen_command(
             append=state is not None,
             done=journal.add if watched else None,
         )
-        steps = screen_with_pictures(
+        records = screen(
             every,
             detector,
             fps=fps,
@@ -184,7 +184,7 @@ def screen_command(
             watch=Watch(watched, journal) if watched else None,
             folders_in_list=folders_in_list,
         )
-        summary = outputs.run(steps)
+        summary = outputs.run(records.with_pictures())
         code = EXIT_GIVEN_UP if summary.given_up else EXIT_INPUT_FAILED if summary.failed else 0
         if interrupt.exit_code is not None or code == EXIT_GIVEN_UP or live or watched:
             sys.stdout.flush()

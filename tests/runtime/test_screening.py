@@ -7,7 +7,6 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -27,11 +26,8 @@ from runtime_samples import (
 )
 
 from asr_runtime import Detector, Scores, screen
-from asr_runtime.cameras.camera import Camera, LiveFailure, LiveFrame
-from asr_runtime.errors import ConfigurationError, DecodeError
+from asr_runtime.errors import ConfigurationError
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord, VideoRecord
-from asr_runtime.screening import _Run, screen_with_pictures
-from asr_runtime.sources.live import LiveSource
 
 
 def account(records: list[Record]) -> SummaryRecord:
@@ -197,7 +193,7 @@ def test_equal_frames_are_scored_once_and_say_so(tmp_path: Path) -> None:
 
 
 def test_every_scored_picture_comes_with_its_record(detector: Detector, clip: Path, mixed_folder: Path) -> None:
-    steps = list(screen_with_pictures([mixed_folder, clip], detector))
+    steps = list(screen([mixed_folder, clip], detector).with_pictures())
     assert all((image is not None) == isinstance(record, ImageRecord | FrameRecord) for record, image in steps)
     frames = [image for record, image in steps if isinstance(record, FrameRecord) and image is not None]
     assert [read_stamp(image) for image in frames] == list(range(100))
@@ -263,53 +259,3 @@ class Counting(Detector):
     def __call__(self, frames: NDArray[np.uint8]) -> Scores:
         self.calls += 1
         return super().__call__(frames)
-
-
-def _live_run(detector: Detector) -> tuple[_Run, Camera]:
-    looks: dict[str, Any] = {"images": "centre", "videos": "centre", "cameras": "centre"}
-    source = LiveSource("door", "rtsp://127.0.0.1:9/x")
-    run = _Run(None, False, [source], detector, None, reconnect=False, isolate=False, looks=looks, windows=False)
-    return run, run._cameras[0]
-
-
-def _frame(camera: Camera, number: int, age: float) -> LiveFrame:
-    camera.received += 1
-    return LiveFrame(camera, picture(number), number, float(number), time.monotonic() - age)
-
-
-def test_a_live_frame_older_than_half_a_second_is_dropped_not_scored(detector: Detector) -> None:
-    run, camera = _live_run(detector)
-    (young, _), *_ = run.take(_frame(camera, 0, 0.0))
-    assert isinstance(young, FrameRecord)
-    assert list(run.take(_frame(camera, 1, 0.6))) == []
-    *_, (summary, _) = run.finish(time.perf_counter())
-    assert isinstance(summary, SummaryRecord)
-    assert (summary.read, summary.scored, summary.dropped) == (2, 1, 1)
-
-
-def test_a_dropped_frame_is_told_by_one_record_and_counted_once(detector: Detector) -> None:
-    run, camera = _live_run(detector)
-    told = []
-    for number, dropped in enumerate((0, 3, 0, 2)):
-        for _ in range(dropped):
-            camera.received += 1
-            camera.drop()
-        told += [
-            record.dropped for record, _ in run.take(_frame(camera, number, 0.0)) if isinstance(record, FrameRecord)
-        ]
-    *_, (summary, _) = run.finish(time.perf_counter())
-    assert told == [0, 3, 0, 2]
-    assert isinstance(summary, SummaryRecord)
-    assert (summary.read, summary.scored, summary.dropped) == (9, 4, 5)
-
-
-def test_frames_that_nobody_took_at_the_end_are_dropped_and_failures_reported(detector: Detector) -> None:
-    run, camera = _live_run(detector)
-    camera.received += 1
-    run._inbox.post(LiveFailure(camera, DecodeError("door: not a complete image"), 0))
-    run._inbox.offer(camera, _frame(camera, 1, 0.0))
-    records = [record for record, _ in run._not_taken()]
-    assert [type(record) for record in records] == [ErrorRecord]
-    *_, (summary, _) = run.finish(time.perf_counter())
-    assert isinstance(summary, SummaryRecord)
-    assert (summary.read, summary.scored, summary.failed, summary.dropped) == (2, 0, 1, 1)

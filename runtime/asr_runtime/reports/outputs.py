@@ -62,7 +62,7 @@ class Outputs:
         """Write all records and return the last one, the summary.
 
         Args:
-            steps: records with their pictures, as `screening.screen_with_pictures` gives them.
+            steps: records with their pictures, as `screening.Screening.with_pictures` gives them.
 
         Raises:
             OutputError: something could not be written.

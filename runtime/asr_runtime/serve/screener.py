@@ -172,7 +172,7 @@ class Screener:
             )
             reader = self._make_reader and stack.enter_context(contextlib.closing(self._make_reader()))
             probe = Source("self-check", "image", cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes())
-            for record, _ in screen_decoded(decoder.decode(probe, None), detector):
+            for record in screen_decoded(decoder.decode(probe, None), detector):
                 if isinstance(record, ImageRecord):
                     self._ready.add(threading.current_thread().name)
             while (job := self._jobs.get()) is not None:
@@ -191,8 +191,9 @@ class Screener:
         """Screen one request; returns whether an inference did not end in time."""
         is_stuck = False
         wishes = job.wishes
-        steps = screen_decoded(self._decoded(job, decoder, reader), detector, look=wishes.look, windows=wishes.windows)
-        for record, picture in steps:
+        items = self._decoded(job, decoder, reader)
+        records = screen_decoded(items, detector, look=wishes.look, windows=wishes.windows)
+        for record, picture in records.with_pictures():
             is_stuck |= isinstance(record, ErrorRecord) and record.kind == DeadlineError.__name__
             job.put(record)
             if wishes.map_windows is not None and isinstance(record, ImageRecord) and picture is not None:
