@@ -118,7 +118,7 @@ class Outputs:
             token = None if self.token_file is None else read_token(self.token_file)
             page = WallServer(wall, self.view, token)
             stack.callback(page.close)
-            _warn(f"view: {page.url}" + ("" if token is None else "?token=... (the token file holds it)"))
+            _warn(f"view: {page.url}" + ("" if token is None else " (it asks for the token of the token file)"))
             observers.append(wall.observe)
         if self.snapshots is not None:
             from asr_runtime.reports.snapshots import Snapshots

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,14 +25,6 @@ _TICK = 0.25  # seconds between updates while something changes; without changes
 _LATEST = 1.0
 _VIEWERS = 256  # open event streams; a further viewer is answered 503
 _START = 10.0  # seconds
-_COOKIE = "asr_wall"
-_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'"
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": f"{_POLICY}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 class WallServer:
@@ -43,8 +33,8 @@ class WallServer:
     Args:
         wall: what is shown.
         address: `[HOST:]PORT`; without a host 127.0.0.1, and port 0 is a free one.
-        token: what a viewer must present once, as `?token=...`, to be let in; None: nobody is asked. An address that
-            other machines can reach needs one.
+        token: that viewers must show (`reports.guard.Guard`); None: no token is asked for. An address that other
+            machines can reach needs one.
 
     Attributes:
         url: of the page, without the token.
@@ -61,7 +51,6 @@ class WallServer:
         except ImportError:
             raise DependencyError("view: needs the package uvicorn: pip install 'asrnet-edge[serve]'") from None
         self._wall = wall
-        self._token = None if token is None else hashlib.sha256(token.encode()).hexdigest()
         self._socket = listen(address)
         host, port = self._socket.getsockname()[:2]
         if token is None and not is_loopback(host):
@@ -74,7 +63,7 @@ class WallServer:
         self._viewers = 0
         self._tick: asyncio.Event | None = None
         config = uvicorn.Config(
-            self._application(),
+            self._application(token),
             log_config=None,
             access_log=False,
             lifespan="on",
@@ -96,18 +85,27 @@ class WallServer:
     def _run(self) -> None:
         self._server.run(sockets=[self._socket])
 
-    def _application(self) -> Any:
+    def _application(self, token: str | None) -> Any:
         from starlette.applications import Starlette
         from starlette.routing import Route
 
+        from asr_runtime.reports.guard import Guard
+
         routes = [
-            Route("/", self._guarded(self._page("wall.html", "text/html; charset=utf-8"))),
-            Route("/wall.js", self._guarded(self._page("wall.js", "text/javascript; charset=utf-8"))),
-            Route("/events", self._guarded(self._events)),
-            Route("/picture/{number:int}", self._guarded(self._picture(self._wall.picture))),
-            Route("/flagged/{number:int}", self._guarded(self._picture(self._wall.flagged))),
+            Route("/", self._page("wall.html", "text/html; charset=utf-8")),
+            Route("/wall.css", self._page("wall.css", "text/css; charset=utf-8")),
+            Route("/wall.js", self._page("wall.js", "text/javascript; charset=utf-8")),
+            Route("/events", self._events),
+            Route("/picture/{number:int}", self._picture(self._wall.picture)),
+            Route("/flagged/{number:int}", self._picture(self._wall.flagged)),
         ]
-        return Starlette(routes=routes, lifespan=self._lifespan)
+        return Guard(
+            Starlette(routes=routes, lifespan=self._lifespan),
+            token,
+            cookie="asr_wall",
+            hosts=() if token is None else None,
+            host_advice="open the page as http://127.0.0.1 or http://localhost",
+        )
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Any) -> AsyncIterator[None]:
@@ -139,34 +137,13 @@ class WallServer:
         tick, self._tick = self._tick, asyncio.Event()
         tick.set()
 
-    def _guarded(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """Ask for the token, and on loopback refuse names that a foreign page could point here (DNS rebinding)."""
-        from starlette.responses import PlainTextResponse, RedirectResponse
-
-        async def guarded(request: Request) -> Response:
-            host = request.url.hostname or ""
-            if self._token is None and not is_loopback(host):
-                return PlainTextResponse("expected 127.0.0.1 or localhost as the host\n", 421, _HEADERS)
-            if self._token is not None:
-                if given := request.query_params.get("token"):
-                    response: Response = RedirectResponse(request.url.path, 303, _HEADERS)
-                    response.set_cookie(
-                        _COOKIE, hashlib.sha256(given.encode()).hexdigest(), httponly=True, samesite="strict"
-                    )
-                    return response
-                if not hmac.compare_digest(request.cookies.get(_COOKIE, "").encode(), self._token.encode()):
-                    return PlainTextResponse("open the address with ?token=...\n", 401, _HEADERS)
-            return await answer(request)
-
-        return guarded
-
     def _page(self, name: str, content_type: str) -> Callable[[Request], Awaitable[Response]]:
         from starlette.responses import Response
 
         body = (resources.files("asr_runtime.reports") / "pages" / name).read_bytes()
 
         async def page(_: Request) -> Response:
-            return Response(body, 200, {**_HEADERS, "Content-Type": content_type})
+            return Response(body, 200, {"Content-Type": content_type})
 
         return page
 
@@ -176,8 +153,8 @@ class WallServer:
         async def picture(request: Request) -> Response:
             jpeg = await asyncio.to_thread(of, request.path_params["number"])
             if jpeg is None:
-                return PlainTextResponse("no such picture\n", 404, _HEADERS)
-            return Response(jpeg, 200, {**_HEADERS, "Content-Type": "image/jpeg"})
+                return PlainTextResponse("no such picture\n", 404)
+            return Response(jpeg, 200, {"Content-Type": "image/jpeg"})
 
         return picture
 
@@ -185,7 +162,7 @@ class WallServer:
         from starlette.responses import PlainTextResponse, StreamingResponse
 
         if self._viewers >= _VIEWERS:
-            return PlainTextResponse("too many viewers\n", 503, _HEADERS)
+            return PlainTextResponse("too many viewers\n", 503)
 
         async def updates() -> AsyncIterator[bytes]:
             self._viewers += 1
@@ -197,4 +174,4 @@ class WallServer:
             finally:
                 self._viewers -= 1
 
-        return StreamingResponse(updates(), 200, _HEADERS, "text/event-stream")
+        return StreamingResponse(updates(), media_type="text/event-stream")

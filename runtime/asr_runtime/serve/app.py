@@ -19,9 +19,9 @@ from starlette.requests import ClientDisconnect, Request
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.inference.looking import LookChoice
 from asr_runtime.records import SummaryRecord
+from asr_runtime.reports.guard import Guard
 from asr_runtime.serve.api_page import api_page
 from asr_runtime.serve.figures import server_figures
-from asr_runtime.serve.guard import Guard
 from asr_runtime.serve.limits import RefusedError
 from asr_runtime.serve.screener import Job, MapRecord, Screener, Wishes
 from asr_runtime.serve.uploads import Budget, read_uploads
@@ -29,7 +29,7 @@ from asr_runtime.serve.uploads import Budget, read_uploads
 __all__ = ["make_app"]
 
 _PAGE = Path(__file__).parent / "page"
-_FILES = {"/": "index.html", "/login": "login.html"} | {
+_FILES = {"/": "index.html"} | {
     f"/{name}": name for name in ("style.css", "app.js", "cards.js", "evidence.js", "exports.js")
 }
 _JSONL = "application/x-ndjson"
@@ -104,7 +104,14 @@ def make_app(
     _add_state(app, screener)
     if page:
         _add_page(app)
-    return Guard(app, token, hosts)
+    return Guard(
+        app,
+        token,
+        cookie="asr_serve",
+        hosts=hosts,
+        host_advice="name it with asr-serve --allow-host",
+        open_paths={"/healthz", "/readyz"},
+    )
 
 
 def _add_errors(app: FastAPI) -> None:

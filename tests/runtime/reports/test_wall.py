@@ -110,11 +110,13 @@ def server(wall: Wall) -> Iterator[WallServer]:
     server.close()
 
 
-def _get(url: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
+def _get(
+    url: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
+) -> tuple[int, dict[str, str], bytes]:
     place = urlsplit(url)
     connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=5)
     try:
-        connection.request("GET", path, headers=headers or {})
+        connection.request("GET" if body is None else "POST", path, body, headers or {})
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read()
     finally:
@@ -122,7 +124,7 @@ def _get(url: str, path: str, headers: dict[str, str] | None = None) -> tuple[in
 
 
 def test_the_page_asks_for_nothing_elsewhere(server: WallServer) -> None:
-    for path in ("/", "/wall.js"):
+    for path in ("/", "/wall.js", "/wall.css"):
         status, headers, body = _get(server.url, path)
         assert status == 200
         assert "default-src 'none'" in headers["content-security-policy"]
@@ -171,13 +173,14 @@ def test_other_machines_need_the_token(wall: Wall, tmp_path: Path) -> None:
     server = WallServer(wall, "0.0.0.0:0", read_token(str(token)))
     url = server.url.replace("0.0.0.0", "127.0.0.1")
     try:
-        for path in ("/", "/events", "/picture/0", "/wall.js"):
+        for path in ("/", "/events", "/picture/0", "/wall.js", "/?token=0123456789abcdef"):
             assert _get(url, path)[0] == 401, path
+        assert _get(url, "/picture/0", {"Authorization": "Bearer 0123456789abcdef"})[0] == 200
         assert _get(url, "/picture/0", {"Cookie": "asr_wall=guess"})[0] == 401
         for given, expected in (("0123456789abcdef", 200), ("wrong", 401)):
-            status, headers, _ = _get(url, f"/?token={given}")
-            assert (status, headers["location"]) == (303, "/")
-            cookie = headers["set-cookie"].partition(";")[0]
+            status, headers, _ = _get(url, "/login", body=f"token={given}".encode())
+            assert (status, headers["location"]) == (303, "/" if expected == 200 else "/login#wrong")
+            cookie = headers.get("set-cookie", "asr_wall=none").partition(";")[0]
             assert given not in cookie
             assert _get(url, "/picture/0", {"Cookie": cookie})[0] == expected
     finally:

@@ -1,4 +1,4 @@
-"""Who may ask, and what a browser may do with the answers."""
+"""Which requests a page or API of this machine answers, and what a browser may do with the answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import hmac
 import json
 from collections.abc import Collection
+from functools import cache
 from http.cookies import CookieError, SimpleCookie
+from importlib import resources
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -39,8 +41,10 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-_COOKIE = "asr_serve"
-_OPEN_TO_ALL = frozenset({"/healthz", "/readyz", "/login", "/style.css"})
+_LOGIN_FILES = {
+    "/login": ("login.html", "text/html; charset=utf-8"),
+    "/login.css": ("login.css", "text/css; charset=utf-8"),
+}
 _LONGEST_LOGIN = 4096  # bytes
 _LOGIN_SECONDS = 10.0
 
@@ -54,15 +58,30 @@ class Guard:
 
     Args:
         app: what is guarded.
-        token: that clients must show as `Authorization: Bearer TOKEN`; browsers get a cookie for it at `/login`.
-            None: no token is asked for.
+        token: that clients must send as `Authorization: Bearer TOKEN`; browsers get a cookie for it at `/login`, which
+            the guard serves. None: no token is asked for.
+        cookie: name of the cookie. Servers on other ports of one machine share their cookies, so each needs its own.
         hosts: names beside this machine's that the Host header may have; None: any.
+        host_advice: what to do where another name was used.
+        open_paths: answered without a token.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, hosts: Collection[str] | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str | None,
+        *,
+        cookie: str,
+        hosts: Collection[str] | None,
+        host_advice: str,
+        open_paths: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._token = token
+        self._cookie = cookie
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
+        self._host_advice = host_advice
+        self._open_paths = {*open_paths, *_LOGIN_FILES}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -79,20 +98,20 @@ class Guard:
 
         request = Request(scope, receive)
         answer = self._refusal(request)
-        if answer is None and scope["path"] == "/login" and scope["method"] == "POST":
-            answer = await self._login(request)
+        if answer is None and scope["path"] in _LOGIN_FILES:
+            is_form = scope["path"] == "/login" and scope["method"] == "POST"
+            answer = await self._login(request) if is_form else _login_file(scope["path"])
         await (answer or self._app)(scope, receive, guarded_send)
 
     def _refusal(self, request: Request) -> Response | None:
         headers = request.headers
         if not self._is_known_host(headers):
             return _error(
-                421,
-                f"the Host header {headers.get('host', '')!r} is not a name of this server; see asr-serve --allow-host",
+                421, f"the Host header {headers.get('host', '')!r} is not a name of this server; {self._host_advice}"
             )
         if not _is_same_origin(headers):
             return _error(403, "a page of another origin sent this request")
-        if self._token is None or request.url.path in _OPEN_TO_ALL or self._has_token(headers):
+        if self._token is None or request.url.path in self._open_paths or self._has_token(headers):
             return None
         if request.method == "GET" and "text/html" in headers.get("accept", ""):
             return RedirectResponse("/login", 303)
@@ -112,15 +131,15 @@ class Guard:
         if scheme.lower() == "bearer":
             return hmac.compare_digest(shown.strip().encode(), self._token.encode())
         try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
         except CookieError:
             return False
-        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._cookie().encode())
+        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._cookie_value().encode())
 
-    def _cookie(self) -> str:
-        """Return what a browser keeps: it proves the token and does not show it."""
+    def _cookie_value(self) -> str:
+        """Return the value of the cookie: it proves that the browser was given the token, and does not contain it."""
         assert self._token is not None
-        return hmac.new(self._token.encode(), b"asr-serve page", "sha256").hexdigest()
+        return hmac.new(self._token.encode(), self._cookie.encode(), "sha256").hexdigest()
 
     async def _login(self, request: Request) -> Response:
         body = b""
@@ -129,15 +148,25 @@ class Guard:
                 async for part in request.stream():
                     body += part
                     if len(body) > _LONGEST_LOGIN:
-                        return _error(413, "a token is shorter")
+                        return _error(413, f"expected a form with the token, {_LONGEST_LOGIN} bytes at most")
         except TimeoutError:
             return _error(408, "the token did not come in time")
         shown = parse_qs(body.decode(errors="replace")).get("token", [""])[0].strip()
         if self._token is None or not hmac.compare_digest(shown.encode(), self._token.encode()):
             return RedirectResponse("/login#wrong", 303)
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(_COOKIE, self._cookie(), httponly=True, samesite="strict")
+        answer.set_cookie(self._cookie, self._cookie_value(), httponly=True, samesite="strict")
         return answer
+
+
+@cache
+def _login_body(name: str) -> bytes:
+    return (resources.files("asr_runtime.reports") / "pages" / name).read_bytes()
+
+
+def _login_file(path: str) -> Response:
+    name, content_type = _LOGIN_FILES[path]
+    return Response(_login_body(name), headers={"Content-Type": content_type})
 
 
 def _is_same_origin(headers: Headers) -> bool:
