@@ -18,10 +18,11 @@ _SURFACE = {
     "asr-bench": "--against --batch --checkpoint --end-to-end --engine -h --help --looks -o --output --quality "
     "--rounds --threads --version",
     "asr-collect": "--clone-from -h --help -o --output --snapshots --source --version",
+    "asr-composite": "--data -h --help --layout --most -o --output --side --split --version --weights --with",
     "asr-doctor": "--format -h --help --model --version",
-    "asr-evaluate": "--batch-size --checkpoint --content-data --data --device --equalise --families -h --help "
-    "--labels-by-position --layout "
-    "--leave-out --look --model --reencoding-shift --report --robustness --spectrum --split --version --workers",
+    "asr-evaluate": "--batch-size --checkpoint --content-data --data --degrade --device --equalise --families "
+    "-h --help --labels-by-position --layout --leave-out --look --model --reencoding-shift "
+    "--regions --report --robustness --spectrum --split --version --workers",
     "asr-export": "--calibration-images --card --fft -h --help --images --metrics --model -o --output --precision "
     "--spectrum --version",
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
@@ -33,8 +34,8 @@ _SURFACE = {
     "asr-serve": "--allow-host --device -h --help --host --max-pixels --max-size --model --open --port --precision "
     "--queue --sha256 --time-limit --token-file --trust-anchors --version --workers",
     "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --crop-size --data --degrade "
-    "--dim --edit --epoch-size --epochs --equalise --families --flip --freeze --front-end -h --help --label-smoothing "
-    "--labels-by-position --layout --leave-out --lr --model --monitor --no-flip --no-freeze --noise "
+    "--dim --edit --epoch-size --epochs --equalise --families --flip --freeze --front-end -h --help --history "
+    "--label-smoothing --labels-by-position --layout --leave-out --lr --model --monitor --no-flip --no-freeze --noise "
     "--pair-weight --pairs "
     "--patch --patch-mask --patience --plain-weight --preprocess --prototypes --protocol --quality "
     "--reencode --resize --resume --ridge --rotation --runs --scales --schedule --seed --spectrum "

@@ -32,10 +32,14 @@ def _expected(image: NDArray[np.uint8], degradation: Degradation) -> tuple[int, 
         return round(height * degradation.strength), round(width * degradation.strength)
     if degradation.family == "twice":
         return height - 3, width - 3
-    if degradation.family == "screenshot":
+    if degradation.family in ("screenshot", "screenshot-sent"):
         wide = round(width * min(degradation.strength / width, degradation.strength * 16 / 9 / height))
         tall = round(height * min(degradation.strength / width, degradation.strength * 16 / 9 / height))
-        return tall + 2 * max(1, round(wide * 0.04)), wide
+        framed = (tall + 2 * max(1, round(wide * 0.04)), wide)
+        shrink = min(1, 1600 / max(framed)) if degradation.family == "screenshot-sent" else 1
+        return round(framed[0] * shrink), round(framed[1] * shrink)
+    if degradation.family in ("reduced", "site-sent"):
+        return round(height * degradation.strength), round(width * degradation.strength)
     return height, width
 
 
@@ -51,7 +55,9 @@ def test_a_photo_is_changed_but_stays_a_picture(degradation: Degradation, exampl
     np.testing.assert_array_equal(image, before)
     np.testing.assert_array_equal(found, degradation(image))
     if degradation.family not in EDITS:  # which change brightness on purpose
-        assert abs(found.mean() - image.mean()) < (12 if degradation.family in ("crop", "screenshot") else 3)
+        assert abs(found.mean() - image.mean()) < (
+            12 if degradation.family in ("crop", "screenshot", "screenshot-sent") else 3
+        )
 
 
 @settings(max_examples=40)

@@ -47,6 +47,13 @@ __all__ = ["evaluate_command"]
     metavar="N|all",
     help="Measure under every degradation and edit as well, on N images of each class.",
 )
+@click.option(
+    "--degrade",
+    "degraded",
+    multiple=True,
+    metavar="FAMILY",
+    help="With --robustness: only this family of degradations or edits; repeatable.  [default: all]",
+)
 @click.option("--reencoding-shift", is_flag=True, help="Measure the shift of accuracy at JPEG 96 as well.")
 @click.option(
     "--look",
@@ -59,6 +66,11 @@ __all__ = ["evaluate_command"]
     type=FILE,
     help="CSV with source, label, family, year.  [default: families.csv in or beside the data folder]",
 )
+@click.option(
+    "--regions",
+    is_flag=True,
+    help="The data folder is one of asr-composite: tell windows inside generated regions from those outside.",
+)
 @click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--batch-size", type=int, default=32)
@@ -70,11 +82,16 @@ def evaluate_command(**options: Any) -> None:
     Prints the figures and writes metrics.json, report.txt, result.csv and plots.
     """
     from asr_train.evaluation.evaluate import evaluate_model
+    from asr_train.evaluation.regions import evaluate_regions, region_lines
     from asr_train.evaluation.report import report_text, write_report
 
     log_to_stderr()
     report: Path | None = options.pop("report")
     options["equalise"] = None if options["equalise"] == "off" else options["equalise"]
+    if options.pop("regions"):
+        names = ("model", "data", "split", "equalise", "device")
+        click.echo("\n".join(region_lines(evaluate_regions(**{name: options[name] for name in names}))))
+        return
     evaluation = evaluate_model(**options)
     folder = report or Path(options["checkpoint"] or options["model"]).parent / "evaluation"
     written = write_report(evaluation, folder)

@@ -37,7 +37,7 @@ from asr_train.fitting.config import (
 __all__ = ["train_command"]
 
 _NETWORK = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze", "blocks", "activations", "scales")
-_AUGMENTATION = ("flip", "rotation", "reencode", "quality", "resize", "blur", "noise", "edit", "patch_mask")
+_AUGMENTATION = ("flip", "rotation", "reencode", "quality", "resize", "history", "blur", "noise", "edit", "patch_mask")
 
 
 class _HelpOfTheNetwork(Command):
@@ -185,6 +185,7 @@ def _sections(model: str) -> dict[str, str | None]:
 @click.option("--reencode", type=float, help="Probability of JPEG or WebP.  [published: 0]")
 @click.option("--quality", type=(int, int), help="Lowest and highest quality of the re-encoding.")
 @click.option("--resize", type=float, help="Probability of another resolution.  [published: 0]")
+@click.option("--history", type=float, help="Probability of one more re-encoding before that.  [default: 0]")
 @click.option("--blur", type=float, help="Probability of blur.  [published: 0]")
 @click.option("--noise", type=float, help="Probability of noise.  [published: 0]")
 @click.option("--edit", type=float, help="Probability of an edit that people make: colours, filters, captions.")

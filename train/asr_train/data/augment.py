@@ -32,6 +32,8 @@ class Augment:
         quality: lowest and highest quality of the re-encoding.
         resize: probability of a change of resolution before the crop.
         resize_range: lowest and highest scale of it; drawn so that halving is as likely as doubling.
+        history: probability of an earlier life: one more re-encoding, of the same qualities, before the change of
+            resolution, as a picture has that a site or a messenger shrank and saved again.
         edit: probability of one random edit that people make (`asr_train.data.edits`).
         blur: probability of a Gaussian blur of sigma 0.3 to 1.5 px.
         noise: probability of Gaussian noise of sigma 1 to 6 levels.
@@ -46,6 +48,7 @@ class Augment:
     quality: tuple[int, int] = (60, 98)
     resize: float = 0.2
     resize_range: tuple[float, float] = (0.6, 1.4)
+    history: float = 0.0
     edit: float = 0.0
     blur: float = 0.1
     noise: float = 0.1
@@ -59,7 +62,7 @@ class Augment:
         Raises:
             ConfigurationError: names the value.
         """
-        for name in ("reencode", "resize", "edit", "blur", "noise", "patch_mask", "mask_ratio"):
+        for name in ("reencode", "resize", "history", "edit", "blur", "noise", "patch_mask", "mask_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"augmentation {name} {getattr(self, name)}: expected a number from 0 to 1")
         if not 1 <= self.quality[0] <= self.quality[1] <= 100:
@@ -74,10 +77,12 @@ class Augment:
         if rng.random() < self.noise:
             noisy = image + rng.normal(0.0, rng.uniform(1.0, 6.0), image.shape)
             image = _uint8(np.clip(np.rint(noisy), 0, 255))
-        if rng.random() < self.reencode:
-            suffix = ".jpg" if rng.random() < 0.75 else ".webp"
-            image = reencode(image, suffix, int(rng.integers(self.quality[0], self.quality[1] + 1)))
-        return image
+        return self._reencoded(image, rng) if rng.random() < self.reencode else image
+
+    def live(self, image: Image, rng: np.random.Generator) -> Image:
+        """Give a picture its earlier life; it happens before `scale` is applied and before `degrade`."""
+        # Without histories nothing is drawn, so that other augmentations stay what they were.
+        return self._reencoded(image, rng) if self.history and rng.random() < self.history else image
 
     def scale(self, rng: np.random.Generator) -> float:
         """Draw a resize factor; 1.0 for most images."""
@@ -98,6 +103,10 @@ class Augment:
         if rng.random() < self.patch_mask:
             image = self._mask(image, rng)
         return image
+
+    def _reencoded(self, image: Image, rng: np.random.Generator) -> Image:
+        suffix = ".jpg" if rng.random() < 0.75 else ".webp"
+        return reencode(image, suffix, int(rng.integers(self.quality[0], self.quality[1] + 1)))
 
     def _mask(self, image: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.generic]:
         rows, columns = -(-image.shape[0] // self.patch), -(-image.shape[1] // self.patch)

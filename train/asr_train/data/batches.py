@@ -102,6 +102,7 @@ class TrainingImages(Dataset[Item]):
         scale = self.augment.scale(rng)
         side = math.ceil((size + margin) / scale)
         window = mirrored_window(image, *_place(image, side, rng), side, side)
+        window = self.augment.live(window, rng)
         if side != size + margin:
             method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
             window = np.asarray(cv2.resize(window, (size + margin, size + margin), interpolation=method), np.uint8)
@@ -112,6 +113,7 @@ class TrainingImages(Dataset[Item]):
     def _resized(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.generic]:
         """Degrade the whole image, then resize: a random square of it (`resize-crop`) or all (`squash`)."""
         scale = self.augment.scale(rng)
+        image = self.augment.live(image, rng)
         if scale != 1.0:
             width, height = (max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))
             method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC

@@ -18,6 +18,7 @@ from asr_runtime.errors import ConfigurationError, InputError
 from asr_train.data.augment import mirrored_window, reencode
 from asr_train.data.clips import h264
 from asr_train.data.edits import EDITS, Family
+from asr_train.data.histories import HISTORIES, screenshot
 
 __all__ = ["FAMILIES", "Degradation", "Family", "degradation", "degradations"]
 
@@ -89,12 +90,8 @@ def _webp(image: Image, quality: float) -> Image:
 
 def _resize(image: Image, scale: float) -> Image:
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    return _uint8(cv2.resize(image, (width, height), interpolation=_method(scale, cv2.INTER_CUBIC)))
-
-
-def _method(scale: float, upwards: int) -> int:
-    """Averaging over the area is OpenCV's only antialiased reduction."""
-    return cv2.INTER_AREA if scale < 1 else upwards
+    # Averaging over the area is OpenCV's only antialiased reduction.
+    return _uint8(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
 
 
 def _blur(image: Image, sigma: float) -> Image:
@@ -112,19 +109,6 @@ def _crop(image: Image, share: float) -> Image:
     corner = [(whole - side) // 2 for whole, side in zip(image.shape[:2], sides, strict=True)]
     top, left = (start - 1 if start and start % 8 == 0 else start for start in corner)
     return image[top : top + sides[0], left : left + sides[1]]
-
-
-def _screenshot(image: Image, shown: float) -> Image:
-    """Show the image `shown` px wide on a telephone (at most 16:9 upright) and cut it out with a little of the frame.
-
-    The file of a screenshot is lossless, so the resampling and the frame are all that it does.
-    """
-    height, width = image.shape[:2]
-    scale = min(shown / width, shown * 16 / 9 / height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    screen = cv2.resize(image, size, interpolation=_method(scale, cv2.INTER_LINEAR))
-    band = max(1, round(size[0] * 0.04))
-    return _uint8(cv2.copyMakeBorder(screen, band, band, 0, 0, cv2.BORDER_CONSTANT, value=(24, 22, 22)))
 
 
 def _twice(image: Image, quality: float) -> Image:
@@ -152,9 +136,10 @@ FAMILIES: dict[str, Family] = {
     "blur": Family("Gaussian blur", "sigma, px", (0.5, 1, 1.5, 2), _blur),
     "noise": Family("Gaussian noise", "sigma, levels of 255", (2, 4, 8), _noise),
     "crop": Family("Crop", "share of each side kept", (0.75, 0.5), _crop),
-    "screenshot": Family("Screenshot", "width on the screen, px", (360, 720, 1080), _screenshot),
+    "screenshot": Family("Screenshot", "width on the screen, px", (360, 720, 1080), screenshot),
     "twice": Family("Two JPEGs", "quality of the first", (90, 75, 50), _twice, ends_in_jpeg=True),
     "h264": Family("H.264 video", "CRF", (18, 23, 28, 34, 40), _h264),
+    **HISTORIES,
     **EDITS,
 }
 """Name -> family; the names are those of metrics.json."""

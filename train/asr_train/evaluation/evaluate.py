@@ -92,6 +92,7 @@ def evaluate_model(
     workers: int = 0,
     look: LookChoice = "centre",
     families: Path | None = None,
+    degraded: Sequence[str] = (),
 ) -> Evaluation:
     """Evaluate a checkpoint, or an exported file, on a split of a data folder.
 
@@ -117,6 +118,7 @@ def evaluate_model(
             decision and the operating points are those of the look.
         families: CSV file with the families of the sources, for the decision table; None: `families.csv` in or beside
             the data folder, if there is one.
+        degraded: families of degradations for `robustness`; none takes all.
 
     Raises:
         ConfigurationError: neither or both of checkpoint and exported file; another look than the centre of a
@@ -171,7 +173,9 @@ def evaluate_model(
             else dict(zip((s.path for s in scored.samples), scored.content.tolist(), strict=True))
         )
         number = None if robustness == "all" else robustness
-        curves = measure_robustness(judged.score, scored.samples, content, per_class=number, quality=equalise or 90)
+        curves = measure_robustness(
+            judged.score, scored.samples, content, degraded or None, number, quality=equalise or 90
+        )
         found = dataclasses.replace(found, robustness=curves)
     return found
 

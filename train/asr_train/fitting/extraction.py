@@ -201,6 +201,8 @@ def extraction_key(network: ASRNetLite, config: ClosedFormConfig, *facts: object
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     used = ("options", "preprocess", "augment", "views", "windows", "seed", "equalise")
     known = config.to_dict()
+    if not known["augment"]["history"]:
+        del known["augment"]["history"]  # features kept before there were histories are still good
     digest.update(json.dumps([{name: known[name] for name in used}, facts], sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
