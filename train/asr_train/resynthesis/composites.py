@@ -170,7 +170,7 @@ def _make(
     rng = np.random.default_rng(int(digest, 16))
     height, width = (round(length * rng.uniform(*_SHARES)) for length in image.shape[:2])
     is_ellipse = bool(rng.integers(2))
-    filling: Image | None = None
+    filling = image
     donor = ""
     if network is None:
         sources = sorted({sample.source for sample in donors})
