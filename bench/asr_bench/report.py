@@ -17,7 +17,8 @@ from asr_bench.end_to_end import EndToEnd
 from asr_bench.engines import OURS
 from asr_bench.looks import LookCosts
 from asr_bench.quality import Quality
-from asr_runtime.errors import ConfigurationError, OutputError
+from asr_runtime.errors import ConfigurationError
+from asr_runtime.whole_file import write_whole
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -172,10 +173,6 @@ def write_benchmark(
     }
     if measured.quality is not None:
         texts["quality.svg"] = quality_svg(measured, measured.quality)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
+    for name, text in texts.items():
+        write_whole(folder / name, text, what="the report")
     return [folder / name for name in texts]

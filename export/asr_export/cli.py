@@ -12,7 +12,8 @@ import click
 from rich.console import Console
 
 from asr_runtime.command import command, require_extra
-from asr_runtime.errors import ConfigurationError, OutputError
+from asr_runtime.errors import ConfigurationError
+from asr_runtime.whole_file import write_whole
 
 require_extra("export", "torch", "torchvision", "onnx", "onnxscript", "matplotlib")
 
@@ -82,10 +83,7 @@ def export_command(
             metrics=results,
         )
     if page is not None:
-        try:
-            page.write_text(card_text(card, output.stem, output.stat().st_size, multiply_adds(loaded)))
-        except OSError as error:
-            raise OutputError(f"{page}: the card cannot be written ({error.strerror})") from None
+        write_whole(page, card_text(card, output.stem, output.stat().st_size, multiply_adds(loaded)), what="the card")
     click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {card.name}, parity {_figures(card.parity)}")
 
 

@@ -35,7 +35,8 @@ from asr_runtime.contract import (
     WholeLook,
     from_checkpoint,
 )
-from asr_runtime.errors import ConfigurationError, GateError, ModelError, OutputError
+from asr_runtime.errors import ConfigurationError, GateError, ModelError
+from asr_runtime.whole_file import write_whole
 
 __all__ = ["export"]
 
@@ -91,7 +92,7 @@ def export(
     if card.precision == "fp32" and not parity.passed:
         raise GateError(f"{path}: not written: the exported graph is not what PyTorch computes: {parity}")
     card = replace(card, parity={**parity.to_dict(), **_check_whole(deployed, detector, folder, path)})
-    _write(path, _with_card(model, card))
+    write_whole(path, _with_card(model, card))
     return card
 
 
@@ -237,13 +238,3 @@ def _check_whole(deployed: Deployed, detector: Detector, images: Path, path: Pat
             f"{WHOLE_TOLERANCE:.0e}"
         )
     return {"whole_probability_absolute": worst}
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None

@@ -20,8 +20,9 @@ from asr_export.parity_inputs import Frames, adversarial_frames, real_frames
 from asr_export.stages import StageError, stage_errors
 from asr_models import Checkpoint
 from asr_runtime import Detector
-from asr_runtime.errors import ModelError, OutputError
+from asr_runtime.errors import ModelError
 from asr_runtime.reports.progress import shown
+from asr_runtime.whole_file import write_whole
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -191,12 +192,8 @@ def write_parity(report: ParityReport, path: Path) -> list[Path]:
         path.with_suffix(".md"): report.to_markdown(),
         path.with_suffix(".svg"): report.to_svg(),
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for file, text in texts.items():
-            file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: the report cannot be written ({error.strerror})") from None
+    for file, text in texts.items():
+        write_whole(file, text, what="the report")
     return list(texts)
 
 

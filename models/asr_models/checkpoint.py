@@ -72,7 +72,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; the file appears whole or not at all."""
+    """Write a checkpoint to `path`, which is replaced if it exists."""
     content = {
         "format": CHECKPOINT_FORMAT,
         "classes": _CLASSES,
@@ -87,9 +87,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "training": dict(checkpoint.training),
         "model_state": checkpoint.network.state_dict(),
     }
-    part = path.with_name(path.name + ".part")
-    torch.save(content, part)
-    part.replace(path)
+    torch.save(content, path)
 
 
 def load_checkpoint(path: str | Path, name: str | None = None, options: Mapping[str, Any] | None = None) -> Checkpoint:

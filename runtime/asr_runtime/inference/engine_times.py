@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import platform
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from asr_runtime.caches import cache_folder
+from asr_runtime.errors import OutputError
 from asr_runtime.inference.onnxruntime_engine import import_onnxruntime, usable_cores
+from asr_runtime.whole_file import write_whole
 
 __all__ = ["Times", "fingerprint", "keep_times", "kept_times", "times_path", "version"]
 
@@ -95,13 +96,7 @@ def keep_times(of: Mapping[str, Any], times: Times) -> str:
     """Write them; the file appears whole or not at all. Returns where they are, or why they are nowhere."""
     try:
         path = times_path(of)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_text(json.dumps({"fingerprint": of, **asdict(times)}, indent=2) + "\n")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:
+        write_whole(path, json.dumps({"fingerprint": of, **asdict(times)}, indent=2) + "\n")
+    except (OutputError, RuntimeError) as error:
         return f"not kept ({error})"
     return f"kept in {path}"

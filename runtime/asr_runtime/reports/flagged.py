@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.contract import Verdict
-from asr_runtime.errors import OutputError
 from asr_runtime.records import FrameRecord, ImageRecord, Record, VideoRecord
+from asr_runtime.whole_file import write_whole
 
 __all__ = ["Flagged", "PictureFolder"]
 
@@ -68,11 +68,9 @@ class PictureFolder:
     def __init__(self, folder: str | os.PathLike[str], what: str, keep: int = 1000) -> None:
         self._folder, self._what, self._keep = Path(folder), what, keep
         self._written: deque[Path] = deque()
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._failure(self._folder, error) from None
-        self._write_whole(self._folder / ".asr-screen", b"").unlink()
+        probe = self._folder / ".asr-screen"  # a folder that cannot be written is refused before anything is screened
+        write_whole(probe, b"", what=what)
+        probe.unlink()
 
     def write(self, name: str, data: bytes) -> None:
         """Write one file, whole or not at all; one of this name is replaced.
@@ -80,33 +78,13 @@ class PictureFolder:
         Raises:
             OutputError: it cannot be written.
         """
-        path = self._write_whole(self._folder / name, data)
+        path = self._folder / name
+        write_whole(path, data, sync=True, what=self._what)
         if path not in self._written:
             self._written.append(path)
         while len(self._written) > self._keep:
             with contextlib.suppress(OSError):  # someone else may have taken it away
                 self._written.popleft().unlink()
-
-    def _write_whole(self, path: Path, data: bytes) -> Path:
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            try:
-                with partial.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                return partial.replace(path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise self._failure(path, error) from None
-
-    def _failure(self, path: Path, error: OSError) -> OutputError:
-        return OutputError(
-            f"{path}: {self._what} cannot be written ({error.strerror}); expected a folder with space that may be "
-            "written"
-        )
 
 
 @dataclass(slots=True)

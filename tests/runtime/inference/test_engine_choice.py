@@ -259,7 +259,7 @@ def test_only_times_that_can_be_are_read_back(values: list[float]) -> None:
     keep_times(KEY, times)
     possible = all(np.isfinite(value) and value > 0 for value in values)
     assert kept_times(KEY, ALL) == (times if possible else None)
-    assert list(times_path(KEY).parent.glob("*.part")) == []
+    assert list(times_path(KEY).parent.glob(".*")) == []
 
 
 def test_a_damaged_cache_is_timed_again_and_mended(cache: Path, timings: list[list[str]]) -> None:

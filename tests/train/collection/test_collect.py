@@ -120,7 +120,7 @@ def test_what_is_missing_is_named_and_the_rest_is_there(
     assert "missing: owner/gone: " in done.output
     assert "1 pictures (gone 1)" in done.output
     assert len([p for p in out.rglob("*.jpg") if ".repositories" not in p.parts]) == len(rows) - 3
-    assert not list(out.rglob("*.partial"))
+    assert not list(out.rglob(".*.part*"))
 
 
 def test_a_damaged_repository_costs_its_own_pictures(tmp_path: Path, hosting: Path, rows: list[dict[str, str]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -11,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asr_runtime.errors import ConfigurationError, DatasetError, OutputError
+from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_runtime.whole_file import write_whole
 from asr_train.collection.index import Picture
 from asr_train.collection.snapshots import clone, find_snapshot, open_repository
 
@@ -119,7 +119,7 @@ def write_families(pictures: Sequence[Picture], path: Path) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([("source", "label", "family", "year"), *rows])
-    _write(path, text.getvalue().encode())
+    write_whole(path, text.getvalue())
 
 
 def _take(
@@ -133,7 +133,7 @@ def _take(
             elif hashlib.sha256(data).hexdigest() != picture.sha256:
                 collected.missing[f"{picture.repository}: SHA-256 is not the one in the index"].append(picture)
             else:
-                _write(out / picture.target, data)
+                write_whole(out / picture.target, data)
                 collected.written[picture.source] += 1
             advance(1)
 
@@ -145,15 +145,3 @@ def _is_there(path: Path, picture: Picture) -> bool:
         return hashlib.sha256(path.read_bytes()).hexdigest() == picture.sha256
     except OSError:
         return False
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); expected a folder with space") from None

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from asr_runtime.errors import ConfigurationError, OutputError
+from asr_runtime.errors import ConfigurationError
+from asr_runtime.whole_file import write_whole
 
-__all__ = ["read_json", "write_json", "write_text"]
+__all__ = ["read_json", "write_json"]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -30,19 +31,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any], sort_keys: bool = False) -> None:
-    """Write a JSON file, as `write_text` does."""
-    write_text(path, json.dumps(content, indent=2, sort_keys=sort_keys) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file that appears whole or not at all: a run that is killed leaves the file before.
+    """Write a JSON file that appears whole or not at all.
 
     Raises:
         OutputError: it cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_whole(path, json.dumps(content, indent=2, sort_keys=sort_keys) + "\n")

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from asr_runtime.errors import OutputError
-from asr_train.data.json_file import write_text
+from asr_runtime.whole_file import whole_file, write_whole
 from asr_train.evaluation.evaluate import Evaluation
 from asr_train.evaluation.html_report import html_report
 from asr_train.figures.decisions import decision_lines
@@ -61,13 +60,10 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     }
     if evaluation.robustness is not None:  # a file of its own: metrics.json travels inside exported models
         texts["robustness.json"] = json.dumps(evaluation.robustness, indent=2) + "\n"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_text(folder / name, text)
-        _write_results(evaluation.scored, folder / "result.csv")
-    except OSError as error:
-        raise OutputError(f"{folder}: the report cannot be written ({error.strerror})") from None
+    for name, text in texts.items():
+        write_whole(folder / name, text, what="the report")
+    with whole_file(folder / "result.csv", what="the report") as part:
+        _write_results(evaluation.scored, part)
     return sorted(folder / name for name in (*texts, "result.csv"))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,8 +25,9 @@ from sklearn.preprocessing import StandardScaler
 
 from asr_models.efficientnet_lite import EfficientNetLite0, pretrained_state
 from asr_runtime.caches import cache_folder
-from asr_runtime.errors import DatasetError, InputError
+from asr_runtime.errors import DatasetError, InputError, OutputError
 from asr_runtime.media.image import decode_image, read_image
+from asr_runtime.whole_file import whole_file
 from asr_train.data.layouts import Sample
 
 __all__ = [
@@ -230,15 +230,8 @@ def _cached(key: str) -> NDArray[np.float32] | None:
 
 def _cache(key: str, row: NDArray[np.float32]) -> None:
     """Write an entry; it appears whole or not at all, whoever else writes it."""
-    with contextlib.suppress(OSError, RuntimeError):
-        path = _cache_path(key)
-        part = path.with_name(f"{key}.{os.getpid()}.part.npy")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            np.save(part, row)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    with contextlib.suppress(OutputError, RuntimeError), whole_file(_cache_path(key)) as part:
+        np.save(part, row)
 
 
 def _shown(samples: Sequence[Sample], progress: bool) -> Iterable[Sample]:

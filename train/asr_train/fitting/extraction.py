@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from asr_models import ASRNetLite, Preprocess
 from asr_runtime.inference.openvino_engine import import_openvino
+from asr_runtime.whole_file import whole_file
 from asr_train.data.batches import Batch, Item, TrainingImages, collate
 from asr_train.figures.scoring import torch_device
 from asr_train.fitting.config import ClosedFormConfig
@@ -209,7 +210,5 @@ def extraction_key(network: ASRNetLite, config: ClosedFormConfig, *facts: object
 
 def keep(path: Path, **arrays: NDArray[Any]) -> None:
     """Write a file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
-    np.savez(part, **arrays)  # type: ignore[arg-type]
-    part.replace(path)
+    with whole_file(path) as part:
+        np.savez(part, **arrays)  # type: ignore[arg-type]

@@ -40,6 +40,7 @@ from asr_models import (
 )
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
 from asr_runtime.media.image import read_image
+from asr_runtime.whole_file import whole_file
 from asr_train.data.families import find_families
 from asr_train.data.json_file import read_json, write_json
 from asr_train.data.layouts import DataFolder, find_data
@@ -274,7 +275,8 @@ def _save(
         operating_points=tuple(_plain(p) for p in fitted.operating_points),
         training=summary,
     )
-    save_checkpoint(path, calibrated)
+    with whole_file(path) as part:
+        save_checkpoint(part, calibrated)
     return {**summary, "calibration": _plain(fitted.calibration)}
 
 

@@ -21,6 +21,7 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Sco
 
 from asr_models import Checkpoint, Preprocess, save_checkpoint
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.whole_file import whole_file
 from asr_train.data.batches import BalancedSampler, Batch, EvaluationImages, TrainingImages, collate
 from asr_train.data.layouts import DataFolder
 from asr_train.fitting.config import LoopConfig
@@ -148,7 +149,8 @@ class BestEpoch(Callback):
         self.score, self.epoch = score, trainer.current_epoch + 1
         assert isinstance(module, DetectorModule)
         config = self.config
-        save_checkpoint(self.path, Checkpoint(config.model, config.options, config.preprocess, module.network))
+        with whole_file(self.path) as part:
+            save_checkpoint(part, Checkpoint(config.model, config.options, config.preprocess, module.network))
 
 
 class _StopAfterBatch(Callback):

@@ -19,7 +19,8 @@ from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
 from asr_runtime.errors import ConfigurationError
-from asr_train.data.json_file import write_json, write_text
+from asr_runtime.whole_file import write_whole
+from asr_train.data.json_file import write_json
 from asr_train.data.layouts import find_data
 from asr_train.figures.metrics import content_adjusted_auroc
 from asr_train.figures.plots import plot_learning_curves
@@ -113,7 +114,7 @@ def learning_curves(
     facts = {"protocol": "learning curves, leave one generator out", "config": config.published()}
     result = {"protocol": facts, "curves": curves}
     write_json(runs / "learning-curves.json", result)
-    write_text(runs / "learning-curves.svg", plot_learning_curves(curves))
+    write_whole(runs / "learning-curves.svg", plot_learning_curves(curves))
     return result
 
 

@@ -27,8 +27,8 @@ from rich.progress import track
 
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
 from asr_runtime.media.image import read_image
+from asr_runtime.whole_file import write_whole
 from asr_train.data.layouts import SPLITS, DataFolder, Sample
-from asr_train.resynthesis.index import write_file
 from asr_train.resynthesis.resynthesise import RESYNTHESISERS, Resynthesiser, load_resynthesiser
 
 __all__ = ["PARTLY", "PASTED", "WAYS", "CompositeRow", "Composited", "composite", "mask_path", "region_mask"]
@@ -144,7 +144,7 @@ def composite(
                 rows += [_make(data.root, out, photo, split, way, networks.get(way), donors, side) for way in ways]
             except InputError as error:
                 failed[photo.path.relative_to(data.root).as_posix()] = str(error)
-    write_file(out / "index.csv", _table(rows))
+    write_whole(out / "index.csv", _table(rows))
     return Composited({way: sum(row.way == way for row in rows) for way in ways}, failed)
 
 
@@ -194,9 +194,9 @@ def _make(
     weight = mask[..., None].astype(np.float32) / 255
     mixed = np.rint(image * (1 - weight) + filled * weight).astype(np.uint8)
     name, folder = f"{photo.source}_{digest[:16]}.png", out / (PARTLY + way) / split
-    write_file(folder / "nature" / name, _png(image))
-    write_file(folder / "ai" / name, _png(mixed))
-    write_file(mask_path(folder / "ai" / name), _png(mask))
+    write_whole(folder / "nature" / name, _png(image))
+    write_whole(folder / "ai" / name, _png(mixed))
+    write_whole(mask_path(folder / "ai" / name), _png(mask))
     picture = (folder / "ai" / name).relative_to(out).as_posix()
     original = photo.path.relative_to(root).as_posix()
     share = round(float(mask.mean()) / 255, 4)

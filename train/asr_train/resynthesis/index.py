@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,8 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from asr_runtime.errors import ConfigurationError, OutputError
+from asr_runtime.whole_file import whole_file
 
-__all__ = ["Index", "Row", "write_file"]
+__all__ = ["Index", "Row"]
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,11 @@ class Index:
         rows = [row for row in _read(self.path, side) if _is_there(out, row["twin"])]
         self.present = {(row["resynthesiser"], row["split"], row["photo"]) for row in rows}
         try:
-            out.mkdir(parents=True, exist_ok=True)
             # Written anew: the last line of a run that was killed may be half a line.
-            partial = self.path.with_suffix(".partial")
-            with partial.open("w", newline="", encoding="utf-8") as file:
+            with whole_file(self.path) as part, part.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, _COLUMNS)
                 writer.writeheader()
                 writer.writerows(rows)
-            partial.replace(self.path)
             self._file = self.path.open("a", newline="", encoding="utf-8")
         except OSError as error:
             raise _failure(self.path, error) from None
@@ -103,21 +100,6 @@ class Index:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a whole file or none, with its folder.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        raise _failure(path, error) from None
 
 
 def _read(path: Path, side: int) -> list[dict[str, str]]:

@@ -32,9 +32,10 @@ from rich.progress import track
 
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
 from asr_runtime.media.image import read_image
+from asr_runtime.whole_file import write_whole
 from asr_train.data.layouts import SPLITS, DataFolder
 from asr_train.figures.pairs import PAIRED_SOURCE
-from asr_train.resynthesis.index import Index, Row, write_file
+from asr_train.resynthesis.index import Index, Row
 from asr_train.resynthesis.taef2 import STRIDE, load_taef2
 from asr_train.resynthesis.upscalers import UPSCALERS, load_upscaler
 
@@ -221,8 +222,8 @@ class _Maker:
                 continue
             folder = Path(PAIRED_SOURCE + name, task.split)
             file = f"{task.source}_{digest[:16]}.png"
-            write_file(self.out / folder / "nature" / file, photo)
-            write_file(self.out / folder / "ai" / file, _png(twin))
+            write_whole(self.out / folder / "nature" / file, photo)
+            write_whole(self.out / folder / "ai" / file, _png(twin))
             path = (folder / "ai" / file).as_posix()
             place = (self.side, top, left, height, width)
             rows.append(Row(path, name, task.split, task.photo, task.source, digest, *place, _psnr(window, twin)))
