@@ -124,7 +124,7 @@ def test_a_generator_that_is_left_out_is_measured_by_probes_that_never_saw_it(tm
     assert set(found) == {"mean_content", "mean_files", "generators"}
 
 
-def test_copies_across_splits_and_unreadable_files_are_said(tmp_path: Path) -> None:
+def test_copies_across_splits_and_unreadable_files_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = _data(tmp_path / "data", _png, _png, (8, 6))
     shutil.copy(root / "photos" / "train" / "nature" / "0.png", root / "photos" / "val" / "nature" / "copy.png")
     (root / "maker" / "val" / "ai" / "broken.png").write_text("no picture")
@@ -132,6 +132,7 @@ def test_copies_across_splits_and_unreadable_files_are_said(tmp_path: Path) -> N
     assert found.duplicates["exact"]["across_splits"] == 1
     assert found.duplicates["exact"]["examples"] == [["photos/train/nature/0.png", "photos/val/nature/copy.png"]]
     assert list(found.data["unreadable"]) == ["maker/val/ai/broken.png"]
+    assert "skipped: maker/val/ai/broken.png: cannot identify image file" in caplog.text
     text = audit_text(found)
     assert "photos/train/nature/0.png = photos/val/nature/copy.png" in text
     assert "unreadable, left out: 1: maker/val/ai/broken.png" in text

@@ -128,6 +128,12 @@ def test_other_files_are_refused_in_one_line(flat: Path, content: bytes, said: s
     assert "\n" not in str(caught.value)
 
 
+def test_a_number_of_any_length_is_an_image_id(flat: Path) -> None:
+    (flat / "label_test.csv").write_text("image_id,label\n" + "9" * 5000 + ",0\n")
+    with pytest.raises(DatasetError, match="no image_id names a file"):
+        find_data(flat)
+
+
 def test_files_that_an_image_id_cannot_tell_apart_are_refused(flat: Path) -> None:
     _table(flat, "{0}")
     (flat / "test" / "000.png").write_bytes(b"not looked at")

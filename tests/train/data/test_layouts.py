@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from asr_runtime.errors import DatasetError
+from asr_runtime.media.image import IMAGE_SUFFIXES
+from asr_runtime.sources.walk import files_below
 from asr_train.data.layouts import find_data
 
 
@@ -104,6 +106,8 @@ def _write(path: Path, examples: Path, label: int, count: int = 2) -> None:
         ("train/airplane/0_real", "train/airplane/1_fake", {"airplane"}),  # CNNDetection's
         ("real/train/nature", "fake/train/ai", {"real", "fake"}),  # sources that are called like a class
         ("biggan/train/real", "biggan/train/fake", {"biggan"}),
+        ("archive/train/REAL", "archive/train/FAKE", {"archive"}),  # CIFAKE, unpacked into a folder
+        ("real_vs_fake/real-vs-fake/train/real", "real_vs_fake/real-vs-fake/train/fake", {"real_vs_fake"}),
     ],
 )
 def test_layouts_are_recognised_as_the_world_ships_them(
@@ -114,6 +118,7 @@ def test_layouts_are_recognised_as_the_world_ships_them(
         _write(root / folder, examples, label, 4)
     data = find_data(root)
     samples = (*data.train, *data.val)
+    assert Counter(s.label for s in data.val) == {0: 1, 1: 1}  # held out: there is no folder val
     assert {s.source for s in samples} == sources
     assert Counter(s.label for s in samples) == {0: 4, 1: 4}
     assert all(s.label == (1 if s.path.is_relative_to(root / fake) else 0) for s in samples)
@@ -157,6 +162,28 @@ def test_symbolic_links_are_followed_and_loops_are_not(generators: Path, tmp_pat
     (generators / "sd3").symlink_to(tmp_path / "sd3")
     (tmp_path / "sd3" / "again").symlink_to(generators)
     assert Counter(s.source for s in find_data(generators).train)["sd3"] == 8
+
+
+def test_training_reads_the_files_that_screening_finds(generators: Path, examples: Path, tmp_path: Path) -> None:
+    photo = examples / "real" / "blouse.jpg"
+    used = generators / "photos" / "train" / "nature"
+    before = len(find_data(generators).train)
+    system = ("._d.jpg", ".nfs0000a1.jpg", "@eaDir/d.jpg", "#recycle/d.jpg", ".thumbnails/d.jpg", ".git/d.jpg")
+    for name in (*system, ".hidden.jpg", ".private/d.jpg", "below/d.JPG"):
+        (used / name).parent.mkdir(exist_ok=True)
+        shutil.copy(photo, used / name)
+    (used / "linked.jpg").symlink_to(photo)
+    (used / "more").symlink_to(examples / "real")
+    read = {str(sample.path) for sample in (*find_data(generators).train, *find_data(generators).val)}
+    assert read == {path for path in files_below(str(generators)) if Path(path).suffix.lower() in IMAGE_SUFFIXES}
+    assert len(find_data(generators).train) == before + 4 + len(list((examples / "real").iterdir()))
+
+
+def test_a_file_that_cannot_be_read_has_a_place_in_the_fingerprint(generators: Path, tmp_path: Path) -> None:
+    (generators / "sd3" / "train" / "ai" / "gone.jpg").symlink_to(tmp_path / "gone.jpg")
+    before = find_data(generators).fingerprint
+    (tmp_path / "gone.jpg").write_bytes(b"here again")
+    assert find_data(generators).fingerprint != before
 
 
 def test_an_unknown_layout_says_what_was_found_and_what_was_expected(examples: Path, tmp_path: Path) -> None:

@@ -56,6 +56,18 @@ def test_files_are_made_equal_by_default_and_stand_raw_beside_it(generators: Pat
     assert equal.reencoding is None
 
 
+def test_files_that_cannot_be_read_are_named_and_the_others_measured(
+    generators: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = generators / "sd3" / "val" / "ai"
+    (folder / "empty.png").touch()
+    (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    found = _evaluate(_checkpoint(tmp_path, {}), generators)
+    assert (found.overall["images"], found.protocol["unreadable"]) == (16, ["empty.png", "gone.jpg"])
+    assert f"skipped: {folder / 'empty.png'}: the file is empty" in caplog.text
+    assert f"skipped: {folder / 'gone.jpg'}: cannot be read (No such file or directory)" in caplog.text
+
+
 def test_the_content_only_probe_is_fitted_on_the_train_split_and_reported_beside_the_model(
     generators: Path, tmp_path: Path
 ) -> None:

@@ -155,11 +155,48 @@ def test_margins_for_calibration_come_from_heads_without_the_source(generators: 
     assert seen.calibration != fitted.calibration
 
 
-def test_a_broken_picture_is_left_out_and_named(generators: Path, tmp_path: Path) -> None:
+def test_pictures_that_cannot_be_read_are_left_out_named_and_counted(
+    generators: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = next((generators / "photos" / "train" / "nature").iterdir())
-    broken.write_bytes(b"\xff\xd8\xff")
+    broken.write_bytes(broken.read_bytes()[:2000])
+    empty = generators / "sd3" / "val" / "ai" / "empty.png"
+    empty.touch()
+    (generators / "sd3" / "train" / "ai" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     run = train(_tiny(generators), tmp_path)
-    assert run.summary["unreadable"] == [broken.name]
+    assert run.summary["unreadable"] == sorted([broken.name, "empty.png", "gone.jpg"])
+    assert f"skipped: {broken}: the image is truncated" in caplog.text
+    assert f"skipped: {empty}: the file is empty" in caplog.text
+    assert "gone.jpg: cannot be read (No such file or directory)" in caplog.text
+    assert "3 of 46 images cannot be read" in caplog.text
+
+
+def test_the_name_of_a_picture_that_cannot_be_read_is_where_it_is_now(
+    generators: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (generators / "sd3" / "val" / "ai" / "empty.png").touch()
+    ClosedForm(_network(), _tiny(generators), find_data(generators), tmp_path / "runs")
+    moved = generators.rename(tmp_path / "moved")
+    caplog.clear()
+    ClosedForm(_network(), _tiny(moved), find_data(moved), tmp_path / "runs")
+    assert f"skipped: {moved}/sd3/val/ai/empty.png: the file is empty" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("photos/train/nature", "snaps/train/nature"), "none of the 16 real images of the split train can be read"),
+        (("midjourney/val/ai", "sd3/val/ai"), "none of the 8 ai images of the split val can be read"),
+    ],
+)
+def test_a_class_of_which_nothing_can_be_read_is_refused(
+    generators: Path, tmp_path: Path, folders: tuple[str, ...], message: str
+) -> None:
+    for folder in folders:
+        for file in (generators / folder).iterdir():
+            file.write_bytes(b"")
+    with pytest.raises(DatasetError, match=message):
+        train(_tiny(generators), tmp_path)
 
 
 @pytest.mark.parametrize("protocol", ["leave-one-generator-out", "leave-one-generator-and-photos-out"])

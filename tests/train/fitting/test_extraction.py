@@ -6,10 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from asr_models import ASRNetLite
 from asr_train.data.layouts import find_data
+from asr_train.fitting import extraction
 from asr_train.fitting.closed_form import pretrained
 from asr_train.fitting.config import ClosedFormConfig, recipe
 from asr_train.fitting.extraction import Extractor, _openvino
@@ -53,6 +55,57 @@ def test_another_recipe_has_files_of_its_own(generators: Path, tmp_path: Path) -
         feature_table(Extractor(pretrained(one), one), data, tmp_path)
         counts.append(len(list((tmp_path / "features").glob("*.npz"))))
     assert counts == [counts[0], counts[0], 2 * counts[0]]
+
+
+@pytest.mark.parametrize("changed", ["the code", "a package"])
+def test_features_of_other_code_are_not_used(
+    generators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    config, data = _config(generators), find_data(generators)
+    feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    files = set((tmp_path / "features").glob("*.npz"))
+    now = extraction.made_by()
+    other = {"code": "0" * 64} if changed == "the code" else {"opencv-python": "5.0.0.93"}
+    monkeypatch.setattr(extraction, "made_by", lambda: now | other)
+    feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    assert len(set((tmp_path / "features").glob("*.npz")) - files) == len(files)
+
+
+def test_the_version_of_features_covers_what_makes_them() -> None:
+    assert {"code", "numpy", "opencv-python", "torch", "av"} <= set(extraction.made_by())
+
+
+def test_another_picture_of_the_same_name_and_size_is_extracted_again(generators: Path, tmp_path: Path) -> None:
+    config, data = _config(generators), find_data(generators)
+    before = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    path = data.train[0].path
+    other, own = data.train[1].path.read_bytes(), path.read_bytes()
+    longest = max(len(own), len(other))
+    for content in (own, other):  # bytes after the end of a JPEG are no part of the picture
+        path.write_bytes(content.ljust(longest, b"\0"))
+        after = feature_table(Extractor(pretrained(config), config), find_data(generators), tmp_path)
+        assert np.array_equal(after.plain[0], before.plain[0]) == (content == own)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "a bit", "another file", "no numbers"])
+def test_a_damaged_file_of_features_is_made_again(
+    generators: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    config, data = _config(generators), find_data(generators)
+    whole = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    file = max((tmp_path / "features").glob("*.npz"), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "another file":
+        np.savez(file, something=np.zeros(3))
+    elif damage == "no numbers":
+        file.write_bytes(b"not an archive")
+    else:
+        file.write_bytes({"empty": b"", "cut": bytes(content[:-500]), "a bit": bytes(content)}[damage])
+    again = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    assert f"{file}: damaged" in caplog.text
+    np.testing.assert_array_equal(again.windows, whole.windows)
+    np.testing.assert_array_equal(again.views, whole.views)
 
 
 def test_unreadable_pictures_are_named_and_the_others_keep_their_places(generators: Path, tmp_path: Path) -> None:

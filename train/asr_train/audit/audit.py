@@ -7,6 +7,7 @@ figures say nothing of generators. The audit measures how far those ways lead.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from asr_train.data.layouts import SPLITS, DataFolder, Sample
 from asr_train.figures.content import content_features, fit_features, too_small
 
 __all__ = ["GIVES_AWAY", "Audit", "audit", "audit_warning"]
+
+log = logging.getLogger("asr_train")
 
 GIVES_AWAY = 0.6
 """AUROC from which on something counts as giving the label away, if that is no accident of few images."""
@@ -104,6 +107,8 @@ def audit(data: DataFolder, progress: bool = True) -> Audit:
         WeightsError: the package with the weights of the content-only control is not installed.
     """
     files, unreadable = _read(data, hashes=True, progress=progress)
+    for name, why in unreadable.items():
+        log.warning("skipped: %s: %s", name, why)
     folds, how = cross_validation_folds(files.splits, files.labels)
     single = [finding for attribute in ATTRIBUTES if (finding := _finding(attribute, files)) is not None]
     scores = file_scores(files.facts, files.labels, folds)

@@ -8,7 +8,7 @@ import click
 
 from asr_models import ModelsError
 from asr_runtime.command import command
-from asr_train.commands.options import FILE, by_position_option, data_option, layout_option
+from asr_train.commands.options import FILE, by_position_option, data_option, layout_option, log_to_stderr
 
 __all__ = ["audit_command"]
 
@@ -28,6 +28,7 @@ def audit_command(data: Path, layout: str | None, labels_by_position: bool, path
     from asr_train.data.json_file import write_json
     from asr_train.data.layouts import find_data
 
+    log_to_stderr()
     found = audit(find_data(data, layout, labels_by_position))
     click.echo(audit_text(found), nl=False)
     if path is not None:

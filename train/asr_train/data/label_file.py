@@ -111,7 +111,7 @@ def _stem(name: str, folder: str) -> str:
 
 def _number(name: str, folder: str) -> str:
     stem = _stem(name, folder)
-    return str(int(stem)) if stem.isascii() and stem.isdigit() else ""
+    return (stem.lstrip("0") or "0") if stem.isascii() and stem.isdigit() else ""
 
 
 def _caseless(form: Callable[[str, str], str]) -> Callable[[str, str], str]:

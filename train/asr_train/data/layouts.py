@@ -118,8 +118,7 @@ class DataFolder:
 def content_key(path: Path) -> str:
     """Return a text that changes with a file's content: its size, and a hash of its first and last 4,096 bytes.
 
-    Raises:
-        DatasetError: the file cannot be read.
+    Of a file that cannot be read it says that; reading it as a picture says why.
     """
     try:
         with path.open("rb") as file:
@@ -128,8 +127,8 @@ def content_key(path: Path) -> str:
             ends = file.read(_END)
             file.seek(max(0, size - _END))
             ends += file.read(_END)
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    except OSError:
+        return "unreadable"
     return f"{size} {hashlib.sha256(ends).hexdigest()}"
 
 
@@ -155,7 +154,7 @@ def find_data(root: str | Path, layout: str | None = None, labels_by_position: b
     used = [folder for folder in tree.folders if bool(folder.source) == (layout == "generators")]
     splits: dict[str, tuple[Sample, ...]] = {name: _samples(used, name) for name in SPLITS}
     notes: list[str] = []
-    if layout == "folders" and not splits["val"] and splits["train"]:
+    if not splits["val"] and splits["train"]:
         splits["train"], splits["val"] = _hold_out(splits["train"])
         notes.append(f"no folder val: one training image in {_HELD_OUT} held out for validation, chosen by name")
     flat = [folder for folder in used if folder.label is None]

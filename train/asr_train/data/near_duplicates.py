@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import imagehash
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -20,6 +21,7 @@ NEAR = 4
 
 _HASHED_SIDE = 128  # a JPEG is decoded at the smallest scale not below it
 _BLANK_RANGE = 8  # levels between the darkest and the lightest pixel
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError)  # Pillow's, all met
 _ROWS = 2000  # hashes compared at once with all others
 
 
@@ -72,5 +74,5 @@ def _hash_of(path: Path) -> NDArray[np.bool_] | None:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")  # of odd metadata and large pictures
             return perceptual_hash(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
+    except _BROKEN:
         return None

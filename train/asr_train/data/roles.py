@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from asr_runtime.media.image import IMAGE_SUFFIXES
+from asr_runtime.sources.walk import entries_of
 
 __all__ = ["SPLITS", "Folder", "Tree", "read_tree"]
 
@@ -24,7 +25,6 @@ _SPLIT_OF = {
     **{"val": "val", "valid": "val", "validation": "val"},
     **{"test": "test", "testing": "test"},
 }
-_OF_THE_SYSTEM = {"thumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin", "system volume information"}
 
 
 @dataclass(frozen=True)
@@ -99,20 +99,26 @@ def read_tree(root: Path) -> Tree:
 
 
 def _walk(folder: Path, parts: tuple[str, ...], above: frozenset[str]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Yield every folder as its parts below the root, with the names of its files; a loop of links is not followed."""
+    """Yield every folder as its parts below the root, with the names of its files, by the rule of asr-screen.
+
+    Links are followed, but a loop of them is not; what belongs to the operating system is left alone. Another link to a
+    folder is read once more: the same photos may be two sources.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
     real = os.path.realpath(folder)
     if real in above:
         return
-    with os.scandir(folder) as entries:
-        own = sorted((e for e in entries if not _is_of_the_system(e.name)), key=lambda entry: entry.name)
-    folders = [entry.name for entry in own if entry.is_dir()]
-    yield parts, [entry.name for entry in own if entry.name not in set(folders)]
-    for name in folders:
+    files, folders = [], []
+    for entry in entries_of(str(folder)):
+        if entry.kind == "closed":
+            raise OSError(0, entry.reason, entry.path)
+        if entry.kind != "system":
+            (folders if entry.kind == "folder" else files).append(Path(entry.path).name)
+    yield parts, sorted(files)
+    for name in sorted(folders):
         yield from _walk(folder / name, (*parts, name), above | {real})
-
-
-def _is_of_the_system(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in _OF_THE_SYSTEM
 
 
 def _role(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, int | None, str, str] | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from asr_train.figures.pairs import pair_figures
 from asr_train.figures.scoring import Scored, score_checkpoint, score_exported, torch_device
 
 __all__ = ["Evaluation", "evaluate", "evaluate_model"]
+
+log = logging.getLogger("asr_train")
 
 _SHIFT_QUALITY = 96  # a re-encoding that nobody sees
 
@@ -147,6 +150,8 @@ def evaluate_model(
     trained_on = find_data(content_data) if content_data is not None else whole
     probe, said = _content_probe(trained_on, samples, leave_out, judged.training)
     scored = judged.score(samples, equalise, None)
+    for why in scored.unreadable.values():
+        log.warning("skipped: %s", why)
     if not len(scored.labels):
         raise DatasetError(f"{data}: none of the {len(samples)} images of the split {split} could be read")
     if probe is not None:

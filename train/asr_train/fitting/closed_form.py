@@ -7,6 +7,7 @@ evaluation protocols from one head per source, or pair of sources, left out.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from asr_train.fitting.whole_look import whole_look
 
 __all__ = ["ClosedForm", "pretrained"]
 
+log = logging.getLogger("asr_train")
+
 _FOLDS = 5  # within a source that is the only one of its class
 
 
@@ -53,6 +56,23 @@ def pretrained(config: ClosedFormConfig) -> ASRNetLite:
     return network
 
 
+def _report_unreadable(table: FeatureTable, data: DataFolder) -> None:
+    """Name every picture that cannot be read, with the reason, and count them.
+
+    Raises:
+        DatasetError: of a class of a split nothing can be read.
+    """
+    for why in table.unreadable.values():
+        log.warning("skipped: %s", why)
+    if table.unreadable:
+        log.warning("%d of %d images cannot be read", len(table.unreadable), len(data.train) + len(data.val))
+    for name in ("train", "val"):
+        for label, kind in enumerate(CLASSES):
+            own = [sample for sample in data.split(name) if sample.label == label]
+            if own and all(str(sample.path) in table.unreadable for sample in own):
+                raise DatasetError(f"{data.root}: none of the {len(own)} {kind} images of the split {name} can be read")
+
+
 class ClosedForm:
     """Heads of one network on one data folder.
 
@@ -65,7 +85,7 @@ class ClosedForm:
             picture's family of generators or kind of photos; without them, from heads that have not seen its source.
 
     Raises:
-        DatasetError: a split cannot be read, or the folder of pairs holds none.
+        DatasetError: no picture of a class of a split can be read, or the folder of pairs holds none.
     """
 
     def __init__(
@@ -79,6 +99,7 @@ class ClosedForm:
         self.config, self.data = config, data
         self._extractor, self._folder = Extractor(network, config), folder
         self.table: FeatureTable = feature_table(self._extractor, data, folder)
+        _report_unreadable(self.table, data)
         self.pairs: PairTable | None = None
         differences = pair_sources = None
         if config.pairs is not None:
@@ -86,8 +107,6 @@ class ClosedForm:
             kept = ~np.isin(self.pairs.sources, config.leave_out).any(axis=1)
             differences, pair_sources = self.pairs.differences[kept], self.pairs.sources[kept]
         train = self.table.rows(data.train)
-        if not len(train):
-            raise DatasetError(f"{data.root}: no training image could be read")
         self._train = [self.table.samples[row] for row in train]
         self._labels = np.array([s.label for s in self._train])
         self._sources = np.array([s.source for s in self._train])

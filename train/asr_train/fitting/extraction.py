@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
+import logging
 import shutil
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,11 +31,23 @@ from asr_runtime.inference.openvino_engine import import_openvino
 from asr_runtime.whole_file import whole_file
 from asr_train.data.batches import Batch, Item, TrainingImages, collate
 from asr_train.figures.scoring import torch_device
+from asr_train.fitting.code_version import code_version
 from asr_train.fitting.config import ClosedFormConfig
 
-__all__ = ["Extractor", "Keyed", "draw", "extraction_key", "keep"]
+__all__ = ["Extractor", "Keyed", "draw", "extraction_key", "is_whole", "keep", "made_by"]
+
+log = logging.getLogger("asr_train")
 
 _WORTH_COMPILING = 1000  # images
+_FEATURES_COME_FROM = (
+    *("asr_train.data.batches", "asr_train.data.clips", "asr_train.data.degradations", "asr_train.data.windows"),
+    *("asr_models.asrnet_lite", "asr_models.preprocess"),
+)
+_ALONE = (  # what they import beside the above has other work to do
+    *("asr_train.fitting.extraction", "asr_train.fitting.features", "asr_train.figures.pairs"),
+    "asr_train.data.layouts",
+)
+_PACKAGES = ("av", "numpy", "opencv-python", "opencv-python-headless", "pillow-heif", "torch")
 
 Features = Callable[[Tensor], NDArray[np.float32]]
 
@@ -195,16 +213,27 @@ def draw(seed: int, view: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {view} {name}".encode()).digest()[:7], "big")
 
 
+@lru_cache(1)
+def made_by() -> dict[str, str]:
+    """Return what decodes, degrades and cuts pictures and computes features here: our code, and the packages."""
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {"code": code_version(_FEATURES_COME_FROM, _ALONE), **versions}
+
+
 def extraction_key(network: ASRNetLite, config: ClosedFormConfig, *facts: object) -> str:
-    """Return a name for what is extracted: it covers the trunk's weights, the configuration and other facts."""
+    """Return a name for what is extracted.
+
+    It covers the trunk's weights, the configuration, the code and packages that extract (`made_by`), and other facts.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(network.trunk.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     used = ("options", "preprocess", "augment", "views", "windows", "seed", "equalise")
     known = config.to_dict()
-    if not known["augment"]["history"]:
-        del known["augment"]["history"]  # features kept before there were histories are still good
-    digest.update(json.dumps([{name: known[name] for name in used}, facts], sort_keys=True).encode())
+    digest.update(json.dumps([{name: known[name] for name in used}, made_by(), facts], sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 
@@ -212,3 +241,20 @@ def keep(path: Path, **arrays: NDArray[Any]) -> None:
     """Write a file that appears whole or not at all."""
     with whole_file(path) as part:
         np.savez(part, **arrays)  # type: ignore[arg-type]
+
+
+def is_whole(path: Path, *names: str) -> bool:
+    """Whether a file that `keep` wrote is there, holds arrays of these names, and passes its checksums.
+
+    A damaged file is named in the log; whoever asks makes it again.
+    """
+    if not path.exists():
+        return False
+    try:
+        with zipfile.ZipFile(path) as file:
+            if {f"{name}.npy" for name in names} <= set(file.namelist()) and file.testzip() is None:
+                return True
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        pass
+    log.warning("%s: damaged, so its features are extracted again", path)
+    return False

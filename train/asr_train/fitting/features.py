@@ -23,16 +23,17 @@ from asr_runtime.errors import DatasetError
 from asr_train.data.batches import EvaluationImages, PictureViews, TrainingImages
 from asr_train.data.clips import ClipImages, thinned
 from asr_train.data.degradations import Degradation
-from asr_train.data.layouts import DataFolder, Sample
+from asr_train.data.layouts import DataFolder, Sample, content_key
 from asr_train.data.windows import window_places
 from asr_train.figures.pairs import content_matched_pairs
-from asr_train.fitting.extraction import Extractor, Keyed, draw, extraction_key, keep
+from asr_train.fitting.extraction import Extractor, Keyed, draw, extraction_key, is_whole, keep
 
 __all__ = ["ClipTable", "FeatureTable", "PairTable", "clip_table", "degraded_table", "feature_table", "pair_table"]
 
 log = logging.getLogger("asr_train")
 
 _SHARD = 64  # pictures whose features share a file
+_ARRAYS = ("windows", "views", "good", "unreadable")  # in such a file
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ def feature_table(extractor: Extractor, data: DataFolder, folder: Path) -> Featu
     """Extract the features of a data folder's training and validation split, or read what was extracted before.
 
     Features are kept in `folder`/features, a file for some pictures of a source. A run that was stopped goes on, and
-    other sources beside known ones cost their own pictures only. A file's name covers the trunk's weights, its
-    pictures and the configuration.
+    other sources beside known ones cost their own pictures only. A file's name covers the trunk's weights, the
+    configuration, its pictures (name, size, first and last bytes), and the code and packages that extract. A damaged
+    file is made again.
 
     Args:
         extractor: of the network; of its configuration `augment`, `views`, `windows`, `seed` and `quality` are used.
@@ -86,7 +88,7 @@ def feature_table(extractor: Extractor, data: DataFolder, folder: Path) -> Featu
     """
     config = extractor.config
     shards = list(_shards(extractor, data, folder / "features"))
-    missing = [shard for shard in shards if not shard.path.is_file()]
+    missing = [shard for shard in shards if not is_whole(shard.path, *_ARRAYS)]
     everything = (*data.train, *data.val)
     if missing:
         log.info("features: %d of %d files to extract", len(missing), len(shards))
@@ -104,8 +106,9 @@ def feature_table(extractor: Extractor, data: DataFolder, folder: Path) -> Featu
             views[:, trained : trained + len(good)] = content["views"]
             trained += len(good)
         kept += good
-        problems = json.loads(str(content["unreadable"]))
-        unreadable |= {str(everything[int(place) + shard.first].path): why for place, why in problems.items()}
+        for place, why in json.loads(str(content["unreadable"])).items():
+            path = str(everything[int(place) + shard.first].path)
+            unreadable[path] = f"{path}: {why}"  # where it is now
     return FeatureTable(tuple(everything[i] for i in kept), windows[: len(kept)], views[:, :trained], unreadable)
 
 
@@ -118,7 +121,7 @@ def _shards(extractor: Extractor, data: DataFolder, folder: Path) -> Iterator[_S
             own = list(group)
             for start in range(0, len(own), _SHARD):
                 part = own[start : start + _SHARD]
-                names = [(s.path.relative_to(data.root).as_posix(), s.path.stat().st_size) for s in part]
+                names = [(s.path.relative_to(data.root).as_posix(), content_key(s.path)) for s in part]
                 key = hashlib.sha256(json.dumps([weights, trained, names]).encode()).hexdigest()[:16]
                 yield _Shard(first, len(part), trained, folder / f"{key}.npz")
                 first += len(part)
@@ -143,7 +146,8 @@ def _extract(extractor: Extractor, data: DataFolder, shards: Sequence[_Shard]) -
         for place in range(shard.pictures):
             features, batch = next(done)
             if batch.problems:
-                unreadable[str(place)] = batch.problems[0][1]
+                path = everything[shard.first + place].path
+                unreadable[str(place)] = batch.problems[0][1].removeprefix(f"{path}: ")
             else:
                 good.append(place)
                 rows.append(features)  # (W + V, F), or (W, F) of a validation picture
@@ -196,7 +200,7 @@ def clip_table(extractor: Extractor, data: DataFolder, folder: Path) -> ClipTabl
     samples = (*thinned(data.train), *thinned(data.val))
     config = extractor.config
     path = folder / f"clips-{extraction_key(extractor.network, config, data.summary()['fingerprint'])}.npz"
-    if path.is_file():
+    if is_whole(path, "features", "good"):
         log.info("features of clips: read from %s", path)
         content = np.load(path)
         return ClipTable(tuple(samples[i] for i in content["good"]), content["features"])
@@ -242,7 +246,7 @@ def pair_table(extractor: Extractor, data: DataFolder, folder: Path) -> PairTabl
     sources = np.array([(_photo_source(photo), photo.source) for photo, _ in pairs])
     config = extractor.config
     path = folder / f"pairs-{extraction_key(extractor.network, config, data.summary()['fingerprint'])}.npz"
-    if path.is_file():
+    if is_whole(path, "differences", "plain"):
         content = np.load(path)
         return PairTable(content["differences"], sources, judged, content["plain"])
     preprocess = Preprocess(**config.preprocess)
