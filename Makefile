@@ -6,6 +6,7 @@
 #
 # make quick      the fast tests only
 # make faults     the fault table: real cameras, servers and files that fail in 26 ways, with measured figures
+# make mutants    changes modules a little, one place at a time, and counts what their tests notice (CONTRIBUTING.md)
 # make browser-demo   builds build/browser-demo: a page that screens pictures in the browser, without a server
 # make docs       the documentation site, in site/; make docs-output writes what the commands print now into the pages
 # make builtin    trains, evaluates and exports the models inside the package from the data folder DATA, whose sources'
@@ -19,7 +20,7 @@ RECIPE_asrnet-lite = --model asrnet-lite --scales 2 --activations 3 11 --ridge 0
 RECIPE_asrnet-lite-tiny = --model asrnet-lite --crop-size 160 --activations 3 8 --ridge 0.05 $(WINDOWS)
 PROTOCOLS = leave-one-family-out leave-one-photo-kind-out leave-one-family-and-photo-kind-out leave-later-generators-out
 
-.PHONY: browser-demo demo demo-page docs docs-output screenshots test quick faults equipment lint builtin clean
+.PHONY: browser-demo demo demo-page docs docs-output screenshots test quick faults mutants equipment lint builtin clean
 
 demo: .venv-device/ready
 	.venv-device/bin/asr-screen runtime/examples
@@ -46,6 +47,11 @@ quick: .venv/ready
 
 faults: .venv/ready equipment
 	.venv/bin/python -m pytest tests/faults
+
+# MUTANTS="ridge smoothing --sample 50" runs some modules, or fewer mutants.
+mutants: .venv/ready
+	.venv/bin/pip install --quiet --disable-pip-version-check -e '.[mutants]'
+	.venv/bin/python tests/mutants.py $(MUTANTS)
 
 # Debian packages with the cameras, brokers and codecs of the tests. A test whose equipment is missing is skipped and
 # says what it needs.

@@ -74,6 +74,15 @@ def test_the_help_of_training_shows_the_options_of_the_network() -> None:
     assert "such as fft-resnet34" in refused.output
 
 
+def test_ctrl_c_ends_a_command_with_one_line() -> None:
+    @command("asr-test")
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    result = CliRunner().invoke(interrupted)
+    assert (result.exit_code, result.output) == (130, "asr-test: stopped by SIGINT\n")
+
+
 def test_underscores_and_hyphens_are_the_same(tmp_path: Path) -> None:
     train = _commands()["asr-train"]
     for spelling in ("--batch_size", "--batch-size"):

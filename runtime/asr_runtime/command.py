@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,8 @@ class Command(click.Command):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
+        except KeyboardInterrupt:  # of a command that has nothing to finish; the others wait for the signal themselves
+            _end(f"{self.name}: stopped by SIGINT", 128 + signal.SIGINT)
         except BrokenPipeError:
             # The reader of our output has gone (`asr-screen ... | head`): nothing more can be said on stdout.
             sys.stdout = None

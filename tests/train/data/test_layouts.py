@@ -12,6 +12,7 @@ from asr_runtime.errors import DatasetError
 from asr_runtime.media.image import IMAGE_SUFFIXES
 from asr_runtime.sources.walk import files_below
 from asr_train.data.layouts import find_data
+from asr_train.data.roles import Folder
 
 
 def test_generators_are_found_by_themselves(generators: Path) -> None:
@@ -177,6 +178,17 @@ def test_training_reads_the_files_that_screening_finds(generators: Path, example
     read = {str(sample.path) for sample in (*find_data(generators).train, *find_data(generators).val)}
     assert read == {path for path in files_below(str(generators)) if Path(path).suffix.lower() in IMAGE_SUFFIXES}
     assert len(find_data(generators).train) == before + 4 + len(list((examples / "real").iterdir()))
+
+
+def test_many_sources_are_not_compared_with_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for source in range(100):
+        for name in ("ai", "nature"):
+            (tmp_path / f"s{source}" / "train" / name).mkdir(parents=True)
+            (tmp_path / f"s{source}" / "train" / name / "0.jpg").touch()
+    compared = []
+    monkeypatch.setattr(Folder, "__eq__", lambda one, other: compared.append(1) or one is other)
+    assert len(find_data(tmp_path).train) == 180
+    assert len(compared) < 1000
 
 
 def test_a_file_that_cannot_be_read_has_a_place_in_the_fingerprint(generators: Path, tmp_path: Path) -> None:

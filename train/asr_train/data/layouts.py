@@ -152,6 +152,7 @@ def find_data(root: str | Path, layout: str | None = None, labels_by_position: b
         raise DatasetError(f"{error.filename or root}: cannot be read ({error.strerror})") from None
     layout = layout or _recognise(root, tree)
     used = [folder for folder in tree.folders if bool(folder.source) == (layout == "generators")]
+    unused = [folder for folder in tree.folders if bool(folder.source) != (layout == "generators")]
     splits: dict[str, tuple[Sample, ...]] = {name: _samples(used, name) for name in SPLITS}
     notes: list[str] = []
     if not splits["val"] and splits["train"]:
@@ -165,8 +166,7 @@ def find_data(root: str | Path, layout: str | None = None, labels_by_position: b
         splits["test"] = tuple(Sample(image, labels[image], "test") for image in images)
         notes.append(note)
         flat = []
-    unused = [folder for folder in tree.folders if folder not in used] + flat
-    notes += _left_out(root, tree, unused)
+    notes += _left_out(root, tree, [*unused, *flat])
     data = DataFolder(root, layout, splits["train"], splits["val"], splits["test"], tuple(notes))
     if data.train:
         _check_both_classes(data, tree)

@@ -110,7 +110,8 @@ def _walk(folder: Path, parts: tuple[str, ...], above: frozenset[str]) -> Iterat
     real = os.path.realpath(folder)
     if real in above:
         return
-    files, folders = [], []
+    files: list[str] = []
+    folders: list[str] = []
     for entry in entries_of(str(folder)):
         if entry.kind == "closed":
             raise OSError(0, entry.reason, entry.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -22,8 +23,9 @@ class _StoppedError(BaseException):
 def stop_on_signal(how_to_go_on: Callable[[], str]) -> Iterator[Callable[[], None]]:
     """End the program with exit code 130 or 143 when SIGINT or SIGTERM comes; a second signal ends it at once.
 
-    `timeout`, systemd and SLURM send the signal to the reading processes as well. These die of it, so whatever error
-    follows the signal (a lost worker, for one) counts as the stop. Outside the main thread no signal is waited for.
+    A terminal, `timeout`, systemd and SLURM send the signal to the reading processes as well. These end by it without a
+    word, and whatever error follows the signal (a lost worker, for one) counts as the stop. Outside the main thread no
+    signal is waited for.
 
     Args:
         how_to_go_on: called after the stop; what the log says.
@@ -32,9 +34,13 @@ def stop_on_signal(how_to_go_on: Callable[[], str]) -> Iterator[Callable[[], Non
         A function that raises if a signal came and its exception was lost on the way (in a finaliser, for one).
     """
     received: list[int] = []
+    owner = os.getpid()
 
     def receive(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a reading process, which was forked with this handler
+            os._exit(128 + number)
         received.append(number)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's raises wherever the program is when a reader ends
         for each in before:
             signal.signal(each, signal.SIG_DFL)
         raise _StoppedError
