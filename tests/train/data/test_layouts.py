@@ -202,3 +202,14 @@ def test_an_unknown_layout_says_what_was_found_and_what_was_expected(examples: P
     _write(tmp_path / "cats" / "pictures", examples, 0)
     with pytest.raises(DatasetError, match=r"looked for train/0_real.*<name>/train/ai.*found cats, cats/pictures"):
         find_data(tmp_path)
+
+
+def test_a_thinned_folder_has_a_few_images_of_every_source(generators: Path) -> None:
+    data = find_data(generators)
+    few = data.thinned(3, 2)
+    counts = Counter((s.source, s.label) for s in few.train)
+    assert counts == {("photos", 0): 3, ("snaps", 0): 3, ("midjourney", 1): 3, ("sd3", 1): 3}
+    own = [s for s in data.train if s.source == "photos"]
+    assert [s for s in few.train if s.source == "photos"] == [own[0], own[6], own[11]]  # spread over the files
+    assert {s.source: 2 for s in few.val} == Counter(s.source for s in few.val)
+    assert data.thinned(1000, 1000) == data

@@ -23,6 +23,7 @@ from asr_models import WeightsError, create_model, load_checkpoint
 from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_train.cli import evaluate_command, train_command
 from asr_train.fitting.config import TrainConfig, recipe
+from asr_train.fitting.config_file import load_config
 from asr_train.fitting.fit import resume, train
 
 pytestmark = pytest.mark.filterwarnings(
@@ -48,14 +49,14 @@ def test_a_run_folder_holds_what_the_run_was_and_what_came_of_it(generators: Pat
     assert run.folder.name.startswith("run-")
     files = {p.name for p in run.folder.iterdir()}
     assert {
-        "config.json",
+        "config.toml",
         "environment.json",
         "data.json",
         "summary.json",
         "resume.ckpt",
         "checkpoint_asrnet.pth",
     } <= files
-    assert TrainConfig.from_dict(json.loads((run.folder / "config.json").read_text())) == _tiny(generators)
+    assert load_config(run.folder / "config.toml") == _tiny(generators)
     loaded = load_checkpoint(run.checkpoint)
     assert (loaded.name, loaded.options, loaded.preprocess["size"]) == ("asrnet", {"dim": 4}, 48)
     assert "validation split of generators" in loaded.calibration["fitted_on"]
@@ -135,12 +136,11 @@ def finished(pristine_generators: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
-        ("config.json", b"", "configuration is damaged"),
-        ("config.json", b'{"model": "asrnet"', "configuration is damaged"),
-        ("config.json", b"[1, 2]", "holds a list, expected a JSON object"),
-        ("config.json", b'{"model": "asrnet", "augment": 3}', "configuration is damaged"),
-        ("config.json", b'{"model": "none", "augment": {}}', "none"),
-        ("config.json", b"\xff\xfe\x00", "configuration is damaged"),
+        ("config.toml", b"", "configuration is damaged"),
+        ("config.toml", b'model = "asrnet', "configuration is damaged"),
+        ("config.toml", b'model = "asrnet"\naugment = 3\n', "expected a table [augment]"),
+        ("config.toml", b'model = "none"\ndata = ""\n[options]\n[augment]\n[preprocess]\n', "none"),
+        ("config.toml", b"\xff\xfe\x00", "configuration is damaged"),
         ("data.json", b"{", "data.json: damaged, not JSON"),
         ("data.json", b"{}", "not the data that"),
         ("resume.ckpt", b"PK\x03\x04", "resume.ckpt: damaged"),

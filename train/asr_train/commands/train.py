@@ -13,10 +13,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from asr_models import ModelsError, default_preprocess, option_names
+from asr_models import ModelsError, option_names
 from asr_runtime.command import Command, command
 from asr_runtime.errors import ConfigurationError
 from asr_train.commands.options import (
+    FILE,
     FOLDER,
     by_position_option,
     data_option,
@@ -30,9 +31,11 @@ from asr_train.fitting.config import (
     ClosedFormConfig,
     LoopConfig,
     TrainConfig,
+    changed_preprocess,
     config_type,
     recipe,
 )
+from asr_train.fitting.config_file import read_config
 
 __all__ = ["train_command"]
 
@@ -90,10 +93,22 @@ def _sections(model: str) -> dict[str, str | None]:
 @click.option(
     "--model", default="asrnet", help="asrnet, asrnet-lite, or fft- and a torchvision backbone: fft-resnet34."
 )
+@click.option(
+    "--config",
+    type=FILE,
+    metavar="FILE.toml",
+    help="Configuration, for example config.toml of a run folder; options given beside it win.",
+)
 @data_option
 @layout_option
 @by_position_option
 @click.option("--leave-out", multiple=True, metavar="SOURCE", help="Source to leave out of every split; repeatable.")
+@click.option(
+    "--per-source",
+    type=(int, int),
+    metavar="TRAIN VAL",
+    help="Use at most so many training and validation images of each class of every source.  [default: all]",
+)
 @click.option(
     "--protocol",
     type=click.Choice(["seen", *PROTOCOLS, *FAMILY_PROTOCOLS, "learning-curves"]),
@@ -215,7 +230,7 @@ def train_command(**options: Any) -> None:
         run = resume(folder, options["epochs"], options["data"] if moved else None, progress=progress)
         click.echo(f"{run.checkpoint}: best validation {run.best}")
         return
-    config = recipe(**_config_fields(options))
+    config = _configuration(options)
     data = find_data(config.data, config.layout, config.labels_by_position)
     log = logging.getLogger("asr_train")
     for line in data.lines():
@@ -263,23 +278,15 @@ def _refuse_beside_resume(context: click.Context) -> None:
             )
 
 
-def _config_fields(options: dict[str, Any]) -> dict[str, Any]:
-    """Sort the flat options into fields of `TrainConfig`."""
-    given = dict(options)
-    given["options"] = {k: v for k in _NETWORK if (v := given.pop(k)) not in (None, ())}
-    given["augment"] = {k: v for k in _AUGMENTATION if (v := given.pop(k)) is not None}
-    given["preprocess"] = _preprocess(
-        default_preprocess(given["model"]), given.pop("preprocess"), given.pop("crop_size")
-    )
-    given["data"] = str(given["data"])
-    return given
-
-
-def _preprocess(default: Any, mode: str | None, size: int | None) -> dict[str, Any]:
-    """Change mode and size of a network's preprocessing; the resize keeps its ratio to the crop."""
-    chosen = dict(default)
-    mode, size = mode or chosen["mode"], chosen["size"] if size is None else size
-    chosen.pop("resize", None)
-    if mode == "resize-crop":
-        chosen["resize"] = round(size * 256 / 224)
-    return {**chosen, "mode": mode, "size": size}
+def _configuration(options: dict[str, Any]) -> LoopConfig | ClosedFormConfig:
+    """Sort the flat options into the fields of a configuration; what the file of `--config` says is beaten by them."""
+    file: Path | None = options.pop("config")
+    context = click.get_current_context()
+    given = {k: v for k, v in options.items() if context.get_parameter_source(k) is ParameterSource.COMMANDLINE}
+    fields = read_config(file, given.get("model")) if file else {}
+    fields.setdefault("model", options["model"])
+    mode, size = given.pop("preprocess", None), given.pop("crop_size", None)
+    for table, names in (("options", _NETWORK), ("augment", _AUGMENTATION)):
+        fields[table] = {**fields.get(table, {}), **{k: given.pop(k) for k in names if k in given}}
+    fields["preprocess"] = changed_preprocess(fields["model"], fields.get("preprocess", {}), mode, size)
+    return recipe(**{**fields, **given, "data": str(given.get("data", fields.get("data", options["data"])))})

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from asr_runtime.contract import CLASSES
 from asr_runtime.errors import DatasetError
 from asr_train.data.label_file import labels_of
@@ -79,6 +81,10 @@ class DataFolder:
         train, val, test = (tuple(s for s in getattr(self, name) if s.source not in left_out) for name in SPLITS)
         return replace(self, train=train, val=val, test=test)
 
+    def thinned(self, train: int, val: int) -> DataFolder:
+        """Keep at most so many training and validation images of each class of every source, spread over its files."""
+        return replace(self, train=_thinned(self.train, train), val=_thinned(self.val, val))
+
     def summary(self) -> dict[str, object]:
         """Counts per split and source, the fingerprint, and the notes."""
         counts: dict[str, dict[str, dict[str, int]]] = {}
@@ -113,6 +119,17 @@ class DataFolder:
                 path = sample.path.relative_to(self.root).as_posix()
                 digest.update(f"{name} {path} {sample.label} {content_key(sample.path)}\n".encode())
         return digest.hexdigest()
+
+
+def _thinned(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
+    groups: dict[tuple[int, str], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.label, sample.source), []).append(sample)
+    kept: set[Path] = set()
+    for group in groups.values():
+        places = range(len(group)) if len(group) <= count else np.linspace(0, len(group) - 1, count).round().astype(int)
+        kept |= {group[place].path for place in places}
+    return tuple(sample for sample in samples if sample.path in kept)
 
 
 def content_key(path: Path) -> str:

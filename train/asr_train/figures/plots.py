@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib
+import matplotlib.ticker
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Row",
     "plot_bars",
+    "plot_front",
     "plot_histogram",
     "plot_learning_curves",
     "plot_reliability",
@@ -166,6 +168,34 @@ def plot_bars(
     axes.grid(axis="x", color=_CHANCE, alpha=0.25, linewidth=0.5)
     axes.set_axisbelow(True)
     return _svg(figure, name, name)
+
+
+@_styled
+def plot_front(trials: Sequence[tuple[float, float]], front: Sequence[int], best: int, recipe: int | None) -> str:
+    """Draw what trials of a search cost and what they are worth, and the front that no trial beats in both.
+
+    Args:
+        trials: multiply-adds and figure of each, at least one.
+        front: places of the trials on the front, cheapest first.
+        best: place of the one that was chosen.
+        recipe: place of the network's recipe, if it was tried.
+    """
+    figure, axes = _axes(7.6, 3.4)
+    macs, values = np.array(trials).T
+    axes.plot(macs / 1e9, values, "o", color=_CHANCE, alpha=0.55, markersize=4, linewidth=0, label="trials")
+    costs, worth = np.array([trials[place] for place in front]).T
+    axes.step(costs / 1e9, worth, where="post", color=_PLAIN, linewidth=1)
+    axes.plot(costs / 1e9, worth, "o", color=_PLAIN, markersize=5, linewidth=0, label="Pareto front")
+    for place, name, colour, marker in ((recipe, "recipe", _REAL, "s"), (best, "best", _AI, "D")):
+        if place is not None:
+            axes.plot(macs[place] / 1e9, values[place], marker, color=colour, markersize=7, linewidth=0, label=name)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.set(xlabel="multiply-adds of one crop, in thousand millions", ylabel="content-adjusted AUROC")
+    axes.grid(color=_CHANCE, alpha=0.25, linewidth=0.5)
+    axes.legend(loc="lower right", ncols=4)
+    return _svg(figure, "Figure and cost of the trials", "front")
 
 
 @_styled

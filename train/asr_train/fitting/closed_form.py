@@ -83,6 +83,7 @@ class ClosedForm:
         folder: extracted features are kept here.
         families: of the sources. With them margins for calibration come from heads that have seen no source of the
             picture's family of generators or kind of photos; without them, from heads that have not seen its source.
+        table: features of the network that are at hand already; None: they are extracted, or read from `folder`.
 
     Raises:
         DatasetError: no picture of a class of a split can be read, or the folder of pairs holds none.
@@ -95,10 +96,11 @@ class ClosedForm:
         data: DataFolder,
         folder: Path,
         families: Families | None = None,
+        table: FeatureTable | None = None,
     ) -> None:
         self.config, self.data = config, data
         self._extractor, self._folder = Extractor(network, config), folder
-        self.table: FeatureTable = feature_table(self._extractor, data, folder)
+        self.table: FeatureTable = table or feature_table(self._extractor, data, folder)
         _report_unreadable(self.table, data)
         self.pairs: PairTable | None = None
         differences = pair_sources = None

@@ -11,9 +11,19 @@ from typing import Any, Literal
 from asr_models import Preprocess, default_preprocess, option_names
 from asr_runtime.errors import ConfigurationError
 from asr_train.data.augment import Augment
+from asr_train.data.layouts import DataFolder, find_data
 from asr_train.data.windows import window_places
 
-__all__ = ["FAMILY_PROTOCOLS", "PROTOCOLS", "ClosedFormConfig", "LoopConfig", "TrainConfig", "config_type", "recipe"]
+__all__ = [
+    "FAMILY_PROTOCOLS",
+    "PROTOCOLS",
+    "ClosedFormConfig",
+    "LoopConfig",
+    "TrainConfig",
+    "changed_preprocess",
+    "config_type",
+    "recipe",
+]
 
 PROTOCOLS = ("leave-one-generator-out", "leave-one-generator-and-photos-out", "leave-one-resynthesiser-out")
 """What `asr_train.protocols.leave_out` leaves out of training and judges by."""
@@ -29,7 +39,7 @@ FAMILY_PROTOCOLS = (
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What every training uses; stored as `config.json` in the run folder.
+    """What every training uses; stored as `config.toml` in the run folder.
 
     Not built itself: `LoopConfig` adds what gradient descent uses, `ClosedFormConfig` what the closed form uses.
     """
@@ -43,6 +53,7 @@ class TrainConfig:
     layout: str | None = None  # None: recognised from the folders
     labels_by_position: bool = False  # rows of label_test.csv stand in the order of the sorted files
     leave_out: tuple[str, ...] = ()  # sources that are in no split
+    per_source: tuple[int, int] | None = None  # most images of a class of a source, training and validation; None: all
     equalise: int | Literal["off"] = 90  # JPEG quality at which validation and calibration images are re-encoded
     augment: Augment = field(default_factory=Augment)
 
@@ -61,6 +72,8 @@ class TrainConfig:
         self._zero_or_more("workers")
         if self.equalise != "off" and not 1 <= self.equalise <= 100:
             raise ConfigurationError(f"equalise {self.equalise}: expected a JPEG quality from 1 to 100, or off")
+        if self.per_source is not None and min(self.per_source) < 1:
+            raise ConfigurationError(f"per_source {self.per_source}: expected two numbers above 0")
         Preprocess(**self.preprocess)
 
     def _above_zero(self, *names: str) -> None:
@@ -78,6 +91,15 @@ class TrainConfig:
         """JPEG quality of `equalise`; None if it is off."""
         return None if self.equalise == "off" else self.equalise
 
+    def pictures(self) -> DataFolder:
+        """Read the data folder, without the sources that are left out.
+
+        Raises:
+            DatasetError: it is not what its layout says, or has no such source.
+        """
+        data = find_data(self.data, self.layout, self.labels_by_position).without(self.leave_out)
+        return data if self.per_source is None else data.thinned(*self.per_source)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         return dataclasses.asdict(self)
@@ -86,24 +108,6 @@ class TrainConfig:
         """Return what may travel with a model: as `to_dict`, without the folders of this machine."""
         weights = self.weights if self.weights in ("none", "imagenet") else Path(self.weights).name
         return {**self.to_dict(), "data": Path(self.data).name, "weights": weights}
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> TrainConfig:
-        """Rebuild a configuration from `config.json`.
-
-        Raises:
-            ConfigurationError: an entry is missing or unknown.
-        """
-        try:
-            known = dict(data)
-            augment: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in known.pop("augment").items()
-            }
-            for name in {"betas", "leave_out"} & set(known):
-                known[name] = tuple(known[name])
-            return config_type(known["model"])(augment=Augment(**augment), **known)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigurationError(f"run configuration: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -224,3 +228,21 @@ def recipe(model: str, **given: Any) -> LoopConfig | ClosedFormConfig:
     if model not in ("asrnet", "asrnet-lite"):
         options.setdefault("freeze", defaults["weights"] != "none")
     return config_type(model)(**defaults)
+
+
+def changed_preprocess(model: str, given: Mapping[str, Any], mode: str | None, size: int | None) -> dict[str, Any]:
+    """Return a network's preprocessing with some entries changed.
+
+    Args:
+        model: registry name.
+        given: entries that replace the network's own.
+        mode: replaces them all; None: not given.
+        size: side of the crop in pixels, likewise. A resize keeps its ratio to the crop.
+    """
+    chosen = {**default_preprocess(model), **given}
+    new_mode, new_size = mode or chosen["mode"], chosen["size"] if size is None else size
+    if new_mode != "resize-crop":
+        chosen.pop("resize", None)
+    elif "resize" not in given or (new_mode, new_size) != (chosen["mode"], chosen["size"]):
+        chosen["resize"] = round(new_size * 256 / 224)
+    return {**chosen, "mode": new_mode, "size": new_size}

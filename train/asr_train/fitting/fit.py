@@ -3,7 +3,7 @@
     asr-train --model asrnet --data DIR                        one machine, CPU or one GPU
     asr-train --resume runs/run-20260101-120000                goes on where it stopped, as it would have gone on
 
-A run folder holds config.json, environment.json, data.json, TensorBoard events, resume.ckpt (Lightning's, after every
+A run folder holds config.toml, environment.json, data.json, TensorBoard events, resume.ckpt (Lightning's, after every
 epoch), checkpoint_<model>.pth (the best epoch, calibrated when the run ends) and summary.json.
 """
 
@@ -43,15 +43,16 @@ from asr_runtime.media.image import read_image
 from asr_runtime.whole_file import whole_file
 from asr_train.data.families import find_families
 from asr_train.data.json_file import read_json, write_json
-from asr_train.data.layouts import DataFolder, find_data
+from asr_train.data.layouts import DataFolder
 from asr_train.figures.calibrate import FittedCalibration, calibrate, calibrate_video
 from asr_train.figures.scoring import score_checkpoint, score_clips, torch_device
 from asr_train.fitting.closed_form import ClosedForm, pretrained
 from asr_train.fitting.config import ClosedFormConfig, LoopConfig, TrainConfig
+from asr_train.fitting.config_file import CONFIG, load_config, write_config
 from asr_train.fitting.loop import RESUME, BestEpoch, DetectorModule, epochs_done, run_loop
 from asr_train.fitting.stopping import stop_on_signal
 
-__all__ = ["Run", "resume", "train"]
+__all__ = ["Run", "resume", "train", "untrained"]
 
 log = logging.getLogger("asr_train")
 
@@ -103,10 +104,10 @@ def resume(folder: Path, epochs: int | None = None, data: Path | None = None, *,
             `epochs`.
         DatasetError: the data folder has changed since.
     """
-    if not (folder / "config.json").is_file() or not (folder / RESUME).is_file():
-        raise ConfigurationError(f"{folder}: not a run that can be resumed: expected config.json and {RESUME} in it")
+    if not (folder / CONFIG).is_file() or not (folder / RESUME).is_file():
+        raise ConfigurationError(f"{folder}: not a run that can be resumed: expected {CONFIG} and {RESUME} in it")
     try:
-        config = TrainConfig.from_dict(read_json(folder / "config.json"))
+        config = load_config(folder / CONFIG)
     except (ConfigurationError, ModelsError) as error:
         raise ConfigurationError(f"{folder}: its configuration is damaged ({error}); start a new run") from None
     if not isinstance(config, LoopConfig):
@@ -123,18 +124,18 @@ def resume(folder: Path, epochs: int | None = None, data: Path | None = None, *,
 
 
 def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool) -> Run:
-    data = find_data(config.data, config.layout, config.labels_by_position).without(config.leave_out)
+    data = config.pictures()
     _check_enough(data)
     _warn_of_lone_sources(data)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.threads:
         torch.set_num_threads(config.threads)
-    network = pretrained(config) if isinstance(config, ClosedFormConfig) else _untrained(config, resumed is not None)
+    network = pretrained(config) if isinstance(config, ClosedFormConfig) else untrained(config, resumed is not None)
     folder = resumed or _new_folder(runs)
     facts = data.summary()
     if resumed is not None:
         _check_same_data(folder, data.root, facts)
-    write_json(folder / "config.json", config.to_dict(), sort_keys=True)
+    write_config(folder / CONFIG, config)
     write_json(folder / "environment.json", _environment(), sort_keys=True)
     write_json(folder / "data.json", facts, sort_keys=True)
     if isinstance(config, ClosedFormConfig):
@@ -176,8 +177,13 @@ def _check_enough(data: DataFolder) -> None:
             )
 
 
-def _untrained(config: TrainConfig, resumed: bool) -> nn.Module:
-    """Build the network of a loop, on its pretrained backbone; what is resumed brings its own weights."""
+def untrained(config: TrainConfig, resumed: bool = False) -> nn.Module:
+    """Build the network of a loop, on its pretrained backbone; what is resumed brings its own weights.
+
+    Raises:
+        ModelsError: network, options or pretrained weights cannot be had.
+        ConfigurationError: the network has no pretrained weights.
+    """
     network = create_model(config.model, **config.options)
     if config.weights != "none" and not resumed:
         if not isinstance(network, FFTResNet):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,7 @@ def run_loop(
     resumed: bool,
     progress: bool,
     check_stop: Callable[[], None],
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Fit.
 
@@ -199,8 +200,10 @@ def run_loop(
         resumed: go on from the folder's `RESUME`.
         progress: show a progress bar on stderr.
         check_stop: called after every batch; raises to end the run.
+        callbacks: of Lightning, that the trainer calls as well.
     """
-    callbacks: list[Callback] = [
+    callbacks = [
+        *callbacks,
         best,
         _StopAfterBatch(check_stop),
         ModelCheckpoint(dirpath=folder, filename=RESUME.removesuffix(".ckpt"), enable_version_counter=False),

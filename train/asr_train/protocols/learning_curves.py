@@ -21,7 +21,6 @@ from sklearn.metrics import roc_auc_score
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.whole_file import write_whole
 from asr_train.data.json_file import write_json
-from asr_train.data.layouts import find_data
 from asr_train.figures.metrics import content_adjusted_auroc
 from asr_train.figures.plots import plot_learning_curves
 from asr_train.fitting.closed_form import ClosedForm, pretrained
@@ -86,7 +85,7 @@ def learning_curves(
     if not isinstance(config, ClosedFormConfig):
         raise ConfigurationError(f"learning-curves: {config.model} would be trained hundreds of times; use asrnet-lite")
     config = dataclasses.replace(config, pairs=None)
-    data = find_data(config.data, config.layout, config.labels_by_position).without(config.leave_out)
+    data = config.pictures()
     names = judged_generators(data, at_least)
     solved, content = ClosedForm(pretrained(config), config, data, runs), FoldContent(data, progress)
     judged = [(fold, content(fold)) for name in names for fold in folds_of(data, name, with_photos=False)]

@@ -22,7 +22,7 @@ from rich.progress import track
 from asr_runtime.errors import DatasetError
 from asr_train.data.families import Families
 from asr_train.data.json_file import write_json
-from asr_train.data.layouts import DataFolder, Sample, find_data
+from asr_train.data.layouts import DataFolder, Sample
 from asr_train.figures.bootstrap import bootstrap_intervals, concordance
 from asr_train.figures.decisions import decision_table
 from asr_train.figures.metrics import CONTENT_BINS, balanced_calibration_error, content_strata
@@ -31,7 +31,7 @@ from asr_train.fitting.config import FAMILY_PROTOCOLS, ClosedFormConfig
 from asr_train.fitting.whole_look import judged
 from asr_train.protocols.folds import Fold, FoldContent
 
-__all__ = ["FIRST_LATER_YEAR", "families_protocol"]
+__all__ = ["FIRST_LATER_YEAR", "families_protocol", "family_folds"]
 
 _FAMILY, _KIND, _BOTH, _LATER = FAMILY_PROTOCOLS
 FIRST_LATER_YEAR = 2024
@@ -99,8 +99,8 @@ def families_protocol(
     Raises:
         DatasetError: no family has enough validation images, or nothing is left to train on.
     """
-    data = find_data(config.data, config.layout, config.labels_by_position).without(config.leave_out)
-    groups = _folds(protocol, data, families, at_least)
+    data = config.pictures()
+    groups = family_folds(protocol, data, families, at_least)
     solved = ClosedForm(pretrained(config), config, data, runs, families)
     content = FoldContent(data, progress)
     looks = LOOKS if config.windows > 1 else LOOKS[:1]
@@ -128,8 +128,18 @@ def families_protocol(
     return dict(summary)
 
 
-def _folds(protocol: str, data: DataFolder, families: Families, at_least: int) -> dict[str, list[Fold]]:
-    """Return the folds of every family, or kind, that is judged."""
+def family_folds(protocol: str, data: DataFolder, families: Families, at_least: int) -> dict[str, list[Fold]]:
+    """Return the folds of every family, or kind, that is judged.
+
+    Args:
+        protocol: one of `FAMILY_PROTOCOLS`.
+        data: the pictures.
+        families: of their sources.
+        at_least: as for `families_protocol`.
+
+    Raises:
+        DatasetError: no family has enough validation images.
+    """
     train, val = data.train, data.split("val")
     names = families.judged(1, val, at_least)
     kinds = families.judged(0, val, max(1, at_least // 2))

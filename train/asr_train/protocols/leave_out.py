@@ -85,7 +85,7 @@ def leave_out_protocol(
         DatasetError: no generator has enough validation images, or there are no validation pairs.
         ConfigurationError: the protocol needs pairs that are not configured, or takes no degradations.
     """
-    data = find_data(config.data, config.layout, config.labels_by_position).without(config.leave_out)
+    data = config.pictures()
     pairs = config.pairs if isinstance(config, ClosedFormConfig) else None
     if protocol == _RESYNTHESISER and not isinstance(config, ClosedFormConfig):
         raise ConfigurationError(f"{protocol}: {config.model} is not trained with pairs; use asrnet-lite")
