@@ -15,12 +15,16 @@ from asr_train.fitting.features import feature_table
 from asr_train.tuning.shared_features import SharedFeatures, statistic_columns, widest
 from asr_train.tuning.space import CLOSED_FORM, Choice, Range
 
-WIDEST = {"blocks": 4, "activations": (0, 2)}
+WIDEST = {"blocks": 4, "activations": (0, 2), "scales": (1, 2)}
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"blocks": 4, "activations": (0, 2)}, {"blocks": 3, "activations": None}, {"blocks": 3, "activations": (1, 2)}],
+    [
+        WIDEST,
+        {"blocks": 3, "activations": None, "scales": (2,)},
+        {"blocks": 3, "activations": (1, 2), "scales": (2, 1)},
+    ],
 )
 def test_a_networks_features_are_columns_of_the_widest(options: dict[str, object]) -> None:
     x = torch.rand(2, 3, 40, 40) * 2 - 1
@@ -36,7 +40,7 @@ def test_a_trial_reads_what_it_would_have_extracted(generators: Path, tmp_path: 
     given = {"data": str(generators), "views": 1, "workers": 0, "preprocess": {"mode": "crop", "size": 48}}
     config = recipe("asrnet-lite", **given, options={"blocks": 2, "scales": (2, 1), "activations": (1, 1)})
     assert isinstance(config, ClosedFormConfig)
-    shared = SharedFeatures(config.pictures(), tmp_path, {"blocks": 3, "activations": (0, 1)})
+    shared = SharedFeatures(config.pictures(), tmp_path, {"blocks": 3, "activations": (0, 1), "scales": [1, 2]})
     shared.extract(config)
     written = sorted((tmp_path / "features").iterdir())
     table = shared(config)
@@ -50,5 +54,9 @@ def test_a_trial_reads_what_it_would_have_extracted(generators: Path, tmp_path: 
 
 
 def test_the_widest_network_has_every_statistic_of_the_space() -> None:
-    assert widest(CLOSED_FORM) == {"blocks": 15, "activations": (0, 11)}
-    assert widest({"options.blocks": Choice((3, 5)), "ridge": Range(0.1, 1.0)}) == {"blocks": 5, "activations": None}
+    assert widest(CLOSED_FORM, {}) == {"blocks": 15, "activations": (0, 11), "scales": [1, 2]}
+    assert widest({"options.blocks": Choice((3, 5)), "ridge": Range(0.1, 1.0)}, {"scales": (2,)}) == {
+        "blocks": 5,
+        "activations": None,
+        "scales": [2],
+    }

@@ -98,4 +98,8 @@ def prepared(
         folder=output,
         processes=jobs,
     )
-    return search, judging, SharedFeatures(pictures, output, widest(changed)) if closed else None
+    return (
+        search,
+        judging,
+        SharedFeatures(pictures, output, widest(changed, fields.get("options", {}))) if closed else None,
+    )

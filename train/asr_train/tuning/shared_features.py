@@ -1,4 +1,4 @@
-"""Features that the trials of a search share: extracted once per magnification, strength and crop, with all statistics.
+"""Features that the trials of a search share: extracted once per strength of augmentation, with all statistics.
 
 Blocks, statistics and magnifications of an ASRNet-Lite are columns of its features. A network with all of them is
 extracted once; a trial takes its own columns and solves for a head, which costs seconds.
@@ -7,7 +7,7 @@ extracted once; a trial takes its own columns and solves for a head, which costs
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,32 +24,40 @@ from asr_train.tuning.space import Choice, Range, Space
 
 __all__ = ["SharedFeatures", "statistic_columns", "widest"]
 
-_IN_MEMORY = 4  # tables
+_IN_MEMORY = 3  # tables
+_DEFAULTS: Mapping[str, Any] = {"blocks": 15, "activations": None, "scales": (1,)}
 
 
-def statistic_columns(options: Mapping[str, Any], widest: Mapping[str, Any]) -> NDArray[np.int_]:
+def statistic_columns(options: Mapping[str, Any], everything: Mapping[str, Any]) -> NDArray[np.int_]:
     """Return which columns of a wider network's features are the features of a network.
 
     Args:
-        options: `blocks` and `activations` of the network, at one magnification.
-        widest: of the network that has at least these statistics, at the same magnification.
+        options: `blocks`, `activations` and `scales` of the network.
+        everything: of the network that has at least these statistics and magnifications.
 
     Returns:
-        int64 (F,), ascending: the order of the features is the same in both.
+        int64 (F,), in the order of the network's own features.
     """
-    chosen, have = _rectified(options), _rectified(widest)
+    own, width = _columns_of_one_scale(options, everything)
+    scales = list(everything["scales"])
+    return np.concatenate([own + width * scales.index(scale) for scale in options["scales"]])
+
+
+def _columns_of_one_scale(options: Mapping[str, Any], everything: Mapping[str, Any]) -> tuple[NDArray[np.int_], int]:
+    """Return the columns (F,) at one magnification, and how many the wider network has there."""
+    chosen, rectified = _rectified(options), _rectified(everything)
     columns: list[NDArray[np.int_]] = []
     start = 0
-    for block in range(widest["blocks"]):
+    for block in range(everything["blocks"]):
         maps = 2 * BLOCK_CHANNELS[block]
         if block < options["blocks"]:
             columns.append(np.arange(start, start + maps))
         start += maps
-        if block in have:
+        if block in rectified:
             if block in chosen:
                 columns.append(np.arange(start, start + ACTIVATION_CHANNELS[block]))
             start += ACTIVATION_CHANNELS[block]
-    return np.concatenate(columns)
+    return np.concatenate(columns), start
 
 
 def _rectified(options: Mapping[str, Any]) -> range:
@@ -58,50 +66,55 @@ def _rectified(options: Mapping[str, Any]) -> range:
     return range(first, last + 1)
 
 
-def widest(space: Space) -> dict[str, Any]:
-    """Return options of an ASRNet-Lite that has the statistics of every network in a space."""
-    blocks, pairs = space.get("options.blocks", Range(15, 15)), space.get("options.activations", Choice(("none",)))
-    deepest = blocks.high if isinstance(blocks, Range) else max(blocks.values)
-    found = [pair for pair in pairs.values if pair != "none"] if isinstance(pairs, Choice) else []
-    activations = (min(first for first, _ in found), max(last for _, last in found)) if found else None
-    return {"blocks": int(deepest), "activations": activations}
+def widest(space: Space, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of an ASRNet-Lite that has the statistics and magnifications of every network in a space.
+
+    Args:
+        space: of the search.
+        options: of every trial, where the space has none.
+    """
+    every = {**_DEFAULTS, **options}
+    blocks = space.get("options.blocks", Choice((every["blocks"],)))
+    pairs = _values(space.get("options.activations"), every["activations"] or "none")
+    scales = _values(space.get("options.scales"), every["scales"])
+    ends = [pair for pair in pairs if pair != "none"]
+    return {
+        "blocks": int(blocks.high if isinstance(blocks, Range) else max(blocks.values)),
+        "activations": (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None,
+        "scales": sorted({scale for each in scales for scale in each}),
+    }
+
+
+def _values(entry: Choice | Range | None, otherwise: Any) -> Sequence[Any]:
+    return entry.values if isinstance(entry, Choice) else (otherwise,)
 
 
 class SharedFeatures:
-    """The features of all trials; those of the last magnifications stay in memory.
+    """The features of all trials; those of the last strengths stay in memory.
 
     Args:
         data: the pictures.
-        folder: extracted features are kept in `folder`/features, as `asr-train` keeps its own.
-        everything: options of the network with all statistics that any trial uses: `blocks` and `activations`.
+        folder: extracted features stay in `folder`/features, as those of `asr-train` do in its folder of runs.
+        everything: options of the network with all statistics and magnifications that any trial uses.
     """
 
     def __init__(self, data: DataFolder, folder: Path, everything: Mapping[str, Any]) -> None:
         self.data, self.folder, self.everything = data, folder, dict(everything)
         self._tables: dict[str, FeatureTable] = {}
 
-    def extract(self, config: ClosedFormConfig) -> None:
-        """Extract what a configuration needs, so that several processes need not extract the same."""
-        for scale in config.options.get("scales", (1,)):
-            self._table(config, scale)
-
-    def __call__(self, config: ClosedFormConfig) -> FeatureTable:
-        """Return the features of a configuration, extracted now or before."""
-        options = {"blocks": 15, "activations": None, "scales": (1,), **config.options}
-        columns = statistic_columns(options, self.everything)
-        tables = [self._table(config, scale) for scale in options["scales"]]
-        return dataclasses.replace(
-            tables[0],
-            windows=np.concatenate([table.windows[..., columns] for table in tables], axis=2),
-            views=np.concatenate([table.views[..., columns] for table in tables], axis=2),
-        )
-
-    def _table(self, config: ClosedFormConfig, scale: int) -> FeatureTable:
-        everything = dataclasses.replace(config, options={**self.everything, "scales": (scale,)})
-        key = repr((scale, config.augment, config.preprocess, config.views, config.windows, config.seed))
+    def extract(self, config: ClosedFormConfig) -> FeatureTable:
+        """Return all statistics and magnifications for a configuration, extracted now or before."""
+        everything = dataclasses.replace(config, options=self.everything)
+        key = repr((config.augment, config.preprocess, config.views, config.windows, config.seed))
         if key not in self._tables:
             while len(self._tables) >= _IN_MEMORY:
                 self._tables.pop(next(iter(self._tables)))
             extractor = Extractor(pretrained(everything), everything)
             self._tables[key] = feature_table(extractor, self.data, self.folder)
         return self._tables[key]
+
+    def __call__(self, config: ClosedFormConfig) -> FeatureTable:
+        """Return the features of a configuration."""
+        columns = statistic_columns({**_DEFAULTS, **config.options}, self.everything)
+        table = self.extract(config)
+        return dataclasses.replace(table, windows=table.windows[..., columns], views=table.views[..., columns])

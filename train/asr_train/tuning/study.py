@@ -177,14 +177,12 @@ def run_trials(
 
 
 def _extract_all(search: Search, shared: SharedFeatures) -> None:
-    """Extract for every magnification and strength first: processes would extract the same at the same time."""
-    scales, strengths = (search.space.get(name) for name in ("options.scales", "strength"))
-    for scale in scales.values if isinstance(scales, Choice) else ([1],):
-        for strength in strengths.values if isinstance(strengths, Choice) else (1.0,):
-            chosen = {"model": search.models[0], "options.scales": scale, "strength": strength}
-            config = configured(chosen, search.base)
-            assert isinstance(config, ClosedFormConfig)
-            shared.extract(config)
+    """Extract for every strength first: processes would extract the same at the same time."""
+    strengths = search.space.get("strength")
+    for strength in strengths.values if isinstance(strengths, Choice) else (1.0,):
+        config = configured({"model": search.models[0], "strength": strength}, search.base)
+        assert isinstance(config, ClosedFormConfig)
+        shared.extract(config)
 
 
 def _worker(
