@@ -73,6 +73,7 @@ def tune_command(**options: Any) -> None:
     Writes best.toml, which asr-train --config takes, and study.html: all trials, the Pareto front and what mattered.
     The same command goes on with a study that was stopped; other machines join it with the same --study URL.
     """
+    from asr_runtime.whole_file import write_whole
     from asr_train.fitting.config_file import write_config
     from asr_train.tuning.comparison import best_trial, compared, configuration_of
     from asr_train.tuning.page import study_page
@@ -89,7 +90,7 @@ def tune_command(**options: Any) -> None:
     if seeds:
         study.set_user_attr("comparison", compared(search, best, seeds, judge, shared))
     page = study_page(study, search, best)
-    (output / "study.html").write_text(page, encoding="utf-8")
+    write_whole(output / "study.html", page)
     log = logging.getLogger("asr_train")
     log.info("wrote %s and %s", output / "study.html", output / "best.toml")
     known = {"trial": best.number, "ca_auroc": best.values[FIGURE], "macs": best.values[MACS], "choices": best.params}

@@ -18,8 +18,8 @@ import tomli_w
 
 from asr_models import ModelsError, Preprocess, option_names
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.whole_file import write_whole
 from asr_train.data.augment import Augment
-from asr_train.data.json_file import write_text
 from asr_train.fitting.config import TrainConfig, config_type, recipe
 
 __all__ = ["CONFIG", "load_config", "read_config", "write_config"]
@@ -39,7 +39,7 @@ def write_config(path: Path, config: TrainConfig) -> None:
     content = {name: value for name, value in config.to_dict().items() if value is not None}
     for table in _TABLES:
         content[table] = {name: value for name, value in content[table].items() if value is not None}
-    write_text(path, f"# asr-train --config {path.name}\n{tomli_w.dumps(content)}")
+    write_whole(path, f"# asr-train --config {path.name}\n{tomli_w.dumps(content)}")
 
 
 def load_config(path: Path) -> TrainConfig:
