@@ -28,13 +28,13 @@ _ROOMS = {
         "sources": {"errors", "claims", "redact", "urls", "http_client", "media"},
         "cameras": {"errors", "redact", "http_client", "http_login", "records", "media", "sources"},
         "isolation": {"errors", "media", "sources", "cameras"},
-        "inference": {"errors", "caches", "contract", "whole_file", "windows", "media.regular_file"},
+        "inference": {"errors", "caches", "contract", "machine", "whole_file", "windows", "media.regular_file"},
         "reports": {
             *("errors", "claims", "contract", "redact", "urls", "http_client", "records", "whole_file", "windows"),
         },
         "provenance": {"errors", "claims", "isolation", "sources"},
         "serve": {
-            *("errors", "command", "records", "screening", "windows"),
+            *("errors", "command", "machine", "records", "screening", "windows"),
             *("provenance", "media", "sources", "isolation", "inference", "reports"),
         },
     },

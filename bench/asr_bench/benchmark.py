@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,8 @@ from asr_export.precision_gate import Images
 from asr_models import Checkpoint, multiply_adds
 from asr_runtime import Detector, read_image
 from asr_runtime.errors import ConfigurationError, GateError
-from asr_runtime.reports.progress import shown
+from asr_runtime.machine import package_version, processor_name
+from asr_runtime.reports.progress import progress_bar
 
 __all__ = ["Benchmark", "benchmark", "figures"]
 
@@ -131,7 +130,7 @@ def benchmark(
         for engine in running.values():
             engine.close()
         image = str(sorted(packaged_images().iterdir())[0])
-        steps = shown([name for _ in range(_COLD_STARTS) for name in tasks], "cold starts")
+        steps = progress_bar([name for _ in range(_COLD_STARTS) for name in tasks], "cold starts")
         cold: dict[str, tuple[float, ...]] = dict.fromkeys(tasks, ())
         for name in steps:
             cold[name] += (cold_start(tasks[name], image),)
@@ -152,9 +151,9 @@ def benchmark(
             "frame": f"{frames.shape[2]} x {frames.shape[1]}",
             "threads": threads,
             "rounds": rounds,
-            "processor": _processor(),
+            "processor": processor_name(),
             "load": round(os.getloadavg()[0], 1),
-            **{name: _version(name) for name in ("torch", "onnxruntime", "openvino")},
+            **{name: package_version(name) or "none" for name in ("torch", "onnxruntime", "openvino")},
         },
     )
 
@@ -212,7 +211,7 @@ def _in_turns(
     for engine in running.values():
         engine.time(frames, _WARM_UP)
     samples: dict[str, tuple[float, ...]] = dict.fromkeys(running, ())
-    for _ in shown(range(rounds), title):
+    for _ in progress_bar(range(rounds), title):
         for name, engine in running.items():
             samples[name] += engine.time(frames, 1)
     return samples
@@ -239,20 +238,3 @@ def _matmul_peak(threads: int, side: int = 1024, seconds: float = 0.5) -> float:
         best = min(best, time.perf_counter() - started)
     torch.set_num_threads(before)
     return 2 * side**3 / best / 1e9
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "none"
-
-
-def _processor() -> str:
-    """Name the processor; /proc says more than the platform module where it exists."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()

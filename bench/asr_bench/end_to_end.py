@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from asr_runtime import Detector, read_image
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.media.video import VideoFile
-from asr_runtime.reports.progress import shown
+from asr_runtime.reports.progress import progress_bar
 from asr_runtime.screening import screen
 from asr_runtime.sources.expand import Expansion, Unreadable
 
@@ -76,7 +76,7 @@ def end_to_end(model: Path, source: Path, threads: int = 1) -> EndToEnd:
         detector(frame)
     rates: dict[str, list[float]] = {"decode": [], "inference": [], "pipeline": []}
     total = 0
-    for _ in shown(range(_REPEATS), "end to end"):
+    for _ in progress_bar(range(_REPEATS), "end to end"):
         started = time.perf_counter()
         total = sum(1 for _ in _frames(source))
         rates["decode"].append(total / (time.perf_counter() - started))

@@ -11,7 +11,7 @@ import numpy as np
 
 from asr_export.parity_inputs import packaged_images
 from asr_runtime import Detector, read_image
-from asr_runtime.reports.progress import shown
+from asr_runtime.reports.progress import progress_bar
 
 __all__ = ["LookCosts", "look_costs"]
 
@@ -70,7 +70,7 @@ def look_costs(model: Path, threads: int = 1, rounds: int = _ROUNDS) -> LookCost
     looks["evidence map"] = lambda: len(detector.map(image))
     windows = {name: look() for name, look in looks.items()}
     seconds: dict[str, tuple[float, ...]] = dict.fromkeys(looks, ())
-    for _ in shown(range(rounds), "looks"):
+    for _ in progress_bar(range(rounds), "looks"):
         for name, look in looks.items():
             started = time.process_time()
             look()

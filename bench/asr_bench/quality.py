@@ -11,7 +11,7 @@ from asr_bench.process import EngineProcess
 from asr_export.precision_gate import Images, auroc
 from asr_runtime import read_image
 from asr_runtime.contract import Decision
-from asr_runtime.reports.progress import shown
+from asr_runtime.reports.progress import progress_bar
 
 __all__ = ["Quality", "measure_quality"]
 
@@ -40,7 +40,7 @@ def measure_quality(running: Mapping[str, EngineProcess], images: Images, decisi
         decision: from probability to verdict.
     """
     probabilities_of: dict[str, list[float]] = {name: [] for name in running}
-    for path in shown(images.paths, "quality"):
+    for path in progress_bar(images.paths, "quality"):
         frames = read_image(path)[None]
         for name, engine in running.items():
             probabilities_of[name].append(float(engine.score(frames)[0]))

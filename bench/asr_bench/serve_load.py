@@ -24,10 +24,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from asr_runtime import Detector, decode_image
+from asr_runtime.reports.progress import progress_bar
 
 __all__ = ["Load", "measure"]
 
@@ -91,7 +90,7 @@ def measure(address: str, pictures: Sequence[bytes], expected: Sequence[float], 
     threads = [threading.Thread(target=client, args=[number], daemon=True) for number in range(clients)]
     for thread in threads:
         thread.start()
-    for thread in track(threads, "clients", console=Console(stderr=True), transient=True):
+    for thread in progress_bar(threads, "clients"):
         thread.join()
     return load
 

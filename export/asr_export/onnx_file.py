@@ -6,7 +6,6 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +35,7 @@ from asr_runtime.contract import (
     from_checkpoint,
 )
 from asr_runtime.errors import ConfigurationError, GateError, ModelError
+from asr_runtime.machine import package_version
 from asr_runtime.whole_file import write_whole
 
 __all__ = ["export"]
@@ -160,7 +160,7 @@ def _to_onnx(deployed: Deployed) -> onnx.ModelProto:
     del model.metadata_props[:]
     model.graph.name = "asrnet-edge"
     model.doc_string = "frames (uint8 BGR, N x H x W x 3) -> probability of being AI-generated, logits [real, ai]"
-    model.producer_name, model.producer_version = "asrnet-edge", metadata.version("asrnet-edge")
+    model.producer_name, model.producer_version = "asrnet-edge", package_version("asrnet-edge") or ""
     return model
 
 
@@ -210,7 +210,7 @@ def _card(
             training=checkpoint.training,
             metrics=metrics,
             checkpoint_sha256=checkpoint.sha256,
-            tool_versions={name: metadata.version(name) for name in packages},
+            tool_versions={name: package_version(name) or "not installed" for name in packages},
             fft=fft,
             precision=precision,
         )

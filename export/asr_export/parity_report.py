@@ -21,7 +21,7 @@ from asr_export.stages import StageError, stage_errors
 from asr_models import Checkpoint
 from asr_runtime import Detector
 from asr_runtime.errors import ModelError
-from asr_runtime.reports.progress import shown
+from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import write_whole
 
 matplotlib.use("Agg")
@@ -153,10 +153,11 @@ def parity_report(checkpoint: Checkpoint, exported: Path, images: Path, engines:
     candidates = {name: engine(name, model) for name in engines}
     batches = [*real_frames(images), *adversarial_frames(deployed.preprocess.size)]
     given = {
-        name: answers(run, shown(batches, name)) for name, run in {_FLOAT32: pytorch(deployed), **candidates}.items()
+        name: answers(run, progress_bar(batches, name))
+        for name, run in {_FLOAT32: pytorch(deployed), **candidates}.items()
     }
     few = _spread_out([batch for batch in batches if len(batch.frames) == 1])
-    exact = given[_FLOAT64] = answers(pytorch(deployed, torch.float64), shown(few, _FLOAT64))
+    exact = given[_FLOAT64] = answers(pytorch(deployed, torch.float64), progress_bar(few, _FLOAT64))
     allowed = tolerance(deployed.network, card.precision)
     explained = {name: explain(given[name], given[_FLOAT32], deployed, batches, allowed) for name in candidates}
     verdicts = {name: judge(given[name], given[_FLOAT32], card, allowed, explained[name]) for name in candidates}

@@ -17,7 +17,7 @@ from asr_runtime.contract import Decision, ModelCard
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.inference.onnxruntime_engine import open_session
 from asr_runtime.media.image import IMAGE_SUFFIXES, read_image
-from asr_runtime.reports.progress import shown
+from asr_runtime.reports.progress import progress_bar
 from asr_runtime.sources.walk import files_below
 
 __all__ = [
@@ -220,7 +220,7 @@ def _scores(
     change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda image: image,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     margins, probabilities = [], []
-    for path in shown(paths, title):
+    for path in progress_bar(paths, title):
         probability, logits = session.run(["probability", "logits"], {"frames": change(read_image(path))[None]})
         margins.append(float(logits[0, 1]) - float(logits[0, 0]))
         probabilities.append(float(probability[0]))

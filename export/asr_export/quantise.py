@@ -29,7 +29,7 @@ from asr_export.rounding import Rounded, round_kernels
 from asr_runtime.contract import Calibration, ModelCard
 from asr_runtime.errors import GateError
 from asr_runtime.media.image import read_image
-from asr_runtime.reports.progress import shown
+from asr_runtime.reports.progress import progress_bar
 
 __all__ = ["Quantised", "quantise"]
 
@@ -78,7 +78,7 @@ def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdo
     exact = float32.margins
     swept = slice(None, None, max(1, len(calibration.paths) // _SWEPT))
     sensitivity = {}
-    for node in shown(convolutions, "sensitivity of every layer"):
+    for node in progress_bar(convolutions, "sensitivity of every layer"):
         margins, _ = scores(_quantised(named, ranges, kernels, [node]), calibration.paths[swept], node)
         sensitivity[node] = float(np.sqrt(np.mean((margins - exact[swept]) ** 2)) / exact.std())
     order = sorted(convolutions, key=lambda node: sensitivity[node])
@@ -113,7 +113,7 @@ def _ranges(model: onnx.ModelProto, paths: Sequence[Path]) -> Any:
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.left = iter(shown(paths, "ranges"))
+            self.left = iter(progress_bar(paths, "ranges"))
 
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
             path = next(self.left, None)

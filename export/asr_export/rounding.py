@@ -24,7 +24,7 @@ from onnx import numpy_helper
 
 from asr_runtime.inference.onnxruntime_engine import open_session
 from asr_runtime.media.image import read_image
-from asr_runtime.reports.progress import shown
+from asr_runtime.reports.progress import progress_bar
 
 __all__ = ["Rounded", "round_kernels"]
 
@@ -91,7 +91,7 @@ def _moments(
     probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inputs)
     session = open_session(probed.SerializeToString(), "cpu")
     sums: dict[str, list[Any]] = {}
-    for path in shown(paths, "covariances"):
+    for path in progress_bar(paths, "covariances"):
         maps = dict(zip(inputs, session.run(inputs, {"frames": read_image(path)[None]}), strict=True))
         for node in nodes:
             patches = _patches(maps[node.input[0]][0], node, shapes[node.input[1]])

@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.onnxruntime_engine import PROVIDERS, import_onnxruntime
 from asr_runtime.inference.openvino_engine import has_native_bf16, openvino_version
 from asr_runtime.isolation.files import IsolatedDecoder
+from asr_runtime.machine import package_version
 from asr_runtime.media.image import decode_image
 from asr_runtime.media.video import VideoFile
 from asr_runtime.sources.expand import Source
@@ -124,10 +124,7 @@ def _versions() -> dict[str, str]:
         "click",
         "rich",
     ):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
+        versions[name] = package_version(name) or "not installed"
     versions["cv2"] = str(cv2.__version__)
     return versions
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from asr_runtime.contract import ModelCard
 from asr_runtime.errors import AsrError, DeviceError, ModelError
-from asr_runtime.inference.engine_times import Times, fingerprint, keep_times, kept_times, times_path, version
+from asr_runtime.inference.engine_times import Times, fingerprint, keep_times, kept_times, times_path
 from asr_runtime.inference.openvino_engine import OpenVinoSession
+from asr_runtime.machine import package_version
 
 __all__ = ["BF16_GATE", "Choice", "choose_engine", "open_openvino", "passed_bf16_gate"]
 
@@ -142,7 +143,7 @@ def _candidates(card: ModelCard) -> tuple[dict[str, Literal["fp32", "bf16"]], di
     candidates: dict[str, Literal["fp32", "bf16"]] = {"onnxruntime": "fp32"}
     if card.precision != "fp32":
         return candidates, {"openvino": f"{card.precision} was judged in onnxruntime"}
-    if version("openvino") is None:
+    if package_version("openvino") is None:
         return candidates, {"openvino": "not installed, pip install 'asrnet-edge[openvino]'"}
     candidates["openvino fp32"] = "fp32"
     if not passed_bf16_gate(card):

@@ -5,25 +5,21 @@ A library for the place of that folder (platformdirs) would be one more package 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import platform
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from asr_runtime.caches import cache_folder
 from asr_runtime.errors import OutputError
-from asr_runtime.inference.onnxruntime_engine import import_onnxruntime, usable_cores
+from asr_runtime.inference.onnxruntime_engine import import_onnxruntime
+from asr_runtime.machine import package_version, processor_fingerprint, usable_cores
 from asr_runtime.whole_file import write_whole
 
-__all__ = ["Times", "fingerprint", "keep_times", "kept_times", "times_path", "version"]
-
-_PROCESSOR_FACTS = ("model name", "flags", "CPU implementer", "CPU part", "Features")
+__all__ = ["Times", "fingerprint", "keep_times", "kept_times", "times_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +39,13 @@ def fingerprint(model: bytes, threads: int | None) -> dict[str, Any]:
     """Return everything that the times depend on."""
     return {
         "model": hashlib.sha256(model).hexdigest(),
-        "processor": _processor(),
+        "processor": processor_fingerprint(),
         "cores": usable_cores(),
         "threads": threads or usable_cores(),
         "onnxruntime": str(import_onnxruntime().__version__),
-        "openvino": version("openvino"),
-        "asrnet-edge": version("asrnet-edge"),
+        "openvino": package_version("openvino"),
+        "asrnet-edge": package_version("asrnet-edge"),
     }
-
-
-def _processor() -> str:
-    """Name the processor with what it can do; virtual ones of one name differ in that."""
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()]
-        facts = {name.strip(): value.strip() for name, _, value in lines}
-        if known := [facts[name] for name in _PROCESSOR_FACTS if name in facts]:
-            return f"{known[0]} {hashlib.sha256(' '.join(known).encode()).hexdigest()[:12]}"
-    return f"{platform.machine()} {platform.processor()}"
-
-
-def version(package: str) -> str | None:
-    """Return the version of an installed package; None where it is not."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def times_path(of: Mapping[str, Any]) -> Path:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import os
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 from asr_runtime.errors import DependencyError, DeviceError, ModelError
+from asr_runtime.machine import usable_cores
 
-__all__ = ["DEVICES", "PROVIDERS", "both_installed", "import_onnxruntime", "open_session", "usable_cores"]
+__all__ = ["DEVICES", "PROVIDERS", "both_installed", "import_onnxruntime", "open_session"]
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 PROVIDERS = {
@@ -22,13 +22,6 @@ PROVIDERS = {
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 }
 """Execution providers of each device, the wanted one first."""
-
-
-def usable_cores() -> int:
-    """Count the processor cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def both_installed() -> bool:

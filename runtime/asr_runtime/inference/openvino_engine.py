@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.errors import DependencyError, DeviceError, InferenceError, ModelError
-from asr_runtime.inference.onnxruntime_engine import usable_cores
+from asr_runtime.machine import usable_cores
 
 __all__ = ["OpenVinoSession", "has_native_bf16", "import_openvino", "openvino_version"]
 

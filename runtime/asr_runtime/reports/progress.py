@@ -1,17 +1,17 @@
-"""What a person at the terminal sees while a screening runs; always on standard error."""
+"""Progress of a screening, or of any long loop, on the terminal; always on standard error."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord
 
-__all__ = ["ProgressLine", "shown"]
+__all__ = ["ProgressLine", "progress_bar"]
 
 T = TypeVar("T")
 
@@ -77,10 +77,18 @@ class ProgressLine:
         yield
 
 
-def shown(steps: Sequence[T], title: str) -> Iterable[T]:
-    """Iterate with a progress bar on standard error, where that is a terminal."""
+def progress_bar(steps: Iterable[T], title: str, *, total: int | None = None, visible: bool = True) -> Iterable[T]:
+    """Iterate with a progress bar on standard error, where that is a terminal.
+
+    Args:
+        steps: what to iterate over.
+        title: stands before the bar.
+        total: number of steps; None: the length of `steps`, if it has one.
+        visible: False shows nothing.
+    """
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    return track(steps, title, console=console, transient=True, disable=not console.is_terminal)
+    hidden = not (visible and console.is_terminal)
+    return track(steps, title, total=total, console=console, transient=True, disable=hidden)

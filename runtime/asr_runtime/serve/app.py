@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.inference.looking import LookChoice
+from asr_runtime.machine import package_version
 from asr_runtime.records import SummaryRecord
 from asr_runtime.reports.guard import Guard
 from asr_runtime.serve.api_page import api_page
@@ -93,7 +93,7 @@ def make_app(
 
     app = FastAPI(
         title="asr-serve",
-        version=metadata.version("asrnet-edge"),
+        version=package_version("asrnet-edge") or "unknown",
         description="Tell real photographs from AI-generated pictures. Nothing that is sent is stored.",
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own pages load scripts from the internet

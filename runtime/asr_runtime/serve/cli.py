@@ -83,6 +83,7 @@ def serve_command(
     SIGTERM.
     """
     from asr_runtime.inference.detector import Detector
+    from asr_runtime.machine import usable_cores
     from asr_runtime.reports.access import is_loopback, read_token
     from asr_runtime.serve.limits import Limits
     from asr_runtime.serve.server import run_server
@@ -93,7 +94,7 @@ def serve_command(
     if token is None and (hosts or not is_loopback(host)):
         option = "--allow-host" if is_loopback(host) else f"--host {host}"
         raise ConfigurationError(f"{option}: other machines could use this server; protect it with --token-file FILE")
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     limits = Limits(
         workers=workers or min(4, cores),
         waiting=queue,

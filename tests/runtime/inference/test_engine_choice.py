@@ -196,9 +196,9 @@ def test_a_kept_engine_that_does_not_start_any_more_is_left_out(monkeypatch: pyt
 @pytest.mark.parametrize(
     "change",
     [
-        lambda patch: patch.setattr(engine_times, "_processor", lambda: "another"),
+        lambda patch: patch.setattr(engine_times, "processor_fingerprint", lambda: "another"),
         lambda patch: patch.setattr(engine_times, "usable_cores", lambda: 99),
-        lambda patch: patch.setattr(engine_times, "version", lambda package: f"{package} 9"),
+        lambda patch: patch.setattr(engine_times, "package_version", lambda package: f"{package} 9"),
     ],
     ids=["processor", "cores", "version"],
 )

@@ -9,7 +9,7 @@ import io
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
-from rich.console import Console
-from rich.progress import track
 
+from asr_runtime.reports.progress import progress_bar
 from asr_train.data.layouts import Sample
 from asr_train.data.near_duplicates import perceptual_hash
 
@@ -87,7 +86,7 @@ def file_facts(
     """
     found: list[FileFacts | None] = []
     unreadable: dict[str, str] = {}
-    for sample in _shown(samples, progress):
+    for sample in progress_bar(samples, "reading files", visible=progress):
         try:
             found.append(read_facts(sample.path, hashes))
         except _BROKEN as error:
@@ -206,9 +205,3 @@ def _standard_tables() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
             found.append([image.quantization[0], image.quantization[1]])  # type: ignore[attr-defined]
     tables = np.array(found)
     return tables[:, 0], tables[:, 1]
-
-
-def _shown(samples: Sequence[Sample], progress: bool) -> Iterable[Sample]:
-    console = Console(stderr=True)
-    hidden = not (progress and console.is_terminal)
-    return track(samples, "reading files", console=console, transient=True, disable=hidden)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_runtime.machine import package_version
 from asr_train.data.layouts import Sample
 from asr_train.evaluation.report_pictures import thumbnail, traces
 from asr_train.figures.plots import (
@@ -82,7 +82,7 @@ def _context(evaluation: Evaluation) -> dict[str, Any]:
         "mistakes": _mistakes(scored.samples, scored.labels, scored.probability),
         "protocol": {k: v for k, v in evaluation.protocol.items() if k not in ("unreadable", "equalise")},
         "written": date.today().isoformat(),
-        "version": metadata.version("asrnet-edge"),
+        "version": package_version("asrnet-edge"),
     }
 
 

@@ -13,13 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
 from asr_runtime import Detector, read_image
 from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_runtime.inference.looking import check_windows
+from asr_runtime.reports.progress import progress_bar
 from asr_runtime.windows import Window
 from asr_train.data.augment import equalise
 
@@ -87,8 +86,7 @@ def region_figures(
     found = {}
     for way in ways:
         files = sorted((way / split / "ai").iterdir())
-        console = Console(stderr=True)
-        shown = track(files, way.name, console=console, transient=True, disable=not console.is_terminal)
+        shown = progress_bar(files, way.name)
         pictures = [_judge(detector, file, quality, most) for file in shown]
         found[way.name.removeprefix("partly_")] = _figures(pictures, detector)
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -27,6 +25,7 @@ from asr_models.efficientnet_lite import EfficientNetLite0, pretrained_state
 from asr_runtime.caches import cache_folder
 from asr_runtime.errors import DatasetError, InputError, OutputError
 from asr_runtime.media.image import decode_image, read_image
+from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import whole_file
 from asr_train.data.layouts import Sample
 
@@ -160,7 +159,7 @@ def content_features(samples: Sequence[Sample], progress: bool = True) -> NDArra
     found = np.full((len(samples), _FEATURES), np.nan, np.float32)
     network: EfficientNetLite0 | None = None
     waiting: list[tuple[int, str, NDArray[np.uint8]]] = []
-    for index, sample in enumerate(_shown(samples, progress)):
+    for index, sample in enumerate(progress_bar(samples, "looking at content", visible=progress)):
         try:
             data = sample.path.read_bytes()
         except OSError:
@@ -232,9 +231,3 @@ def _cache(key: str, row: NDArray[np.float32]) -> None:
     """Write an entry; it appears whole or not at all, whoever else writes it."""
     with contextlib.suppress(OutputError, RuntimeError), whole_file(_cache_path(key)) as part:
         np.save(part, row)
-
-
-def _shown(samples: Sequence[Sample], progress: bool) -> Iterable[Sample]:
-    console = Console(stderr=True)
-    hidden = not (progress and console.is_terminal)
-    return track(samples, "looking at content", console=console, transient=True, disable=hidden)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from asr_models import Checkpoint, Deployed
 from asr_runtime import Detector
 from asr_runtime.errors import DeviceError, InputError
 from asr_runtime.media.image import read_image
+from asr_runtime.reports.progress import progress_bar
 from asr_runtime.windows import LookKind
 from asr_train.data.augment import equalise as reencoded
 from asr_train.data.batches import Batch, EvaluationImages, Item, collate
@@ -104,7 +102,7 @@ def _run(
     kept: list[int] = []
     rows: list[NDArray[np.float64]] = [np.empty((0, 2))]
     problems: list[tuple[int, str]] = []
-    for batch in _shown(loader, len(loader)):
+    for batch in progress_bar(loader, "scoring", total=len(loader)):
         problems += list(batch.problems)
         if len(batch.labels):
             logits = deployed.network(deployed.preprocess.normalise(batch.frames.to(device)))
@@ -128,7 +126,7 @@ def score_exported(
     kept: list[int] = []
     rows: list[NDArray[np.float64]] = []
     unreadable: dict[str, str] = {}
-    for index, sample in enumerate(_shown(samples, len(samples))):
+    for index, sample in enumerate(progress_bar(samples, "scoring")):
         try:
             image = read_image(sample.path)
             if transform is not None:
@@ -160,9 +158,3 @@ def _scored(
     chosen = tuple(samples[i] for i in kept)
     labels = np.array([s.label for s in chosen], dtype=np.int64)
     return Scored(chosen, labels, values[:, 0], values[:, 1], unreadable)
-
-
-def _shown(items: Iterable[Any], total: int) -> Iterable[Any]:
-    """Show a progress bar on stderr, where that is a terminal."""
-    console = Console(stderr=True)
-    return track(items, "scoring", total=total, console=console, transient=True, disable=not console.is_terminal)

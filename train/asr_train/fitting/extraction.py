@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from asr_models import ASRNetLite, Preprocess
 from asr_runtime.inference.openvino_engine import import_openvino
+from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import whole_file
 from asr_train.data.batches import Batch, Item, TrainingImages, collate
 from asr_train.figures.scoring import torch_device
@@ -110,8 +109,7 @@ class Extractor:
         """
         workers = self.config.workers
         loader: DataLoader[Batch] = DataLoader(images, batch_size, collate_fn=_collate, num_workers=workers)
-        console = Console(stderr=True)
-        for batch in track(loader, title, console=console, transient=True, disable=not console.is_terminal):
+        for batch in progress_bar(loader, title):
             if len(batch.labels):
                 yield self._of(batch.frames, len(images)), batch  # type: ignore[arg-type]
             else:

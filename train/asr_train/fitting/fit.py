@@ -18,7 +18,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from asr_models import (
     save_checkpoint,
 )
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
+from asr_runtime.machine import package_version
 from asr_runtime.media.image import read_image
 from asr_runtime.whole_file import whole_file
 from asr_train.data.families import find_families
@@ -344,5 +344,5 @@ def _environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
-        "packages": {name: metadata.version(name) for name in packages},
+        "packages": {name: package_version(name) for name in packages},
     }

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import write_whole
 from asr_train.data.json_file import write_json
 from asr_train.figures.metrics import content_adjusted_auroc
@@ -89,10 +88,9 @@ def learning_curves(
     names = judged_generators(data, at_least)
     solved, content = ClosedForm(pretrained(config), config, data, runs), FoldContent(data, progress)
     judged = [(fold, content(fold)) for name in names for fold in folds_of(data, name, with_photos=False)]
-    console = Console(stderr=True)
     points = list(_points(solved.fit, draws, np.random.default_rng(config.seed)))
     curves: dict[str, list[dict[str, Any]]] = {}
-    for point in track(points, "learning curves", console=console, transient=True, disable=not progress):
+    for point in progress_bar(points, "learning curves", visible=progress):
         fit = solved.fit if point.rows is None else solved.fit.subset(point.rows)
         adjusted, plain = [], []
         for fold, held in judged:

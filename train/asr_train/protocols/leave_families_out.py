@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from asr_runtime.errors import DatasetError
+from asr_runtime.reports.progress import progress_bar
 from asr_train.data.families import Families
 from asr_train.data.json_file import write_json
 from asr_train.data.layouts import DataFolder, Sample
@@ -108,8 +107,7 @@ def families_protocol(
     everything: list[_Judgement] = []
     for fold in sorted((fold for folds in groups.values() for fold in folds), key=lambda fold: fold.photos or ""):
         solved.head(fold.without)  # kind by kind: what is left out stays in the cache of moments
-    console = Console(stderr=True)
-    for name, folds in track(groups.items(), protocol, console=console, transient=True, disable=not progress):
+    for name, folds in progress_bar(groups.items(), protocol, visible=progress):
         family = frozenset(folds[0].without).intersection(*[fold.without for fold in folds])
         own = [_judge(solved, fold, content(fold, family), nested=protocol == _LATER) for fold in folds]
         results[name] = {look: _figures(own, look) for look in looks}

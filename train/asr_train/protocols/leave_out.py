@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
 from asr_models import load_checkpoint
 from asr_runtime.contract import Decision, OperatingPoint
 from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_runtime.reports.progress import progress_bar
 from asr_train.data.degradations import Degradation
 from asr_train.data.json_file import read_json, write_json
 from asr_train.data.layouts import DataFolder, find_data
@@ -206,9 +205,8 @@ def _figures(
     folds: Sequence[Fold], judge: Callable[[Fold], _Judged], content: FoldContent, progress: bool
 ) -> dict[str, Any]:
     """Judge one generator; with several folds, images are compared within a fold only."""
-    console = Console(stderr=True)
-    shown = track(folds, folds[0].generator, console=console, transient=True, disable=not progress or len(folds) < 2)
-    judged = [(fold, judge(fold), content(fold)) for fold in shown]
+    steps = progress_bar(folds, folds[0].generator, visible=progress and len(folds) > 1)
+    judged = [(fold, judge(fold), content(fold)) for fold in steps]
     if len(judged) == 1:
         fold, (scored, decision, points, run, degraded), probed = judged[0]
         of = dict(zip((s.path for s in fold.samples), probed, strict=True))

@@ -22,11 +22,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
 from asr_runtime.media.image import read_image
+from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import write_whole
 from asr_train.data.layouts import SPLITS, DataFolder, Sample
 from asr_train.resynthesis.resynthesise import RESYNTHESISERS, Resynthesiser, load_resynthesiser
@@ -136,8 +135,7 @@ def composite(
             raise DatasetError(f"{data.root}: no photo in the split {split} (looked for class nature or 0_real)")
         if PASTED in ways and not donors:
             raise DatasetError(f"{data.root}: no generated picture in the split {split} to paste from")
-        console = Console(stderr=True)
-        for photo in track(photos, split, console=console, transient=True, disable=not console.is_terminal):
+        for photo in progress_bar(photos, split):
             if stop is not None and stop.is_set():
                 break
             try:

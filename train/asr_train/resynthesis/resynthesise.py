@@ -27,11 +27,10 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
 from asr_runtime.media.image import read_image
+from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import write_whole
 from asr_train.data.layouts import SPLITS, DataFolder
 from asr_train.figures.pairs import PAIRED_SOURCE
@@ -147,20 +146,12 @@ def resynthesise(
     maker = _Maker(out, side, names, weights)  # what is missing is said before anything is written
     with Index(out, side) as index:
         tasks = _tasks(data, splits, names, index.present)
-        console = Console(stderr=True)
         outcomes = _outcomes([task for task in tasks if task.names], maker, workers, stop)
-        shown = track(
-            outcomes,
-            "resynthesising",
-            total=sum(bool(task.names) for task in tasks),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        count = sum(bool(task.names) for task in tasks)
         found: defaultdict[str, list[float]] = defaultdict(list)
         identical: Counter[str] = Counter()
         failed: dict[str, str] = {}
-        for task, outcome in shown:
+        for task, outcome in progress_bar(outcomes, "resynthesising", total=count):
             if isinstance(outcome, str):
                 failed[task.photo] = outcome
                 continue
