@@ -137,7 +137,7 @@ def test_files_of_lower_precision_stay_in_the_engine_that_judged_them(timings: l
 
 
 def test_without_openvino_there_is_nothing_to_time(timings: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_choice, "version", lambda package: None)
+    monkeypatch.setattr(engine_choice, "package_version", lambda package: None)
     detector = Detector(MODEL, device="cpu", precision="auto")
     assert "openvino left out: not installed, pip install 'asrnet-edge[openvino]'" in detector.choice
     assert timings == []
