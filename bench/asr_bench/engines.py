@@ -39,7 +39,7 @@ class Naive:
 
     Attributes:
         path: the file.
-        preprocess: arguments of `asr_models.Preprocess`, done with PIL and numpy.
+        preprocess: arguments of `asr_models.InputTransform`, done with PIL and numpy.
         temperature: of the calibration.
         shift: of the calibration.
     """

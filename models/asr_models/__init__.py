@@ -7,7 +7,7 @@ from asr_models.cost import multiply_adds
 from asr_models.deployed import Deployed
 from asr_models.errors import CheckpointError, ModelsError, OptionError, WeightsError
 from asr_models.fft_resnet import FFTResNet
-from asr_models.preprocess import Preprocess
+from asr_models.input_transform import InputTransform
 from asr_models.registry import create_model, default_preprocess, option_names
 
 __all__ = [
@@ -17,9 +17,9 @@ __all__ = [
     "CheckpointError",
     "Deployed",
     "FFTResNet",
+    "InputTransform",
     "ModelsError",
     "OptionError",
-    "Preprocess",
     "WeightsError",
     "create_model",
     "default_preprocess",

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from asr_models.deployed import Deployed
 from asr_models.errors import CheckpointError, reason
 from asr_models.fft_resnet import FFTResNet
-from asr_models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from asr_models.input_transform import IMAGENET_MEAN, IMAGENET_STD, InputTransform
 from asr_models.registry import create_model, default_preprocess
 
 __all__ = ["CHECKPOINT_FORMAT", "Checkpoint", "load_checkpoint", "save_checkpoint"]
@@ -37,7 +37,7 @@ class Checkpoint:
     Attributes:
         name: registry name.
         options: constructor options.
-        preprocess: arguments of `Preprocess`.
+        preprocess: arguments of `InputTransform`.
         network: the network with its weights, in evaluation mode.
         calibration: `temperature`, `shift`, `fitted_on`; empty if never calibrated.
         decision: `real_below`, `ai_from`, `rule`; empty if never calibrated.
@@ -64,7 +64,7 @@ class Checkpoint:
     def deployed(self) -> Deployed:
         """Return the whole chain from frames to probability, in evaluation mode."""
         return Deployed(
-            Preprocess(**self.preprocess),
+            InputTransform(**self.preprocess),
             self.network,
             temperature=float(self.calibration.get("temperature", 1.0)),
             shift=float(self.calibration.get("shift", 0.0)),
@@ -138,7 +138,7 @@ def _interpret(path: Path, content: dict[str, Any], name: str | None, options: d
         )
     try:
         network = create_model(made["name"], **made["options"])
-        Preprocess(**made["preprocess"])
+        InputTransform(**made["preprocess"])
     except (TypeError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: its options or preprocessing cannot be used ({reason(error)})") from None
     _fill(path, network, made.pop("state"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from asr_models.preprocess import Preprocess
+from asr_models.input_transform import InputTransform
 
 __all__ = ["Deployed"]
 
@@ -21,7 +21,7 @@ class Deployed(nn.Module):
     """
 
     def __init__(
-        self, preprocess: Preprocess, network: nn.Module, temperature: float = 1.0, shift: float = 0.0
+        self, preprocess: InputTransform, network: nn.Module, temperature: float = 1.0, shift: float = 0.0
     ) -> None:
         super().__init__()
         self.preprocess = preprocess

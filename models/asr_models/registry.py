@@ -12,7 +12,7 @@ from asr_models.asrnet import ASRNet
 from asr_models.asrnet_lite import ASRNetLite
 from asr_models.errors import OptionError
 from asr_models.fft_resnet import FFTResNet
-from asr_models.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from asr_models.input_transform import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["create_model", "default_preprocess", "option_names"]
 
@@ -49,7 +49,7 @@ def option_names(name: str) -> list[str]:
 
 
 def default_preprocess(name: str) -> Mapping[str, Any]:
-    """Arguments of `Preprocess` that the network was published with."""
+    """Arguments of `InputTransform` that the network was published with."""
     if name == "asrnet":
         return {"mode": "crop", "size": 192}
     if name == "asrnet-lite":

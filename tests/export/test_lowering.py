@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_export.lowering import MatmulFullMagnitude, MatmulHalfMagnitude, lower
-from asr_models import Deployed, Preprocess, create_model
+from asr_models import Deployed, InputTransform, create_model
 from asr_models.spectrum import FullMagnitude, HalfMagnitude
 
 _SIDE = st.integers(1, 40)
@@ -51,7 +51,7 @@ def test_log_spectrum_of_a_224_px_image_is_as_exact_as_torch() -> None:
 )
 def test_lowering_replaces_every_transform_and_keeps_the_result(name: str, options: dict[str, object]) -> None:
     torch.manual_seed(0)
-    deployed = Deployed(Preprocess("crop", 96), create_model(name, **options)).eval()
+    deployed = Deployed(InputTransform("crop", 96), create_model(name, **options)).eval()
     lowered = lower(deployed)
     assert not [m for m in lowered.modules() if isinstance(m, HalfMagnitude | FullMagnitude)]
     assert [m for m in deployed.modules() if isinstance(m, HalfMagnitude | FullMagnitude)]  # the original is untouched

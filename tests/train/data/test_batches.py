@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr_models import Preprocess
+from asr_models import InputTransform
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import Augment, equalise, mirrored_window
 from asr_train.data.batches import BalancedSampler, EvaluationImages, TrainingImages, collate
@@ -30,7 +30,7 @@ def samples(examples: Path) -> list[Sample]:
 def test_the_same_draw_gives_the_same_crop_and_another_draw_another(
     samples: list[Sample], mode: tuple[object, ...]
 ) -> None:
-    images = TrainingImages(samples, Preprocess(*mode), Augment())  # type: ignore[arg-type]
+    images = TrainingImages(samples, InputTransform(*mode), Augment())  # type: ignore[arg-type]
     a, b, c = images[0, 11].frame, images[0, 11].frame, images[0, 12].frame
     assert a is not None
     assert b is not None
@@ -42,7 +42,7 @@ def test_the_same_draw_gives_the_same_crop_and_another_draw_another(
 
 def test_without_augmentation_a_training_crop_is_a_window_of_the_image(samples: list[Sample]) -> None:
     image = read_image(samples[0].path)
-    frame = TrainingImages(samples, Preprocess("crop", 64), _NOTHING)[0, 5].frame
+    frame = TrainingImages(samples, InputTransform("crop", 64), _NOTHING)[0, 5].frame
     assert frame is not None
     match = cv2.matchTemplate(image, frame.numpy(), cv2.TM_SQDIFF)
     assert match.min() < 1.0
@@ -116,7 +116,7 @@ def test_draws_depend_on_seed_and_epoch_only() -> None:
 def test_unreadable_files_are_left_out_of_the_batch_and_named(samples: list[Sample], tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(samples[0].path.read_bytes()[:500])
-    images = EvaluationImages([samples[0], Sample(broken, 1, "x")], Preprocess("crop", 64), 90)
+    images = EvaluationImages([samples[0], Sample(broken, 1, "x")], InputTransform("crop", 64), 90)
     batch = collate([images[0], images[1]])
     assert batch.frames.shape == (1, 64, 64, 3)
     assert batch.labels.tolist() == [0]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from asr_models import ASRNetLite, Preprocess, load_checkpoint
+from asr_models import ASRNetLite, InputTransform, load_checkpoint
 from asr_runtime.contract import Calibration, Decision, VideoRule
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import equalise
@@ -103,7 +103,7 @@ def test_a_run_calibrates_videos_on_clips_of_unseen_sources(generators: Path, tm
 def test_frames_come_in_turn_and_a_broken_picture_is_left_out(generators: Path) -> None:
     samples = list(find_data(generators).val)
     samples[1].path.write_bytes(b"\xff\xd8\xff")
-    preprocess = Preprocess("crop", 48)
+    preprocess = InputTransform("crop", 48)
     images = ClipImages(samples, preprocess, 90)
     items = [images[position] for position in range(len(images))]
     assert [item.index for item in items] == list(range(3 * len(samples)))

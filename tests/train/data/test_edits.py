@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from asr_models import Preprocess
+from asr_models import InputTransform
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import Augment
 from asr_train.data.batches import TrainingImages
@@ -77,7 +77,7 @@ def test_every_edit_is_drawn_in_training_and_measured_by_robustness(photo: NDArr
 def test_the_same_draw_makes_the_same_edit_whatever_the_label(examples: Path) -> None:
     path = examples / "real" / "blouse.jpg"
     augment = Augment(edit=1.0)
-    images = TrainingImages([Sample(path, 0, "a"), Sample(path, 1, "b")], Preprocess("crop", 96), augment)
+    images = TrainingImages([Sample(path, 0, "a"), Sample(path, 1, "b")], InputTransform("crop", 96), augment)
     real, ai = images[0, 7].frame, images[1, 7].frame
     assert real is not None
     assert ai is not None

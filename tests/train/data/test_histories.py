@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from asr_models import Preprocess
+from asr_models import InputTransform
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import Augment, reencode
@@ -46,7 +46,7 @@ def test_an_earlier_life_changes_training_pictures_and_nothing_else_drawn(exampl
 
     def views(**augment: float) -> list[NDArray[np.float32]]:
         chosen = Augment(resize=0.0, blur=0.0, noise=0.0, patch_mask=0.0, **augment)
-        pictures = TrainingImages([Sample(path, 0, "shop")], Preprocess("crop", 96), chosen)
+        pictures = TrainingImages([Sample(path, 0, "shop")], InputTransform("crop", 96), chosen)
         return [pictures.view(image, number).numpy() for number in range(6)]
 
     plain, again, lived = views(reencode=0.0), views(reencode=0.0), views(reencode=0.0, history=1.0)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr_models import Preprocess
+from asr_models import InputTransform
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import Augment, equalise, mirrored_window
@@ -39,7 +39,7 @@ def test_a_window_has_the_pixels_of_the_whole_picture_encoded(
 @pytest.mark.parametrize("size", [(31, 300), (64, 64), (65, 66), (301, 200)])
 def test_the_first_window_is_the_centre_of_the_deployed_graph(size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    expected = Preprocess("crop", 64).geometry(torch.from_numpy(image)[None])[0].numpy()
+    expected = InputTransform("crop", 64).geometry(torch.from_numpy(image)[None])[0].numpy()
     np.testing.assert_array_equal(equalised_window(image, CENTRE, 64, None), expected)
 
 
@@ -53,7 +53,7 @@ def test_five_windows_are_the_first_of_nine() -> None:
 
 def test_views_of_a_picture_decoded_once_are_those_of_one_at_a_time(examples: Path) -> None:
     samples = [Sample(path, 0, "real") for path in sorted((examples / "real").iterdir())[:2]]
-    preprocess = Preprocess("crop", 64)
+    preprocess = InputTransform("crop", 64)
     plain, trained = EvaluationImages(samples, preprocess, 90), TrainingImages(samples, preprocess, Augment())
     views = PictureViews(plain, window_places(5), trained, [[11, 12]])
     frames = [item.frame for item in views[0]]

@@ -123,7 +123,7 @@ def equalise(image: Image, quality: int) -> Image:
 
 
 def mirrored_window(image: Image, top: int, left: int, height: int, width: int) -> Image:
-    """Cut a window; outside the image it is mirrored, edge pixel repeated (as `Preprocess` continues an image)."""
+    """Cut a window; outside the image it is mirrored, edge pixel repeated (as `InputTransform` continues an image)."""
     rows = _mirrored(np.arange(top, top + height), image.shape[0])
     columns = _mirrored(np.arange(left, left + width), image.shape[1])
     return image[rows[:, None], columns[None, :]]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from asr_models import Preprocess
+from asr_models import InputTransform
 from asr_runtime.errors import InputError
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import Augment, equalise, mirrored_window
@@ -68,9 +68,9 @@ class TrainingImages(Dataset[Item]):
         augment: what else varies.
     """
 
-    def __init__(self, samples: Sequence[Sample], preprocess: Preprocess, augment: Augment) -> None:
+    def __init__(self, samples: Sequence[Sample], preprocess: InputTransform, augment: Augment) -> None:
         self.samples, self.preprocess, self.augment = samples, preprocess, augment
-        self._squash = Preprocess("squash", preprocess.size)
+        self._squash = InputTransform("squash", preprocess.size)
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -138,7 +138,7 @@ class EvaluationImages(Dataset[Item]):
     def __init__(
         self,
         samples: Sequence[Sample],
-        preprocess: Preprocess,
+        preprocess: InputTransform,
         quality: int | None = None,
         transform: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
     ) -> None:

@@ -21,7 +21,7 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from asr_models import Preprocess
+from asr_models import InputTransform
 from asr_runtime.errors import InputError
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import equalise, mirrored_window
@@ -53,7 +53,7 @@ class ClipImages(Dataset[Item]):
             it is taken as it is.
     """
 
-    def __init__(self, samples: Sequence[Sample], preprocess: Preprocess, quality: int | None) -> None:
+    def __init__(self, samples: Sequence[Sample], preprocess: InputTransform, quality: int | None) -> None:
         self.samples, self.preprocess, self.quality = samples, preprocess, quality
         self._last: tuple[int, list[Image]] = (-1, [])
 

@@ -17,7 +17,7 @@ def code_version(modules: Sequence[str], alone: Sequence[str] = ()) -> str:
     """Return a hash over the source of modules of ours and of every module of ours that they import.
 
     Imports are read from the source, those inside functions too; nothing is imported. A name that a package hands on
-    (`from asr_models import Preprocess`) leads to the module that defines it, not to all that the package imports.
+    (`from asr_models import InputTransform`) leads to the module that defines it, not to all that the package imports.
 
     Args:
         modules: dotted names, followed through their imports.

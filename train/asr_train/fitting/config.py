@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from asr_models import Preprocess, default_preprocess, option_names
+from asr_models import InputTransform, default_preprocess, option_names
 from asr_runtime.errors import ConfigurationError
 from asr_train.data.augment import Augment
 from asr_train.data.layouts import DataFolder, find_data
@@ -74,7 +74,7 @@ class TrainConfig:
             raise ConfigurationError(f"equalise {self.equalise}: expected a JPEG quality from 1 to 100, or off")
         if self.per_source is not None and min(self.per_source) < 1:
             raise ConfigurationError(f"per_source {self.per_source}: expected two numbers above 0")
-        Preprocess(**self.preprocess)
+        InputTransform(**self.preprocess)
 
     def _above_zero(self, *names: str) -> None:
         for name in names:

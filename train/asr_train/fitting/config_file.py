@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from asr_models import ModelsError, Preprocess, option_names
+from asr_models import InputTransform, ModelsError, option_names
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.whole_file import write_whole
 from asr_train.data.augment import Augment
@@ -110,7 +110,7 @@ def _refuse_unknown(path: Path, content: Mapping[str, Any]) -> None:
     known: dict[str, list[str]] = {
         "options": options,
         "augment": [entry.name for entry in dataclasses.fields(Augment)],
-        "preprocess": list(inspect.signature(Preprocess).parameters),
+        "preprocess": list(inspect.signature(InputTransform).parameters),
     }
     fields = [entry.name for entry in dataclasses.fields(config_type(name))]
     unknown = [(key, fields) for key in content if key not in fields]

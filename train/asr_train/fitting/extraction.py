@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from asr_models import ASRNetLite, Preprocess
+from asr_models import ASRNetLite, InputTransform
 from asr_runtime.inference.openvino_engine import import_openvino
 from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import whole_file
@@ -40,7 +40,7 @@ log = logging.getLogger("asr_train")
 _WORTH_COMPILING = 1000  # images
 _FEATURES_COME_FROM = (
     *("asr_train.data.batches", "asr_train.data.clips", "asr_train.data.degradations", "asr_train.data.windows"),
-    *("asr_models.asrnet_lite", "asr_models.preprocess"),
+    *("asr_models.asrnet_lite", "asr_models.input_transform"),
 )
 _ALONE = (  # what they import beside the above has other work to do
     *("asr_train.fitting.extraction", "asr_train.fitting.features", "asr_train.figures.pairs"),
@@ -77,7 +77,7 @@ class Extractor:
 
     def __init__(self, network: ASRNetLite, config: ClosedFormConfig) -> None:
         self.network, self.config = network, config
-        self._preprocess = Preprocess(**config.preprocess)
+        self._preprocess = InputTransform(**config.preprocess)
         self._features: Features | None = None
 
     def __call__(self, images: Dataset[Item], title: str) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:

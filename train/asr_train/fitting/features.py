@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_models import Preprocess
+from asr_models import InputTransform
 from asr_runtime.errors import DatasetError
 from asr_train.data.batches import EvaluationImages, PictureViews, TrainingImages
 from asr_train.data.clips import ClipImages, thinned
@@ -130,7 +130,7 @@ def _shards(extractor: Extractor, data: DataFolder, folder: Path) -> Iterator[_S
 def _extract(extractor: Extractor, data: DataFolder, shards: Sequence[_Shard]) -> None:
     """Extract shards, each written when its last picture is done."""
     config = extractor.config
-    preprocess = Preprocess(**config.preprocess)
+    preprocess = InputTransform(**config.preprocess)
     everything = (*data.train, *data.val)
     order = sorted(shards, key=lambda shard: not shard.trained)
     samples = [everything[i] for shard in order for i in range(shard.first, shard.first + shard.pictures)]
@@ -168,7 +168,7 @@ def degraded_table(extractor: Extractor, samples: Sequence[Sample], degradation:
     """Extract the features of the centre of degraded pictures (`asr_train.data.degradations`); without views."""
     config = extractor.config
     quality = degradation.quality_after(config.quality)
-    images = EvaluationImages(samples, Preprocess(**config.preprocess), quality, degradation)
+    images = EvaluationImages(samples, InputTransform(**config.preprocess), quality, degradation)
     features, problems = extractor(images, degradation.name)
     unreadable = {str(samples[i].path): why for i, why in problems}
     good = tuple(sample for sample in samples if str(sample.path) not in unreadable)
@@ -204,7 +204,7 @@ def clip_table(extractor: Extractor, data: DataFolder, folder: Path) -> ClipTabl
         log.info("features of clips: read from %s", path)
         content = np.load(path)
         return ClipTable(tuple(samples[i] for i in content["good"]), content["features"])
-    images = ClipImages(samples, Preprocess(**config.preprocess), config.quality)
+    images = ClipImages(samples, InputTransform(**config.preprocess), config.quality)
     good, features = images.per_clip(*extractor(images, "clips"))
     keep(path, features=features, good=good)
     return ClipTable(tuple(samples[i] for i in good), features)
@@ -249,7 +249,7 @@ def pair_table(extractor: Extractor, data: DataFolder, folder: Path) -> PairTabl
     if is_whole(path, "differences", "plain"):
         content = np.load(path)
         return PairTable(content["differences"], sources, judged, content["plain"])
-    preprocess = Preprocess(**config.preprocess)
+    preprocess = InputTransform(**config.preprocess)
     images = TrainingImages([sample for pair in pairs for sample in pair], preprocess, config.augment)
     draws = [(i, draw(config.seed, 0, pairs[i // 2][1].path.name)) for i in range(2 * len(pairs))]
     seen = EvaluationImages(judged, preprocess, config.quality)

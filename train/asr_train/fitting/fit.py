@@ -31,8 +31,8 @@ from asr_models import (
     ASRNetLite,
     Checkpoint,
     FFTResNet,
+    InputTransform,
     ModelsError,
-    Preprocess,
     create_model,
     load_checkpoint,
     save_checkpoint,
@@ -144,7 +144,7 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
         with stop_on_signal(lambda: f"what was extracted is kept in {features}; the same command goes on from there"):
             return _solve(network, config, data, folder)
     assert isinstance(config, LoopConfig)
-    fit = DetectorModule(network, Preprocess(**config.preprocess), config, data)
+    fit = DetectorModule(network, InputTransform(**config.preprocess), config, data)
     _warn_of_small_images(data, fit.preprocess)
     best = BestEpoch(folder / f"checkpoint_{config.model}.pth", config)
     started = time.monotonic()
@@ -290,7 +290,7 @@ def _plain(fact: Any) -> dict[str, Any]:
     return dict(vars(fact))
 
 
-def _warn_of_small_images(data: DataFolder, preprocess: Preprocess) -> None:
+def _warn_of_small_images(data: DataFolder, preprocess: InputTransform) -> None:
     """Say when a crop is mostly mirrored continuation: it costs time and shows the network nothing."""
     sides = []
     for sample in data.train[:: max(1, len(data.train) // 20)]:

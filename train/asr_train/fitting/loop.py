@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score
 
-from asr_models import Checkpoint, Preprocess, save_checkpoint
+from asr_models import Checkpoint, InputTransform, save_checkpoint
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.whole_file import whole_file
 from asr_train.data.batches import BalancedSampler, Batch, EvaluationImages, TrainingImages, collate
@@ -36,7 +36,7 @@ RESUME = "resume.ckpt"
 class DetectorModule(pl.LightningModule):
     """The loop's parts: loss, validation scores, optimiser and schedule of the configuration."""
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess, config: LoopConfig, data: DataFolder) -> None:
+    def __init__(self, network: nn.Module, preprocess: InputTransform, config: LoopConfig, data: DataFolder) -> None:
         super().__init__()
         # Channels last: the faster layout for these convolutions, on CPUs too.
         self.network = network.to(memory_format=torch.channels_last)

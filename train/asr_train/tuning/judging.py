@@ -18,7 +18,7 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
-from asr_models import Checkpoint, Preprocess, create_model
+from asr_models import Checkpoint, InputTransform, create_model
 from asr_models.cost import multiply_adds
 from asr_runtime.errors import ConfigurationError
 from asr_train.data.families import Families
@@ -130,7 +130,7 @@ class Judge:
             after(f"epoch {epoch}", figures)
 
         pl.seed_everything(config.seed, workers=True, verbose=False)
-        fit = DetectorModule(untrained(config), Preprocess(**config.preprocess), config, data)
+        fit = DetectorModule(untrained(config), InputTransform(**config.preprocess), config, data)
         with tempfile.TemporaryDirectory() as folder:
             best = BestEpoch(Path(folder) / "checkpoint.pth", config)
             watch = _EachEpoch(config, judged, scored)

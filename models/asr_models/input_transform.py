@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from asr_models.errors import OptionError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocess"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "InputTransform"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Preprocess(nn.Module):
+class InputTransform(nn.Module):
     """uint8 BGR frames of any size -> normalised float32 RGB of one size.
 
     Args:
