@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from asr_runtime.contract import Verdict
 from asr_runtime.errors import InferenceError
 from asr_runtime.records import FrameRecord, ImageRecord, Record
-from asr_runtime.reports.flagged import Flagged, PictureFolder
+from asr_runtime.reports.flagged import FlaggedPictures
 from asr_runtime.reports.lettering import BLACK, COLOURS, WHITE, lettering, put
 from asr_runtime.windows import Window
 
@@ -30,36 +29,25 @@ _LIMIT = 7.0  # log-odds; a window at exactly 0 or 1 must not outweigh all other
 
 
 class Evidence:
-    """Writes an evidence map of every flagged picture into a folder, each whole or not at all.
-
-    Which pictures, and their names, are those of `snapshots.Snapshots`, with `_map` at the end.
+    """Writes an evidence map of every flagged picture, under the name of its snapshot with `_map` at the end.
 
     Args:
-        folder: made if it is not there.
+        pictures: decides which pictures are flagged, and takes the maps.
         score_map: (picture, largest number of windows) -> windows that cover it: `Detector.map`.
         warn: called with one line about a map that cannot be made.
-        min_interval: seconds between two maps of a video that stays AI.
-        keep: files of this run to keep; beyond it the oldest is removed.
-
-    Raises:
-        OutputError: the folder cannot be made or written.
     """
 
     def __init__(
         self,
-        folder: str | os.PathLike[str],
+        pictures: FlaggedPictures,
         score_map: Callable[[NDArray[np.uint8], int], Sequence[Window]],
         *,
         warn: Callable[[str], None],
-        min_interval: float = 10.0,
-        keep: int = 1000,
     ) -> None:
-        self._score_map, self._warn = score_map, warn
-        self._flagged = Flagged(min_interval)
-        self._folder = PictureFolder(folder, "evidence map", keep)
+        self._pictures, self._score_map, self._warn = pictures, score_map, warn
 
     def observe(self, record: Record, image: NDArray[np.uint8] | None) -> None:
-        """Take one record of the run; write the map of its picture where it is due.
+        """Take one record of the run; write the map of its picture if that is flagged.
 
         Args:
             record: only those of images and frames have a picture.
@@ -68,7 +56,7 @@ class Evidence:
         Raises:
             OutputError: the map cannot be written.
         """
-        name = self._flagged.name(record, image)
+        name = self._pictures.name(record, image)
         if name is None or image is None or not isinstance(record, ImageRecord | FrameRecord):
             return
         is_live = isinstance(record, FrameRecord) and record.age is not None
@@ -78,8 +66,7 @@ class Evidence:
             self._warn(f"{record.source}: no evidence map: {error}")
             return
         picture = draw_evidence(image, windows, record.verdict, record.probability)
-        _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-        self._folder.write(f"{name}_map.jpg", data.tobytes())
+        self._pictures.write(f"{name}_map", picture, _QUALITY)
 
 
 def draw_evidence(

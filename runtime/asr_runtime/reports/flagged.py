@@ -1,4 +1,4 @@
-"""Which pictures of a run are flagged, and a folder that takes them, each whole or not at all."""
+"""Which pictures of a run are flagged, and the folder that they are written to."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,24 +19,39 @@ from asr_runtime.contract import Verdict
 from asr_runtime.records import FrameRecord, ImageRecord, Record, VideoRecord
 from asr_runtime.whole_file import write_whole
 
-__all__ = ["Flagged", "PictureFolder"]
+__all__ = ["FlaggedPictures"]
 
 _LONGEST_NAME = 60  # letters of the source's name in the name of a file
+_LARGEST_SIDE = 65500  # pixels; what a JPEG can hold
 
 
-class Flagged:
-    """Says which records have a picture to keep: images whose verdict is AI, videos when they turn to AI, and after it.
+class FlaggedPictures:
+    """A folder for the flagged pictures of one run, each written whole or not at all.
+
+    Images are flagged whose verdict is AI. A video is flagged when it turns to AI, and now and then while it stays so.
 
     Args:
+        folder: made if it does not exist.
+        what: the pictures are called this in messages.
         min_interval: seconds between two pictures of a video that stays AI.
+        most: largest number of files of this run in the folder; beyond it the oldest is removed.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
     """
 
-    def __init__(self, min_interval: float = 10.0) -> None:
-        self._min_interval = min_interval
+    def __init__(
+        self, folder: str | os.PathLike[str], what: str, *, min_interval: float = 10.0, most: int = 1000
+    ) -> None:
+        self._folder, self._what, self._min_interval, self._most = Path(folder), what, min_interval, most
         self._videos: dict[str, _Video] = {}
+        self._written: deque[Path] = deque()
+        probe = self._folder / ".asr-screen"  # a folder that cannot be written is refused before anything is screened
+        write_whole(probe, b"", what=what)
+        probe.unlink()
 
     def name(self, record: Record, image: NDArray[np.uint8] | None) -> str | None:
-        """Take the next record of the run; return a name for files if its picture is due, otherwise None.
+        """Take the next record of the run; return a name for its picture if that is flagged, otherwise None.
 
         The name says source, time and probability: `door_20261103T101522.125Z_p0.973` of a live source,
         `clip.mp4-1f3a9c_000072.400s_p0.912` of a video file, `photo.png-77b0e1_p0.991` of an image.
@@ -52,38 +68,28 @@ class Flagged:
                 return f"{_safe(record.source)}_{_moment(record)}_p{record.probability:.3f}"
         return None
 
+    def write(self, name: str, image: NDArray[np.uint8], quality: int) -> None:
+        """Write one JPEG; a file of this name is replaced.
 
-class PictureFolder:
-    """A folder for pictures of one run.
-
-    Args:
-        folder: made if it is not there.
-        what: the pictures are called this in messages.
-        keep: files of this run to keep; beyond it the oldest is removed.
-
-    Raises:
-        OutputError: the folder cannot be made or written.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], what: str, keep: int = 1000) -> None:
-        self._folder, self._what, self._keep = Path(folder), what, keep
-        self._written: deque[Path] = deque()
-        probe = self._folder / ".asr-screen"  # a folder that cannot be written is refused before anything is screened
-        write_whole(probe, b"", what=what)
-        probe.unlink()
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write one file, whole or not at all; one of this name is replaced.
+        Args:
+            name: of the file, without `.jpg`.
+            image: uint8 BGR `(H, W, 3)`; larger sides than a JPEG can hold are shrunk.
+            quality: of the JPEG, 1..100.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
-        path = self._folder / name
-        write_whole(path, data, sync=True, what=self._what)
+        shrink = _LARGEST_SIDE / max(image.shape)
+        if shrink < 1:
+            size = [max(1, int(side * shrink)) for side in image.shape[1::-1]]
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        path = self._folder / f"{name}.jpg"
+        write_whole(path, data.tobytes(), sync=True, what=self._what)
         if path not in self._written:
             self._written.append(path)
-        while len(self._written) > self._keep:
-            with contextlib.suppress(OSError):  # someone else may have taken it away
+        while len(self._written) > self._most:
+            with contextlib.suppress(OSError):  # someone else may have removed it
                 self._written.popleft().unlink()
 
 

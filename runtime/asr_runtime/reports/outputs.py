@@ -121,14 +121,16 @@ class Outputs:
             _warn(f"view: {page.url}" + ("" if token is None else " (it asks for the token of the token file)"))
             observers.append(wall.observe)
         if self.snapshots is not None:
+            from asr_runtime.reports.flagged import FlaggedPictures
             from asr_runtime.reports.snapshots import Snapshots
 
-            snapshots = Snapshots(self.snapshots)
+            snapshots = Snapshots(FlaggedPictures(self.snapshots, "snapshot"))
             observers.append(snapshots.observe)
         if self.evidence is not None and self.score_map is not None:
             from asr_runtime.reports.evidence import Evidence
+            from asr_runtime.reports.flagged import FlaggedPictures
 
-            maps = Evidence(self.evidence, self.score_map, warn=_warn)
+            maps = Evidence(FlaggedPictures(self.evidence, "evidence map"), self.score_map, warn=_warn)
             observers.append(maps.observe)
         if self.annotate is not None:
             from asr_runtime.reports.annotate import AnnotatedVideo

@@ -15,6 +15,7 @@ from asr_runtime import Detector
 from asr_runtime.errors import InferenceError, OutputError
 from asr_runtime.records import ImageRecord
 from asr_runtime.reports.evidence import Evidence, draw_evidence
+from asr_runtime.reports.flagged import FlaggedPictures
 from asr_runtime.windows import Window
 
 
@@ -81,7 +82,7 @@ def test_flagged_pictures_get_a_map_and_others_none(tmp_path: Path) -> None:
         asked.append((image.shape, most))
         return [Window(0, 0, 64, 0.9)]
 
-    evidence = Evidence(tmp_path / "maps", score_map, warn=print)
+    evidence = Evidence(FlaggedPictures(tmp_path / "maps", "evidence map"), score_map, warn=print)
     for name, verdict in (("a/x.png", "ai"), ("b.png", "real"), ("c.png", "unsure"), ("d.png", "ai")):
         evidence.observe(ImageRecord(name, 0.875, verdict), picture())
     for second in range(3):
@@ -99,7 +100,9 @@ def test_a_map_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
         raise InferenceError("the model gave NaN or infinity")
 
     warnings: list[str] = []
-    Evidence(tmp_path, fails, warn=warnings.append).observe(ImageRecord("a.png", 0.9, "ai"), picture())
+    Evidence(FlaggedPictures(tmp_path, "evidence map"), fails, warn=warnings.append).observe(
+        ImageRecord("a.png", 0.9, "ai"), picture()
+    )
     assert warnings == ["a.png: no evidence map: the model gave NaN or infinity"]
     assert list(tmp_path.iterdir()) == []
 
@@ -107,4 +110,4 @@ def test_a_map_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="evidence map cannot be written"):
-        Evidence(tmp_path / "file", lambda image, most: [], warn=print)
+        FlaggedPictures(tmp_path / "file", "evidence map")

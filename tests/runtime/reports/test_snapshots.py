@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,12 @@ from runtime_samples import picture
 
 from asr_runtime.errors import OutputError
 from asr_runtime.records import ErrorRecord, ImageRecord, VideoRecord
+from asr_runtime.reports.flagged import FlaggedPictures
 from asr_runtime.reports.snapshots import Snapshots
+
+
+def snapshots_in(folder: str | Path, **options: Any) -> Snapshots:
+    return Snapshots(FlaggedPictures(folder, "snapshot", **options))
 
 
 def names(folder: Path) -> list[str]:
@@ -22,7 +28,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_video_is_kept_when_it_turns_to_ai_and_now_and_then_while_it_stays_so(tmp_path: Path) -> None:
-    snapshots = Snapshots(tmp_path / "new" / "folder", min_interval=10)
+    snapshots = snapshots_in(tmp_path / "new" / "folder", min_interval=10)
     image = picture()
     for second in range(40):
         steady = "real" if second < 5 or second == 30 else "ai"
@@ -33,21 +39,21 @@ def test_a_video_is_kept_when_it_turns_to_ai_and_now_and_then_while_it_stays_so(
 
 
 def test_every_source_is_on_its_own(tmp_path: Path) -> None:
-    snapshots = Snapshots(tmp_path)
+    snapshots = snapshots_in(tmp_path)
     for source in ("door", "yard", "door", "yard"):
         snapshots.observe(frame(source, "ai", 0, 1795409522.125, age=0.1), picture())
     assert names(tmp_path) == [f"{source}_20261123T045202.125Z_p0.750.jpg" for source in ("door", "yard")]
 
 
 def test_a_clock_that_is_set_back_holds_nothing_up(tmp_path: Path) -> None:
-    snapshots = Snapshots(tmp_path)
+    snapshots = snapshots_in(tmp_path)
     for seconds in (1795409522, 1795400000, 1795400001, 1795400011):
         snapshots.observe(frame("door", "ai", 0, seconds, age=0.1), picture())
     assert len(names(tmp_path)) == 3
 
 
 def test_images_that_are_ai_are_kept_and_others_are_not(tmp_path: Path) -> None:
-    snapshots = Snapshots(tmp_path)
+    snapshots = snapshots_in(tmp_path)
     for name, verdict in (("a/x.png", "ai"), ("b/x.png", "ai"), ("c/x.png", "real"), ("d/x.png", "unsure")):
         snapshots.observe(ImageRecord(name, 0.5, verdict), picture())
     snapshots.observe(ErrorRecord("e.png", "DecodeError", "e.png: is cut off"), None)
@@ -57,7 +63,7 @@ def test_images_that_are_ai_are_kept_and_others_are_not(tmp_path: Path) -> None:
 
 
 def test_a_video_that_is_given_twice_begins_again(tmp_path: Path) -> None:
-    snapshots = Snapshots(tmp_path)
+    snapshots = snapshots_in(tmp_path)
     for probability in (0.75, 0.875):
         snapshots.observe(frame("clip.mp4", "ai", probability=probability), picture())
         snapshots.observe(VideoRecord("clip.mp4", 0.9, "ai", 0.9, 1, 0.0), None)
@@ -66,7 +72,7 @@ def test_a_video_that_is_given_twice_begins_again(tmp_path: Path) -> None:
 
 def test_a_snapshot_is_the_frame(tmp_path: Path) -> None:
     image = cv2.GaussianBlur(picture(), (0, 0), 2)
-    Snapshots(tmp_path).observe(frame("door", "ai", age=0.1), image)
+    snapshots_in(tmp_path).observe(frame("door", "ai", age=0.1), image)
     (path,) = tmp_path.iterdir()
     kept = cv2.imread(str(path))
     assert kept.shape == image.shape
@@ -88,7 +94,7 @@ def test_a_snapshot_is_the_frame(tmp_path: Path) -> None:
 )
 def test_no_name_of_a_source_leaves_the_folder_or_breaks_a_file_name(tmp_path: Path, source: str) -> None:
     folder = tmp_path / "snapshots"
-    Snapshots(folder).observe(ImageRecord(source, 0.9, "ai"), picture())
+    snapshots_in(folder).observe(ImageRecord(source, 0.9, "ai"), picture())
     (name,) = names(folder)
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
     assert not name.startswith((".", "-"))
@@ -98,21 +104,21 @@ def test_no_name_of_a_source_leaves_the_folder_or_breaks_a_file_name(tmp_path: P
 
 def test_the_oldest_of_this_run_make_room_and_nothing_else_is_touched(tmp_path: Path) -> None:
     (tmp_path / "earlier.jpg").write_bytes(b"kept")
-    snapshots = Snapshots(tmp_path, keep=3)
+    snapshots = snapshots_in(tmp_path, most=3)
     for number in range(6):
         snapshots.observe(ImageRecord(f"{number}", 0.9, "ai"), picture())
     assert names(tmp_path) == ["3_p0.900.jpg", "4_p0.900.jpg", "5_p0.900.jpg", "earlier.jpg"]
 
 
 def test_a_picture_that_no_jpeg_can_hold_is_made_smaller(tmp_path: Path) -> None:
-    Snapshots(tmp_path).observe(ImageRecord("wide", 0.9, "ai"), np.zeros((4, 70000, 3), np.uint8))
+    snapshots_in(tmp_path).observe(ImageRecord("wide", 0.9, "ai"), np.zeros((4, 70000, 3), np.uint8))
     (path,) = tmp_path.iterdir()
     assert cv2.imread(str(path)).shape == (3, 65500, 3)
 
 
 def test_a_full_disk_is_an_error_and_leaves_no_half_of_a_file(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "300k") as folder:
-        snapshots = Snapshots(folder)
+        snapshots = snapshots_in(folder)
         noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
 
         def fill() -> None:
@@ -130,10 +136,10 @@ def test_a_full_disk_is_an_error_and_leaves_no_half_of_a_file(tmp_path: Path) ->
 @pytest.mark.parametrize("place", ["/proc/snapshots", "/dev/null/snapshots"])
 def test_a_folder_that_cannot_be_is_refused_at_once(place: str) -> None:
     with pytest.raises(OutputError, match=place):
-        Snapshots(place)
+        snapshots_in(place)
 
 
 def test_a_folder_that_may_not_be_written_is_refused_at_once(tmp_path: Path) -> None:
     read_only = small_disk(tmp_path / "disk", "1m", read_only=True)
     with read_only as folder, pytest.raises(OutputError, match=os.strerror(errno.EROFS)):
-        Snapshots(folder)
+        snapshots_in(folder)

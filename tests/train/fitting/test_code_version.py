@@ -47,7 +47,7 @@ def _version(source: Path) -> str:
         ("runtime/asr_runtime/media/depth.py", True),  # imported by image
         ("models/asr_models/asrnet_lite.py", True),
         ("models/asr_models/efficientnet_lite.py", True),  # imported by asrnet_lite
-        ("models/asr_models/preprocess.py", True),  # handed on by the package
+        ("models/asr_models/input_transform.py", True),  # handed on by the package
         ("train/asr_train/data/roles.py", False),  # imported by layouts, which counts alone
         ("models/asr_models/fft_resnet.py", False),  # handed on by the package, not asked for
         ("train/asr_train/figures/calibrate.py", False),
