@@ -35,13 +35,13 @@ _SURFACE = {
     "--queue --sha256 --time-limit --token-file --trust-anchors --version --workers",
     "asr-tune": "--at-least --compare --config --data --families -h --help --jobs --judge --margin --model --most-macs "
     "--name -o --output --seed --space --study --trials --version --warmup",
-    "asr-train": "--activations --amp --balance --batch-size --blocks --blur --clip --config --crop-size --data "
-    "--degrade --dim --edit --epoch-size --epochs --equalise --families --flip --freeze --front-end -h --help "
-    "--history --label-smoothing --labels-by-position --layout --leave-out --lr --model --monitor --no-flip "
-    "--no-freeze --noise --pair-weight --pairs "
+    "asr-train": "--accumulate --activations --amp --balance --batch-size --blocks --blur --clip --config --crop-size "
+    "--data --degrade --devices --dim --edit --epoch-size --epochs --equalise --families --flip --freeze --front-end "
+    "-h --help --history --label-smoothing --labels-by-position --layout --leave-out --lr --model --monitor --no-flip "
+    "--no-freeze --nodes --noise --pair-weight --pairs "
     "--patch --patch-mask --patience --per-source --plain-weight --preprocess --prototypes --protocol --quality "
-    "--reencode --resize --resume --ridge --rotation --runs --scales --schedule --seed --spectrum "
-    "--threads --top --version --views --warmup-epochs --weight-decay --weights --windows --workers",
+    "--reencode --resize --resume --ridge --rotation --runs --save-every --scales --schedule --seed --spectrum "
+    "--strategy --threads --top --version --views --warmup-epochs --weight-decay --weights --windows --workers",
 }
 
 

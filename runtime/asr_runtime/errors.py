@@ -11,6 +11,7 @@ AsrError                      exit code
 │   └── SourceError           1   the path cannot be read, or the video has no frame
 ├── InferenceError            1   the model ran and gave no usable number
 │   └── DeadlineError         1   the model did not answer in time
+├── RankError                 1   another process of the same training was lost
 ├── GateError                 1   parity, or another promised quality, was not reached
 └── OutputError               3   results could not be written
 
@@ -32,6 +33,7 @@ __all__ = [
     "InputError",
     "ModelError",
     "OutputError",
+    "RankError",
     "SourceError",
 ]
 
@@ -84,6 +86,12 @@ class InferenceError(AsrError):
 
 class DeadlineError(InferenceError):
     """The model did not answer in time."""
+
+
+class RankError(AsrError):
+    """Another process of the same training was lost, so it cannot go on."""
+
+    exit_code = 1
 
 
 class GateError(AsrError):

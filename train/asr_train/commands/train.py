@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -37,10 +37,16 @@ from asr_train.fitting.config import (
 )
 from asr_train.fitting.config_file import read_config
 
+if TYPE_CHECKING:
+    from asr_train.fitting.fit import Run
+    from asr_train.fitting.ranks import Ranks
+
 __all__ = ["train_command"]
 
 _NETWORK = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze", "blocks", "activations", "scales")
 _AUGMENTATION = ("flip", "rotation", "reencode", "quality", "resize", "history", "blur", "noise", "edit", "patch_mask")
+_ARGUMENTS = f"{__name__}.arguments"
+"""Where the context keeps the command line, for the processes that train together."""
 
 
 class _HelpOfTheNetwork(Command):
@@ -49,6 +55,7 @@ class _HelpOfTheNetwork(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the network before `--help`, which may stand in front of it, ends the command."""
         with contextlib.suppress(click.UsageError):  # click reports it below
+            ctx.meta[_ARGUMENTS] = list(args)
             ctx.meta[__name__] = self.make_parser(ctx).parse_args(list(args))[0].get("model")
         return super().parse_args(ctx, args)
 
@@ -123,7 +130,10 @@ def _sections(model: str) -> dict[str, str | None]:
     help="leave-one-generator-out: judge degraded pictures as well, for example `jpeg 75`; repeatable.",
 )
 @click.option(
-    "--resume", type=FOLDER, metavar="RUN", help="Continue a run folder; only --epochs and --data may change."
+    "--resume",
+    type=FOLDER,
+    metavar="RUN",
+    help="Continue a run folder; only --epochs, --data and --devices may change.",
 )
 @click.option("--runs", type=FOLDER, default="runs", help="Folder in which run folders are made.")
 @click.option(
@@ -136,6 +146,11 @@ def _sections(model: str) -> dict[str, str | None]:
 @click.option("--batch-size", type=int, help="[default: the network's recipe]")
 @click.option("--seed", type=int, default=42)
 @click.option("--workers", type=int, default=2, help="Processes that read and augment images.")
+@click.option("--devices", type=click.IntRange(min=1), default=1, help="Processes on this machine, each with its GPU.")
+@click.option("--nodes", type=click.IntRange(min=1), default=1, help="Machines that train together.")
+@click.option(
+    "--strategy", type=click.Choice(["ddp"]), default="ddp", help="How processes share the work: each has all weights."
+)
 @click.option("--threads", type=int, help="Threads of the network.  [default: PyTorch's choice]")
 @click.option("--dim", type=int, help="Width.  [default: 64]")
 @click.option("--prototypes", type=int, help="Centres of the AI class.  [default: 5]")
@@ -180,7 +195,16 @@ def _sections(model: str) -> dict[str, str | None]:
     help="Validation score that chooses the best epoch.  [default: recipe]",
 )
 @click.option("--patience", type=int, help="Epochs without a better score before stopping.  [default: recipe]")
-@click.option("--amp", type=click.Choice(["auto", "on", "off"]), help="16-bit mixed precision.  [default: on CUDA]")
+@click.option(
+    "--amp", type=click.Choice(["auto", "on", "off", "bf16"]), help="16-bit mixed precision.  [default: on CUDA]"
+)
+@click.option("--accumulate", type=int, help="Parts in which a batch is computed one after the other.  [default: 1]")
+@click.option(
+    "--save-every",
+    type=int,
+    metavar="BATCHES",
+    help="Batches after which an unfinished epoch can be resumed.  [default: whole epochs only]",
+)
 @click.option(
     "--windows", type=int, help="Windows of every image: 1 (the centre), 5 or 9 (over all of it).  [default: 1]"
 )
@@ -211,14 +235,31 @@ def train_command(**options: Any) -> None:
     Writes a run folder with checkpoint_MODEL.pth: the best epoch, calibrated on the validation split (asrnet-lite: the
     solved head, calibrated on training images of sources that it had not seen).
     """
-    from asr_train.audit.audit import audit_warning
+    from asr_train.fitting.fit import how_to_go_on
+    from asr_train.fitting.launch import launch
+    from asr_train.fitting.ranks import is_rank, joined_ranks
+
+    options.pop("strategy")
+    devices, nodes = options.pop("devices"), options.pop("nodes")
+    progress = log_to_stderr().is_terminal
+    if devices * nodes > 1 and not is_rank():
+        if options["protocol"] != "seen":
+            raise ConfigurationError(f"--protocol {options['protocol']}: trains in one process; leave out --devices")
+        launch(click.get_current_context().meta[_ARGUMENTS], devices, nodes, how_to_go_on)
+        return
+    with joined_ranks() as ranks:
+        if not ranks.is_first:
+            logging.getLogger("asr_train").setLevel(logging.WARNING)
+        _run(options, progress and ranks.is_first, ranks)
+
+
+def _run(options: dict[str, Any], progress: bool, ranks: Ranks) -> None:
+    """Train, or judge by a protocol, in one of the processes that train together."""
     from asr_train.data.degradations import degradation
-    from asr_train.data.layouts import find_data
     from asr_train.fitting.fit import resume, train
     from asr_train.protocols.learning_curves import learning_curves
     from asr_train.protocols.leave_out import leave_out_protocol
 
-    progress = log_to_stderr().is_terminal
     folder, runs, protocol = options.pop("resume"), options.pop("runs"), options.pop("protocol")
     degraded = [degradation(*given) for given in options.pop("degrade")]
     if degraded and protocol not in PROTOCOLS:
@@ -227,16 +268,12 @@ def train_command(**options: Any) -> None:
         context = click.get_current_context()
         _refuse_beside_resume(context)
         moved = context.get_parameter_source("data") is ParameterSource.COMMANDLINE
-        run = resume(folder, options["epochs"], options["data"] if moved else None, progress=progress)
-        click.echo(f"{run.checkpoint}: best validation {run.best}")
+        moved_to = options["data"] if moved else None
+        run = resume(folder, options["epochs"], moved_to, progress=progress, ranks=ranks)
+        _say_where(run, ranks)
         return
     config = _configuration(options)
-    data = find_data(config.data, config.layout, config.labels_by_position)
-    log = logging.getLogger("asr_train")
-    for line in data.lines():
-        log.info("%s: %s", data.root.name, line)
-    if warning := audit_warning(data, progress):
-        log.warning(warning)
+    ranks.from_first(lambda: _look_at_data(config, progress))
     if protocol == "learning-curves":
         click.echo(json.dumps(learning_curves(config, runs, progress=progress), indent=2))
         return
@@ -247,8 +284,25 @@ def train_command(**options: Any) -> None:
         found = leave_out_protocol(protocol, config, runs, progress=progress, degradations=degraded)
         click.echo(json.dumps(found, indent=2))
         return
-    run = train(config, runs, progress=progress)
-    click.echo(f"{run.checkpoint}: best validation {run.best}")
+    _say_where(train(config, runs, progress=progress, ranks=ranks), ranks)
+
+
+def _say_where(run: Run, ranks: Ranks) -> None:
+    if ranks.is_first:
+        click.echo(f"{run.checkpoint}: best validation {run.best}")
+
+
+def _look_at_data(config: TrainConfig, progress: bool) -> None:
+    """Say what the data folder holds, and what gives its labels away."""
+    from asr_train.audit.audit import audit_warning
+    from asr_train.data.layouts import find_data
+
+    data = find_data(config.data, config.layout, config.labels_by_position)
+    log = logging.getLogger("asr_train")
+    for line in data.lines():
+        log.info("%s: %s", data.root.name, line)
+    if warning := audit_warning(data, progress):
+        log.warning(warning)
 
 
 def _by_families(protocol: str, config: TrainConfig, runs: Path, progress: bool) -> Mapping[str, Any]:
@@ -271,10 +325,10 @@ def _refuse_beside_resume(context: click.Context) -> None:
     """A resumed run has its configuration already; an option that would be ignored is a mistake."""
     for name in context.params:
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name not in ("resume", "epochs", "data"):
+        if given and name not in ("resume", "epochs", "data", "devices", "nodes", "strategy"):
             flag = "--" + name.replace("_", "-")
             raise ConfigurationError(
-                f"{flag}: a resumed run keeps its own configuration; only --epochs and --data may change"
+                f"{flag}: a resumed run keeps its own configuration; only --epochs, --data and --devices may change"
             )
 
 

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import cv2
@@ -25,7 +26,16 @@ from asr_train.data.augment import Augment, equalise, mirrored_window
 from asr_train.data.layouts import Sample
 from asr_train.data.windows import CENTRE, Place, equalised_window
 
-__all__ = ["BalancedSampler", "Batch", "EvaluationImages", "Item", "PictureViews", "TrainingImages", "collate"]
+__all__ = [
+    "BalancedSampler",
+    "Batch",
+    "EvaluationImages",
+    "Item",
+    "PictureViews",
+    "RankBatches",
+    "TrainingImages",
+    "collate",
+]
 
 
 @dataclass(frozen=True)
@@ -240,6 +250,35 @@ class BalancedSampler(Sampler[tuple[int, int]]):
         indices = rng.choice(len(self.weights), self.length, p=self.weights)
         draws = rng.integers(0, 2**63 - 1, self.length)
         yield from zip(indices.tolist(), draws.tolist(), strict=True)
+
+
+class RankBatches(Sampler[list[tuple[int, int]]]):
+    """One rank's part of every batch. All ranks together have the batches that one process would have.
+
+    Args:
+        draws: of all ranks; the same on each.
+        size: pictures of a batch, over all ranks.
+        rank: of this process.
+        ranks: how many there are.
+    """
+
+    def __init__(self, draws: BalancedSampler, size: int, rank: int = 0, ranks: int = 1) -> None:
+        self.sampler, self.size, self.rank, self.ranks = draws, size, rank, ranks
+        self.skipped = 0
+        """Batches at the start of the next epoch that an interrupted run has behind it."""
+
+    def __len__(self) -> int:
+        """Batches per epoch. A shorter last one is left out: one image has no batch statistics."""
+        return max(1, len(self.sampler) // self.size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield (index, draw) of each batch."""
+        skipped, self.skipped = self.skipped, 0
+        draws = iter(self.sampler)
+        for number in range(len(self)):
+            batch = list(islice(draws, self.size))
+            if number >= skipped:
+                yield batch[self.rank :: self.ranks]
 
 
 def _place(image: NDArray[np.uint8], side: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -125,7 +125,9 @@ class LoopConfig(TrainConfig):
     final_lr: float = 0.01
     warmup_epochs: float = 1.0  # linear, from 0; at most a fifth of the run
     clip: float = 1.0  # largest gradient norm; 0 switches clipping off
-    amp: Literal["auto", "on", "off"] = "auto"  # 16-bit mixed precision; auto: on CUDA only
+    amp: Literal["auto", "on", "off", "bf16"] = "auto"  # 16-bit mixed precision; auto: on CUDA only
+    accumulate: int = 1  # parts in which a batch is computed, one after the other
+    save_every: int | None = None  # parts of batches after which an unfinished epoch can be resumed; None: no
     monitor: Literal["auroc", "acc", "f1", "loss"] = "auroc"  # which validation score is best
     patience: int | None = None  # epochs without a better score before stopping; None: never
     min_delta: float = 0.0  # how much better counts as better
@@ -137,7 +139,13 @@ class LoopConfig(TrainConfig):
             ConfigurationError: names the value.
         """
         super().__post_init__()
-        self._above_zero("epochs", "lr")
+        self._above_zero("epochs", "lr", "accumulate")
+        if self.save_every is not None:
+            self._above_zero("save_every")
+        if self.batch_size % self.accumulate:
+            raise ConfigurationError(
+                f"batch_size {self.batch_size}: expected a multiple of accumulate {self.accumulate}"
+            )
         self._zero_or_more("warmup_epochs", "weight_decay", "clip", "min_delta")
 
 

@@ -27,8 +27,18 @@ from asr_train.data.layouts import DataFolder, Sample, content_key
 from asr_train.data.windows import window_places
 from asr_train.figures.pairs import content_matched_pairs
 from asr_train.fitting.extraction import Extractor, Keyed, draw, extraction_key, is_whole, keep
+from asr_train.fitting.ranks import Ranks
 
-__all__ = ["ClipTable", "FeatureTable", "PairTable", "clip_table", "degraded_table", "feature_table", "pair_table"]
+__all__ = [
+    "ClipTable",
+    "FeatureTable",
+    "PairTable",
+    "clip_table",
+    "degraded_table",
+    "extract_shares",
+    "feature_table",
+    "pair_table",
+]
 
 log = logging.getLogger("asr_train")
 
@@ -110,6 +120,23 @@ def feature_table(extractor: Extractor, data: DataFolder, folder: Path) -> Featu
             path = str(everything[int(place) + shard.first].path)
             unreadable[path] = f"{path}: {why}"  # where it is now
     return FeatureTable(tuple(everything[i] for i in kept), windows[: len(kept)], views[:, :trained], unreadable)
+
+
+def extract_shares(extractor: Extractor, data: DataFolder, folder: Path, ranks: Ranks) -> None:
+    """Extract what `feature_table` needs on all ranks, each a part of the files, and wait for one another.
+
+    Args:
+        extractor: as for `feature_table`.
+        data: the pictures.
+        folder: of all runs; the machines must share it.
+        ranks: the processes that extract together.
+    """
+    shards = [shard for shard in _shards(extractor, data, folder / "features") if not shard.path.is_file()]
+    ranks.gather(None)  # every rank must have seen the same files missing
+    if own := ranks.share(shards):
+        log.info("features: %d files to extract on %d processes", len(shards), ranks.size)
+        _extract(extractor, data, own)
+    ranks.gather(None)
 
 
 def _shards(extractor: Extractor, data: DataFolder, folder: Path) -> Iterator[_Shard]:

@@ -1,6 +1,7 @@
 """Training: one function from a configuration to a run folder.
 
     asr-train --model asrnet --data DIR                        one machine, CPU or one GPU
+    asr-train --model asrnet --data DIR --devices 8            one machine, 8 GPUs
     asr-train --resume runs/run-20260101-120000                goes on where it stopped, as it would have gone on
 
 A run folder holds config.toml, environment.json, data.json, TensorBoard events, resume.ckpt (Lightning's, after every
@@ -16,8 +17,9 @@ import logging
 import platform
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +51,14 @@ from asr_train.figures.scoring import score_checkpoint, score_clips, torch_devic
 from asr_train.fitting.closed_form import ClosedForm, pretrained
 from asr_train.fitting.config import ClosedFormConfig, LoopConfig, TrainConfig
 from asr_train.fitting.config_file import CONFIG, load_config, write_config
+from asr_train.fitting.extraction import Extractor
+from asr_train.fitting.features import extract_shares
+from asr_train.fitting.launch import note_run, was_launched
 from asr_train.fitting.loop import RESUME, BestEpoch, DetectorModule, epochs_done, run_loop
+from asr_train.fitting.ranks import ALONE, Ranks, losing_ranks
 from asr_train.fitting.stopping import stop_on_signal
 
-__all__ = ["Run", "resume", "train", "untrained"]
+__all__ = ["Run", "how_to_go_on", "resume", "train", "untrained"]
 
 log = logging.getLogger("asr_train")
 
@@ -75,22 +81,30 @@ class Run:
         return f"{monitor} {self.summary[f'val_{monitor}']:.4f}{where}"
 
 
-def train(config: TrainConfig, runs: Path = Path("runs"), *, progress: bool = False) -> Run:
+def train(config: TrainConfig, runs: Path = Path("runs"), *, progress: bool = False, ranks: Ranks = ALONE) -> Run:
     """Train, keep the best epoch, calibrate it on the validation split.
 
     Args:
         config: what to compute.
         runs: a new folder `run-YYYYmmdd-HHMMSS` is made in it.
         progress: show a progress bar on stderr.
+        ranks: the processes that train together; each calls this function.
 
     Raises:
         DatasetError: the data folder does not fit its layout, or a split has too few images of a class.
         ModelsError: network, options or pretrained weights cannot be had.
     """
-    return _train(config, runs, None, progress)
+    return _train(config, runs, None, progress, ranks)
 
 
-def resume(folder: Path, epochs: int | None = None, data: Path | None = None, *, progress: bool = False) -> Run:
+def resume(
+    folder: Path,
+    epochs: int | None = None,
+    data: Path | None = None,
+    *,
+    progress: bool = False,
+    ranks: Ranks = ALONE,
+) -> Run:
     """Go on with a run where its last finished epoch ended, in the same folder.
 
     Args:
@@ -98,12 +112,18 @@ def resume(folder: Path, epochs: int | None = None, data: Path | None = None, *,
         epochs: a new number of epochs in all; None keeps the run's own.
         data: where its data folder is now; None: where it was.
         progress: show a progress bar on stderr.
+        ranks: the processes that go on together, as many or as few as may be.
 
     Raises:
         ConfigurationError: not a run folder, it is damaged, it never finished an epoch, or has finished more than
             `epochs`.
         DatasetError: the data folder has changed since.
     """
+    config = ranks.from_first(lambda: _resumed_config(folder, epochs, data))
+    return _train(config, folder.parent, folder, progress, ranks)
+
+
+def _resumed_config(folder: Path, epochs: int | None, data: Path | None) -> LoopConfig:
     if not (folder / CONFIG).is_file() or not (folder / RESUME).is_file():
         raise ConfigurationError(f"{folder}: not a run that can be resumed: expected {CONFIG} and {RESUME} in it")
     try:
@@ -120,45 +140,72 @@ def resume(folder: Path, epochs: int | None = None, data: Path | None = None, *,
         config = dataclasses.replace(config, data=str(data))
     elif not Path(config.data).is_dir():
         raise DatasetError(f"{config.data}: no such folder; if the data of {folder} moved, add --data DIR")
-    return _train(config, folder.parent, folder, progress)
+    return config
 
 
-def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool) -> Run:
-    data = config.pictures()
-    _check_enough(data)
-    _warn_of_lone_sources(data)
+def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool, ranks: Ranks) -> Run:
+    data = ranks.from_first(lambda: _checked_data(config))
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.threads:
         torch.set_num_threads(config.threads)
-    network = pretrained(config) if isinstance(config, ClosedFormConfig) else untrained(config, resumed is not None)
-    folder = resumed or _new_folder(runs)
-    facts = data.summary()
-    if resumed is not None:
-        _check_same_data(folder, data.root, facts)
-    write_config(folder / CONFIG, config)
-    write_json(folder / "environment.json", _environment(), sort_keys=True)
-    write_json(folder / "data.json", facts, sort_keys=True)
+    network: nn.Module = ranks.from_first(lambda: _network(config, resumed is not None))
+    folder = ranks.from_first(lambda: _prepared_folder(config, data, runs, resumed))
     if isinstance(config, ClosedFormConfig):
         assert isinstance(network, ASRNetLite)
-        features = folder.parent / "features"
-        with stop_on_signal(lambda: f"what was extracted is kept in {features}; the same command goes on from there"):
-            return _solve(network, config, data, folder)
+        kept = f"what was extracted is kept in {folder.parent / 'features'}; the same command goes on from there"
+        with losing_ranks(ranks, lambda: kept), stop_on_signal(_said_by_rank_0(lambda: kept, ranks)):
+            if ranks.size > 1:
+                extract_shares(Extractor(network, config), data, folder.parent, ranks)
+            return ranks.from_first(lambda: _solve(network, config, data, folder))
     assert isinstance(config, LoopConfig)
-    fit = DetectorModule(network, InputTransform(**config.preprocess), config, data)
-    _warn_of_small_images(data, fit.preprocess)
+    fit = DetectorModule(network, InputTransform(**config.preprocess), config, data, ranks)
     best = BestEpoch(folder / f"checkpoint_{config.model}.pth", config)
     started = time.monotonic()
-    with stop_on_signal(lambda: _how_to_go_on(folder)) as check_stop:
+    go_on = partial(how_to_go_on, folder)
+    with losing_ranks(ranks, go_on), stop_on_signal(_said_by_rank_0(go_on, ranks)) as check_stop:
         run_loop(fit, best, config, data, folder, resumed is not None, progress, check_stop)
-        summary = _finish(fit, best, config, data, time.monotonic() - started)
-    write_json(folder / "summary.json", summary, sort_keys=True)
+        unreadable = {path: why for part in ranks.gather(fit.unreadable) for path, why in part.items()}
+        seconds = time.monotonic() - started
+        summary = ranks.from_first(lambda: _finish(unreadable, best, config, data, folder, seconds))
     return Run(folder, best.path, summary)
 
 
-def _how_to_go_on(folder: Path) -> str:
+def _said_by_rank_0(say: Callable[[], str], ranks: Ranks) -> Callable[[], str | None]:
+    """A signal reaches all ranks; the process that started them speaks for them, or else rank 0."""
+    return lambda: say() if ranks.is_first and not was_launched() else None
+
+
+def how_to_go_on(folder: Path) -> str:
+    """Say how a run that was stopped can be continued."""
     if (folder / RESUME).is_file():
         return f"go on with asr-train --resume {folder}"
     return f"no epoch was finished, so {folder} cannot be resumed; start again"
+
+
+def _checked_data(config: TrainConfig) -> DataFolder:
+    data = config.pictures()
+    _check_enough(data)
+    _warn_of_lone_sources(data)
+    return data
+
+
+def _network(config: TrainConfig, resumed: bool) -> nn.Module:
+    return pretrained(config) if isinstance(config, ClosedFormConfig) else untrained(config, resumed)
+
+
+def _prepared_folder(config: TrainConfig, data: DataFolder, runs: Path, resumed: Path | None) -> Path:
+    """Make the run folder, or check the one that is resumed, and write what the run is."""
+    facts = data.summary()
+    if resumed is not None:
+        _check_same_data(resumed, data.root, facts)
+    folder = resumed or _new_folder(runs)
+    note_run(folder)
+    write_config(folder / CONFIG, config)
+    write_json(folder / "environment.json", _environment(), sort_keys=True)
+    write_json(folder / "data.json", facts, sort_keys=True)
+    if isinstance(config, LoopConfig):
+        _warn_of_small_images(data, InputTransform(**config.preprocess))
+    return folder
 
 
 def _check_enough(data: DataFolder) -> None:
@@ -228,9 +275,9 @@ def _solve(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, fold
 
 
 def _finish(
-    fit: DetectorModule, best: BestEpoch, config: LoopConfig, data: DataFolder, seconds: float
+    unreadable: Mapping[str, str], best: BestEpoch, config: LoopConfig, data: DataFolder, folder: Path, seconds: float
 ) -> dict[str, Any]:
-    """Calibrate the best epoch on the validation split and write it again with all its facts."""
+    """Calibrate the best epoch on the validation split; write it again with all its facts, and summary.json."""
     checkpoint = load_checkpoint(best.path)
     device = torch_device("auto")
     scored = score_checkpoint(checkpoint, data.val, config.quality, config.batch_size, config.workers, device)
@@ -247,8 +294,10 @@ def _finish(
         "epochs": len(best.history),
         f"val_{config.monitor}": best.score if config.monitor != "loss" else -best.score,
     }
-    summary = _save(best.path, checkpoint, fitted, config, data, facts, seconds, fit.unreadable)
-    return {**summary, "history": best.history}
+    summary = _save(best.path, checkpoint, fitted, config, data, facts, seconds, unreadable)
+    summary["history"] = best.history
+    write_json(folder / "summary.json", summary, sort_keys=True)
+    return summary
 
 
 def _save(

@@ -10,21 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score
 
 from asr_models import Checkpoint, InputTransform, save_checkpoint
-from asr_runtime.errors import ConfigurationError
+from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_runtime.whole_file import whole_file
-from asr_train.data.batches import BalancedSampler, Batch, EvaluationImages, TrainingImages, collate
+from asr_train.data.batches import BalancedSampler, Batch, EvaluationImages, RankBatches, TrainingImages, collate
 from asr_train.data.layouts import DataFolder
 from asr_train.fitting.config import LoopConfig
+from asr_train.fitting.rank_norm import synchronised
+from asr_train.fitting.ranks import ALONE, Ranks
 
 __all__ = ["RESUME", "BestEpoch", "DetectorModule", "epochs_done", "run_loop"]
 
@@ -34,15 +39,29 @@ RESUME = "resume.ckpt"
 
 
 class DetectorModule(pl.LightningModule):
-    """The loop's parts: loss, validation scores, optimiser and schedule of the configuration."""
+    """The loop's parts: loss, validation scores, optimiser and schedule of the configuration.
 
-    def __init__(self, network: nn.Module, preprocess: InputTransform, config: LoopConfig, data: DataFolder) -> None:
+    Several ranks compute what one process computes with the batch of all of them: statistics of batch normalisation,
+    the mean loss and validation scores are those of all pictures together.
+    """
+
+    def __init__(
+        self, network: nn.Module, preprocess: InputTransform, config: LoopConfig, data: DataFolder, ranks: Ranks = ALONE
+    ) -> None:
         super().__init__()
+        self.ranks = ranks
+        if ranks.size > 1:
+            network = synchronised(network)
         # Channels last: the faster layout for these convolutions, on CPUs too.
         self.network = network.to(memory_format=torch.channels_last)
         self.preprocess, self.config, self.data = preprocess, config, data
         self.unreadable: dict[str, str] = {}
-        self.scores = MetricCollection({"acc": BinaryAccuracy(), "auroc": BinaryAUROC(), "f1": BinaryF1Score()})
+        # Gathered before they are computed.
+        scores = BinaryAccuracy, BinaryAUROC, BinaryF1Score
+        self.scores = MetricCollection(
+            dict(zip(("acc", "auroc", "f1"), (score(sync_on_compute=False) for score in scores), strict=True))
+        )
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # validation: index, logits, label
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, S, S, 3) in [0, 255] -> logits (B, 2)."""
@@ -53,33 +72,47 @@ class DetectorModule(pl.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor | None:
         """Return the cross entropy of one batch; None if none of its files could be read."""
         self._note_unreadable(batch, "train")
-        if not len(batch.labels):
+        count = len(batch.labels)
+        total = float(self.ranks.total(torch.tensor(float(count))))
+        if not total:
             return None
-        logits = self(batch.frames)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.config.label_smoothing)
-        correct = (logits.argmax(1) == batch.labels).float().mean()
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.labels))
-        self.log("train/acc", correct, on_step=False, on_epoch=True, batch_size=len(batch.labels))
+        # No rank may stay away from what all compute together: one without pictures runs a black one that counts 0.
+        frames = batch.frames if count else batch.frames.new_zeros(1, self.preprocess.size, self.preprocess.size, 3)
+        labels = batch.labels if count else batch.labels.new_zeros(1)
+        logits = self(frames)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        correct = (logits.argmax(1) == labels).float().mean()
+        shared = {"on_step": False, "on_epoch": True, "batch_size": count, "sync_dist": self.ranks.size > 1}
+        self.log("train/loss", loss, prog_bar=True, **shared)  # type: ignore[arg-type]
+        self.log("train/acc", correct, **shared)  # type: ignore[arg-type]
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True, batch_size=1)  # type: ignore[union-attr]
-        return loss
+        # Gradients are averaged over ranks, which may have read differently many pictures.
+        return loss * (count * self.ranks.size / total)
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Take one batch into the validation scores."""
         self._note_unreadable(batch, "val")
-        if not len(batch.labels):
-            return
-        logits = self(batch.frames).float()
+        if len(batch.labels):
+            self._seen.append((batch.indices, self(batch.frames).float(), batch.labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation scores of the epoch, of the pictures of all ranks in their order."""
+        own = [torch.cat(part).cpu().numpy() for part in zip(*self._seen, strict=True)]
+        self._seen.clear()
+        parts = [part for part in self.ranks.gather(own) if part]
+        if not parts:
+            raise DatasetError(f"{self.data.root}: no validation image could be read")
+        indices, logits, labels = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
+        order = indices.argsort()
+        logits, labels = logits[order].to(self.device), labels[order].to(self.device)
         if not torch.isfinite(logits).all():
             raise ConfigurationError(
                 f"training diverged in epoch {self.current_epoch + 1}: the network gives NaN or infinity; "
                 f"lower --lr ({self.config.lr:g}) or --clip ({self.config.clip:g})"
             )
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.config.label_smoothing)
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch.labels))
-        self.scores.update(logits.softmax(1)[:, 1], batch.labels)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation scores of the epoch."""
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        self.log("val/loss", loss, prog_bar=True)
+        self.scores.update(logits.softmax(1)[:, 1], labels)
         with warnings.catch_warnings():
             # A validation split of one class has no AUROC; torchmetrics says so and gives 0.
             warnings.filterwarnings("ignore", message="No (negative|positive) samples in targets")
@@ -147,6 +180,8 @@ class BestEpoch(Callback):
         if score <= self.score:
             return
         self.score, self.epoch = score, trainer.current_epoch + 1
+        if not trainer.is_global_zero:
+            return
         assert isinstance(module, DetectorModule)
         config = self.config
         with whole_file(self.path) as part:
@@ -162,6 +197,25 @@ class _StopAfterBatch(Callback):
 
     def on_validation_batch_end(self, *_: Any) -> None:
         self.check()
+
+
+class _Position(Callback):
+    """Remembers how many batches of an epoch are done, so that a resumed epoch goes on behind them."""
+
+    def __init__(self, batches: RankBatches) -> None:
+        self.batches, self.done = batches, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"done": self.done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.batches.skipped = state_dict["done"]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *rest: Any) -> None:
+        self.done = rest[-1] + 1
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.done = 0  # validation ends an epoch
 
 
 def epochs_done(folder: Path) -> int:
@@ -202,12 +256,22 @@ def run_loop(
         check_stop: called after every batch; raises to end the run.
         callbacks: of Lightning, that the trainer calls as well.
     """
+    train_loader, val_loader = _train_loader(fit, config, data), _val_loader(fit, config, data)
+    where: dict[str, Any] = {
+        "dirpath": folder,
+        "filename": RESUME.removesuffix(".ckpt"),
+        "enable_version_counter": False,
+    }
+    assert isinstance(train_loader.batch_sampler, RankBatches)
     callbacks = [
         *callbacks,
         best,
+        _Position(train_loader.batch_sampler),
         _StopAfterBatch(check_stop),
-        ModelCheckpoint(dirpath=folder, filename=RESUME.removesuffix(".ckpt"), enable_version_counter=False),
+        ModelCheckpoint(**where),
     ]
+    if config.save_every is not None:
+        callbacks.append(ModelCheckpoint(**where, every_n_train_steps=config.save_every))
     if config.patience is not None:
         mode = "min" if config.monitor == "loss" else "max"
         callbacks.append(
@@ -221,11 +285,18 @@ def run_loop(
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning against newer torch
         warnings.filterwarnings("ignore", message=".*`training_step` returned `None`.*")
+        warnings.filterwarnings("ignore", message=".*It is recommended to use .*sync_dist=True.*")  # equal everywhere
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers.*is deprecated.*")  # what replaces it is new
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # RankBatches is
         trainer = pl.Trainer(
             default_root_dir=folder,
             max_epochs=config.epochs,
             accelerator="auto",
-            devices=1,
+            devices=fit.ranks.size // fit.ranks.nodes,
+            num_nodes=fit.ranks.nodes,
+            strategy=_strategy(fit.ranks),
+            plugins=[TorchElasticEnvironment()] if fit.ranks.size > 1 else None,
+            accumulate_grad_batches=config.accumulate,
             precision=_precision(config),
             gradient_clip_val=config.clip or None,
             logger=TensorBoardLogger(folder, name="", version=""),
@@ -235,30 +306,42 @@ def run_loop(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-        loaders = _train_loader(fit, config, data), _val_loader(fit, config, data)
-        trainer.fit(fit, *loaders, ckpt_path=folder / RESUME if resumed else None, weights_only=True)
+        trainer.fit(fit, train_loader, val_loader, ckpt_path=folder / RESUME if resumed else None, weights_only=True)
 
 
 def _train_loader(fit: DetectorModule, config: LoopConfig, data: DataFolder) -> DataLoader[Any]:
     images = TrainingImages(data.train, fit.preprocess, config.augment)
-    sampler = BalancedSampler(data.train, config.balance, config.epoch_size or len(data.train), config.seed)
+    draws = BalancedSampler(data.train, config.balance, config.epoch_size or len(data.train), config.seed)
+    size, ranks = config.batch_size // config.accumulate, fit.ranks
+    if size < ranks.size:
+        raise ConfigurationError(
+            f"batch_size {config.batch_size}: expected at least one image for each of {ranks.size} processes"
+        )
     return DataLoader(
         images,
-        batch_size=config.batch_size,
-        sampler=sampler,
+        batch_sampler=RankBatches(draws, size, ranks.rank, ranks.size),
         collate_fn=collate,
         num_workers=config.workers,
         persistent_workers=config.workers > 0,
-        drop_last=len(sampler) > config.batch_size,  # a last batch of one image has no batch statistics
     )
 
 
 def _val_loader(fit: DetectorModule, config: LoopConfig, data: DataFolder) -> DataLoader[Any]:
+    """Deal whole batches to the ranks: a picture stands in the same batch, whatever their number."""
     images = EvaluationImages(data.val, fit.preprocess, config.quality)
-    return DataLoader(images, batch_size=config.batch_size, collate_fn=collate, num_workers=config.workers)
+    starts = fit.ranks.share(range(0, len(images), config.batch_size))
+    batches = [range(start, min(start + config.batch_size, len(images))) for start in starts] or [range(0)]
+    return DataLoader(images, batch_sampler=batches, collate_fn=collate, num_workers=config.workers)  # type: ignore[arg-type]
+
+
+def _strategy(ranks: Ranks) -> Strategy | str:
+    # Buffers are equal on all ranks: batch normalisation is synchronised. So ranks may validate differently often.
+    return DDPStrategy(broadcast_buffers=False) if ranks.size > 1 else "auto"
 
 
 def _precision(config: LoopConfig) -> Any:
+    if config.amp == "bf16":
+        return "bf16-mixed"
     if config.amp == "auto":
         return "16-mixed" if torch.cuda.is_available() else "32-true"
     if config.amp == "off":

@@ -20,7 +20,7 @@ class _StoppedError(BaseException):
 
 
 @contextlib.contextmanager
-def stop_on_signal(how_to_go_on: Callable[[], str]) -> Iterator[Callable[[], None]]:
+def stop_on_signal(how_to_go_on: Callable[[], str | None]) -> Iterator[Callable[[], None]]:
     """End the program with exit code 130 or 143 when SIGINT or SIGTERM comes; a second signal ends it at once.
 
     A terminal, `timeout`, systemd and SLURM send the signal to the reading processes as well. These end by it without a
@@ -28,7 +28,7 @@ def stop_on_signal(how_to_go_on: Callable[[], str]) -> Iterator[Callable[[], Non
     signal is waited for.
 
     Args:
-        how_to_go_on: called after the stop; what the log says.
+        how_to_go_on: called after the stop; what the log says, None for nothing.
 
     Yields:
         A function that raises if a signal came and its exception was lost on the way (in a finaliser, for one).
@@ -57,7 +57,8 @@ def stop_on_signal(how_to_go_on: Callable[[], str]) -> Iterator[Callable[[], Non
     except BaseException:
         if not received:
             raise
-        log.warning("stopped by %s; %s", signal.Signals(received[0]).name, how_to_go_on())
+        if (said := how_to_go_on()) is not None:
+            log.warning("stopped by %s; %s", signal.Signals(received[0]).name, said)
         raise SystemExit(128 + received[0]) from None
     finally:
         for number, handler in before.items():
