@@ -76,6 +76,10 @@ def _whole(card: ModelCard) -> list[str]:
     places = ", ".join(f"({row:g}, {column:g})" for row, column in whole.windows)
     use = "the default" if whole.is_default else "only where it is asked for"
     videos = "videos too, by a rule of their own" if whole.video is not None else "of videos the centre only"
+    if clips := card.training.get("val_video_whole"):
+        videos += (
+            f", AUROC on unseen clips {clips['unseen_auroc']:.3f}, of the centre {clips['unseen_centre_auroc']:.3f}"
+        )
     return [
         f"- Whole picture ({use}; {videos}): {len(whole.windows)} windows of {side}, each run as a frame of its own; "
         f"the mean m of the {whole.top} largest margins (logit ai - logit real) gives the probability "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from asr_runtime.media.image import read_image
 from asr_train.data.augment import equalise
 from asr_train.data.clips import ClipImages, clip, h264, thinned
 from asr_train.data.layouts import Sample, find_data
+from asr_train.data.windows import corner, window_places
 from asr_train.figures.calibrate import video_figures
 from asr_train.figures.scoring import score_clips
 from asr_train.fitting.config import TrainConfig, recipe
@@ -98,6 +101,23 @@ def test_a_run_calibrates_videos_on_clips_of_unseen_sources(generators: Path, tm
     assert told.keys() == figures.keys()
     for name in ("videos", "auroc", "balanced_ece_as_images"):  # the others jump with margins that lie at a threshold
         assert told[name] == pytest.approx(figures[name], abs=1e-3)
+
+
+def test_windows_come_in_turn_and_a_picture_without_room_is_left_out(generators: Path) -> None:
+    samples = list(find_data(generators).val)
+    cv2.imwrite(str(samples[1].path), np.zeros((50, 90, 3), np.uint8))
+    places = window_places(5)
+    images = ClipImages(samples[:3], InputTransform("crop", 48), None, places)
+    items = [images[position] for position in range(len(images))]
+    assert len(items) == 3 * 3 * 5
+    assert [item.index for item in items if item.frame is None] == list(range(15, 30))
+    assert items[15].problem is not None
+    assert "90 x 50 px have no room for windows of 48 px" in items[15].problem
+    frames = clip(read_image(samples[2].path), 480)
+    for item, (frame, place) in zip(items[30:], itertools.product(frames, places), strict=True):
+        top, left = corner(place, *frame.shape[:2], 48)
+        assert item.frame is not None
+        np.testing.assert_array_equal(item.frame.numpy(), frame[top : top + 48, left : left + 48])
 
 
 def test_frames_come_in_turn_and_a_broken_picture_is_left_out(generators: Path) -> None:

@@ -27,6 +27,7 @@ from asr_runtime.media.image import read_image
 from asr_train.data.augment import equalise, mirrored_window
 from asr_train.data.batches import Item
 from asr_train.data.layouts import Sample
+from asr_train.data.windows import CENTRE, Place, equalised_window
 
 __all__ = ["CLIP_FRAMES", "ClipImages", "clip", "h264", "thinned"]
 
@@ -39,6 +40,8 @@ CLIP_FRAMES = (0, 5, 10)
 _AT_MOST = 600  # clips of a split
 _CRF = (18, 30)
 _SIDE = 320  # only the middle of larger pictures is encoded
+_SIDE_OF_ALL = 480  # where the whole picture is looked at
+_LEAST_ROOM = 8  # px beside a window, so that all windows differ
 
 
 class ClipImages(Dataset[Item]):
@@ -51,46 +54,73 @@ class ClipImages(Dataset[Item]):
         preprocess: of the network.
         quality: JPEG quality that every picture is re-encoded with before, so that its history tells nothing; None:
             it is taken as it is.
+        places: windows of each frame (`asr_train.data.windows`), one after the other. With more than one, pictures
+            without room for all of them are problems, and more of large pictures is encoded.
     """
 
-    def __init__(self, samples: Sequence[Sample], preprocess: InputTransform, quality: int | None) -> None:
-        self.samples, self.preprocess, self.quality = samples, preprocess, quality
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        preprocess: InputTransform,
+        quality: int | None,
+        places: Sequence[Place] = (CENTRE,),
+    ) -> None:
+        self.samples, self.preprocess, self.quality, self.places = samples, preprocess, quality, tuple(places)
         self._last: tuple[int, list[Image]] = (-1, [])
 
     def __len__(self) -> int:
-        """Count the frames of all clips."""
-        return len(self.samples) * len(CLIP_FRAMES)
+        """Count the windows of all clips."""
+        return len(self.samples) * self._of_each
+
+    @property
+    def _of_each(self) -> int:
+        return len(CLIP_FRAMES) * len(self.places)
 
     def __getitem__(self, position: int) -> Item:
-        """Encode a clip, unless it is that of the frame before, and take one frame of it."""
-        index, frame = divmod(position, len(CLIP_FRAMES))
+        """Encode a clip, unless it is that of the window before, and take one window of one frame of it."""
+        index, rest = divmod(position, self._of_each)
+        frame, place = divmod(rest, len(self.places))
         sample = self.samples[index]
         try:
             if self._last[0] != index:
-                image = read_image(sample.path)
-                self._last = index, clip(image if self.quality is None else equalise(image, self.quality))
+                self._last = index, self._clip(read_image(sample.path))
         except InputError as error:
             return Item(position, sample.label, None, str(error))
-        pixels = torch.from_numpy(self._last[1][frame])
-        return Item(position, sample.label, self.preprocess.geometry(pixels[None])[0])
+        pixels = self._last[1][frame]
+        if len(self.places) == 1:
+            return Item(position, sample.label, self.preprocess.geometry(torch.from_numpy(pixels)[None])[0])
+        window = equalised_window(pixels, self.places[place], self.preprocess.size, None)
+        return Item(position, sample.label, torch.from_numpy(window))
+
+    def _clip(self, image: Image) -> list[Image]:
+        several = len(self.places) > 1
+        if several and min(image.shape[:2]) < self.preprocess.size + _LEAST_ROOM:
+            height, width = image.shape[:2]
+            raise InputError(f"{width} x {height} px have no room for windows of {self.preprocess.size} px")
+        image = image if self.quality is None else equalise(image, self.quality)
+        return clip(image, max(_SIDE_OF_ALL, 2 * self.preprocess.size) if several else _SIDE)
 
     def per_clip(
         self, values: NDArray[Float], problems: Iterable[tuple[int, str]]
     ) -> tuple[NDArray[np.int64], NDArray[Float]]:
-        """Return which clips could be made (n,), and the means (n, ...) over their frames of `values` (3 n, ...)."""
-        bad = {position // len(CLIP_FRAMES) for position, _ in problems}
+        """Return which clips could be made (n,), and the means (n, ...) over the windows of each of `values`."""
+        bad = {position // self._of_each for position, _ in problems}
         good = np.array([i for i in range(len(self.samples)) if i not in bad], np.int64)
-        frames = values.reshape(len(good), len(CLIP_FRAMES), *values.shape[1:])
-        return good, frames.mean(axis=1, dtype=values.dtype)
+        windows = values.reshape(len(good), self._of_each, *values.shape[1:])
+        return good, windows.mean(axis=1, dtype=values.dtype)
 
 
-def clip(image: Image) -> list[Image]:
+def clip(image: Image, longest: int = _SIDE) -> list[Image]:
     """Pan over an image (of a large one the middle), encode and decode it; returns the frames `CLIP_FRAMES`.
+
+    Args:
+        image: uint8 BGR (H, W, 3).
+        longest: side of the middle in pixels.
 
     Raises:
         InputError: the codec refuses an image of this size.
     """
-    height, width = (min(_SIDE, side) for side in image.shape[:2])
+    height, width = (min(longest, side) for side in image.shape[:2])
     top, left = ((whole - side) // 2 for whole, side in zip(image.shape[:2], (height, width), strict=True))
     rng = np.random.default_rng(zlib.crc32(image.tobytes()))
     down, right = rng.integers(-1, 2, 2).tolist()

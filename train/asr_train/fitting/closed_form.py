@@ -18,21 +18,29 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
 from asr_models import ASRNetLite, create_model
-from asr_runtime.contract import CLASSES, VideoRule, WholeLook
+from asr_runtime.contract import CLASSES, WholeLook
 from asr_runtime.errors import DatasetError
 from asr_train.data.degradations import Degradation
 from asr_train.data.families import Families
 from asr_train.data.layouts import DataFolder, Sample, find_data
 from asr_train.data.near_duplicates import near_duplicate_groups
 from asr_train.data.windows import window_places
-from asr_train.figures.calibrate import FittedCalibration, calibrate, calibrate_video, video_figures
+from asr_train.figures.calibrate import FittedCalibration, calibrate
 from asr_train.figures.pairs import pair_figures
 from asr_train.figures.scoring import Scored
 from asr_train.fitting.config import ClosedFormConfig
 from asr_train.fitting.extraction import Extractor
-from asr_train.fitting.features import FeatureTable, PairTable, clip_table, degraded_table, feature_table, pair_table
+from asr_train.fitting.features import (
+    FeatureTable,
+    PairTable,
+    clip_table,
+    degraded_table,
+    feature_table,
+    pair_table,
+)
 from asr_train.fitting.ridge import Array, Head, RidgeFit
 from asr_train.fitting.unseen import sources_left_out_together
+from asr_train.fitting.video_rules import ClipMargins
 from asr_train.fitting.whole_look import whole_look
 
 __all__ = ["ClosedForm", "pretrained"]
@@ -267,27 +275,21 @@ class ClosedForm:
             self._heads_within[key] = self.fit.head(without, rows)
         return self._heads_within[key]
 
-    def video(self, head: Head, fitted: FittedCalibration, fitted_on: str) -> tuple[VideoRule, dict[str, Any]]:
-        """Calibrate verdicts on whole videos on clips made of the training pictures, as `calibration` does on pictures.
+    def clip_margins(self, head: Head, whole: bool = False) -> ClipMargins:
+        """Return the mean margins of clips made of the pictures; those of training pictures from unseen heads.
 
         Args:
-            head: of all training pictures.
-            fitted: the calibration of pictures.
-            fitted_on: names the clips, for the card.
-
-        Returns:
-            The rule, and `video_figures` of clips made of the validation pictures.
+            head: of all training pictures, for clips of the validation split.
+            whole: of all windows of every frame (`features.clip_table`).
         """
-        clips = clip_table(self._extractor, self.data, self._folder)
+        clips = clip_table(self._extractor, self.data, self._folder, whole)
         row_of = {sample.path: row for row, sample in enumerate(self._train)}
-        rows = np.array([row_of.get(sample.path, -1) for sample in clips.samples])
-        train = rows >= 0
-        labels = np.array([sample.label for sample in clips.samples])
+        rows = np.array([row_of.get(sample.path, -1) for sample in clips.samples], dtype=np.int64)
+        unseen = rows >= 0
         margins = head(clips.features)
-        margins[train] = self._unseen(clips.features[train], rows[train])
-        log_odds = fitted.calibration.log_odds(margins)
-        rule = calibrate_video(labels[train], log_odds[train], fitted_on)
-        return rule, video_figures(labels[~train], log_odds[~train], rule)
+        if unseen.any():
+            margins[unseen] = self._unseen(clips.features[unseen], rows[unseen])
+        return ClipMargins(clips.samples, np.array([s.label for s in clips.samples]), margins, unseen)
 
     def score(
         self,

@@ -44,6 +44,7 @@ log = logging.getLogger("asr_train")
 
 _SHARD = 64  # pictures whose features share a file
 _ARRAYS = ("windows", "views", "good", "unreadable")  # in such a file
+_WHOLE_CLIPS = 3  # one clip in so many is looked at as a whole
 
 
 @dataclass(frozen=True)
@@ -208,30 +209,35 @@ class ClipTable:
 
     Attributes:
         samples: the n pictures, training split first; those that cannot be read or encoded are left out.
-        features: float32 (n, F), the mean over the frames of each clip. Margins are linear in the features, so a head
-            makes the mean margin of them.
+        features: float32 (n, F), the mean over the frames of each clip and over their windows. Margins are linear in
+            the features, so a head makes the mean margin of them.
     """
 
     samples: tuple[Sample, ...]
     features: NDArray[np.float32]
 
 
-def clip_table(extractor: Extractor, data: DataFolder, folder: Path) -> ClipTable:
+def clip_table(extractor: Extractor, data: DataFolder, folder: Path, whole: bool = False) -> ClipTable:
     """Extract the features of clips made of both splits, or read what was extracted before.
 
     Args:
         extractor: as for `feature_table`.
         data: the pictures.
         folder: `clips-<key>.npz` is kept here.
+        whole: of all windows of every frame, not of its centre; a third as many clips, because each takes longer.
+            Pictures without room for more than the centre are left out.
     """
     samples = (*thinned(data.train), *thinned(data.val))
     config = extractor.config
-    path = folder / f"clips-{extraction_key(extractor.network, config, data.summary()['fingerprint'])}.npz"
+    facts, places = [data.summary()["fingerprint"]], window_places(config.windows if whole else 1)
+    if whole:
+        samples, facts = samples[::_WHOLE_CLIPS], [*facts, "whole"]
+    path = folder / f"clips-{extraction_key(extractor.network, config, *facts)}.npz"
     if is_whole(path, "features", "good"):
         log.info("features of clips: read from %s", path)
         content = np.load(path)
         return ClipTable(tuple(samples[i] for i in content["good"]), content["features"])
-    images = ClipImages(samples, InputTransform(**config.preprocess), config.quality)
+    images = ClipImages(samples, InputTransform(**config.preprocess), config.quality, places)
     good, features = images.per_clip(*extractor(images, "clips"))
     keep(path, features=features, good=good)
     return ClipTable(tuple(samples[i] for i in good), features)

@@ -57,6 +57,7 @@ from asr_train.fitting.launch import note_run, was_launched
 from asr_train.fitting.loop import RESUME, BestEpoch, DetectorModule, epochs_done, run_loop
 from asr_train.fitting.ranks import ALONE, Ranks, losing_ranks
 from asr_train.fitting.stopping import stop_on_signal
+from asr_train.fitting.video_rules import video_rule, whole_video_rule
 
 __all__ = ["Run", "how_to_go_on", "resume", "train", "untrained"]
 
@@ -259,7 +260,11 @@ def _solve(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, fold
     }
     if pairs := solved.pair_figures(head):
         facts["val_pairs"] = pairs
-    rule, facts["val_video"] = solved.video(head, fitted, f"H.264 clips made of {fitted_on}")
+    centre, clips_of = solved.clip_margins(head), f"H.264 clips made of {fitted_on}"
+    rule, facts["val_video"] = video_rule(centre, fitted, clips_of)
+    if whole is not None and whole.top == len(whole.windows):  # the mean of all windows is linear, as clips need it
+        clips = solved.clip_margins(head, whole=True)
+        whole, facts["val_video_whole"] = whole_video_rule(clips, centre, whole, clips_of)
     path = folder / f"checkpoint_{config.model}.pth"
     checkpoint = Checkpoint(
         config.model,
