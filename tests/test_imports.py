@@ -33,6 +33,10 @@ _ROOMS = {
             *("errors", "claims", "contract", "redact", "urls", "http_client", "records", "whole_file", "windows"),
         },
         "provenance": {"errors", "claims", "isolation", "sources"},
+        "archive": {
+            *("errors", "records", "redact", "screening"),
+            *("media", "sources", "isolation", "inference"),
+        },
         "serve": {
             *("errors", "command", "machine", "records", "screening", "windows"),
             *("provenance", "media", "sources", "isolation", "inference", "reports"),

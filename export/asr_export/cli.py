@@ -28,7 +28,13 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 @command("asr-export", refusals=(ModelsError,))
 @click.argument("checkpoint", type=_FILE, metavar="X.pth")
-@click.option("-o", "--output", type=_FILE, required=True, help="The ONNX file to write.")
+@click.option("-o", "--output", type=_FILE, help="The ONNX file to write.")
+@click.option(
+    "--triton",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write a model repository for Triton Inference Server, too; also of an exported X.onnx instead of X.pth.",
+)
 @click.option("--fft", type=click.Choice(["matmul", "dft"]), default="matmul", help="How transforms are written.")
 @click.option(
     "--precision",
@@ -50,7 +56,8 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
 def export_command(
     checkpoint: Path,
-    output: Path,
+    output: Path | None,
+    triton: Path | None,
     fft: Literal["matmul", "dft"],
     precision: Literal["fp32", "bf16", "fp16", "int8"],
     calibration_images: Path | None,
@@ -66,8 +73,14 @@ def export_command(
     """
     from asr_export.card_text import card_text
     from asr_export.onnx_file import export
+    from asr_export.triton import write_triton
     from asr_models import load_checkpoint, multiply_adds
 
+    if triton is not None and checkpoint.suffix == ".onnx" and output is None:
+        click.echo(f"{write_triton(checkpoint, triton)}: model repository of {checkpoint}, the file as it was")
+        return
+    if output is None:
+        raise ConfigurationError("-o: expected the ONNX file to write, -o X.onnx")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     loaded = load_checkpoint(checkpoint, model, {"spectrum": spectrum} if spectrum else None)
     results = dict(_named_results(given) for given in metrics)
@@ -82,6 +95,8 @@ def export_command(
             images=images,
             metrics=results,
         )
+    if triton is not None:
+        write_triton(output, triton)
     if page is not None:
         write_whole(page, card_text(card, output.stem, output.stat().st_size, multiply_adds(loaded)), what="the card")
     click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {card.name}, parity {_figures(card.parity)}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from asr_runtime.command import EXIT_GIVEN_UP, EXIT_INPUT_FAILED, command
+from asr_runtime.command import EXIT_GIVEN_UP, EXIT_INPUT_FAILED, command, require_extra
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.interrupt import stop_on_signals
 
@@ -23,6 +25,9 @@ __all__ = ["doctor_command", "screen_command"]
 
 EXIT_NOT_WORKING = 2
 
+# Of Ray: a host with its port, a client's URL, or one of two words.
+_ADDRESS = re.compile(r"local|auto|ray://\S+|[\w.-]+:\d+|\[[0-9a-fA-F:]+\]:\d+")
+_WITH_RAY = ("sources", "ray", "model", "sha256", "device", "form", "output", "fps", "deadline", "look", "windows", "chunk")
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -44,7 +49,21 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     help="The file's own; bf16 by OpenVINO, if the file passed its gate; or the fastest engine here, timed once.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: every usable core]")
-@click.option("--format", "form", type=click.Choice(["table", "jsonl", "csv"]), default="table")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "jsonl", "csv", "parquet"]),
+    help="parquet is for --ray.  [default: table; with --ray: jsonl]",
+)
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Screen an archive on a Ray cluster: HOST:PORT, auto, or local (the default) for this machine; -o names a "
+    "folder, and the same command line goes on after a crash.",
+)
+@click.option("--chunk", type=click.IntRange(min=1), default=200, help="Inputs that --ray screens and writes together.")
 @click.option("-o", "--output", metavar="FILE", help="Write results here.  [default: standard output]")
 @click.option("--fps", type=_POSITIVE, help="Frames to score per second of video.  [default: all]")
 @click.option("--duration", type=_POSITIVE, metavar="SECONDS", help="End the run after this time.")
@@ -85,7 +104,9 @@ def screen_command(
     device: str,
     precision: str,
     threads: int | None,
-    form: str,
+    form: str | None,
+    ray: str | None,
+    chunk: int,
     output: str | None,
     fps: float | None,
     duration: float | None,
@@ -126,6 +147,17 @@ def screen_command(
     from asr_runtime.sources.remote import remote_file
     from asr_runtime.sources.watch import Journal, Watch
 
+    if ray is not None:
+        _refuse_with_ray(click.get_current_context())
+        if not _ADDRESS.fullmatch(ray):  # `--ray photos`: the option took the first source
+            sources, ray = (ray, *sources), "local"
+        options = {"look": look, "windows": windows, "fps": fps, "model": model, "device": device}
+        options |= {"deadline": deadline, "chunk": chunk}
+        _screen_archive(sources, ray, form or "jsonl", output, sha256, options)
+        return
+    form = form or "table"
+    if form == "parquet":
+        raise ConfigurationError("--format parquet: belongs to --ray; expected table, jsonl or csv")
     if state and not watched:
         raise ConfigurationError("--state: belongs to --watch DIR; leave it out, or name a folder to watch")
     if windows and form != "jsonl":
@@ -193,6 +225,53 @@ def screen_command(
             # around it can crash, and everything is written.
             os._exit(code if interrupt.exit_code is None else interrupt.exit_code)
     click.get_current_context().exit(code)
+
+
+def _refuse_with_ray(context: click.Context) -> None:
+    """Refuse options that have no meaning on a cluster.
+
+    Raises:
+        ConfigurationError: one of them is there.
+    """
+    for parameter in context.command.params:
+        is_given = context.get_parameter_source(parameter.name or "") not in (ParameterSource.DEFAULT, None)
+        if is_given and parameter.name not in _WITH_RAY:
+            raise ConfigurationError(
+                f"{parameter.opts[0]}: cannot be combined with --ray, which screens files in chunks"
+            )
+
+
+def _screen_archive(
+    sources: tuple[str, ...], address: str, form: str, folder: str | None, sha256: str | None, options: dict[str, Any]
+) -> None:
+    """Screen on a cluster, print the account, set the exit code."""
+    require_extra("ray", "ray", "pyarrow", "fsspec")
+    from asr_runtime.archive.report import ArchiveReport
+    from asr_runtime.archive.screen_archive import screen_archive
+    from asr_runtime.inference.detector import Detector
+    from asr_runtime.reports.text import summary_line
+
+    if form not in ("jsonl", "parquet"):
+        raise ConfigurationError(f"--format {form}: with --ray expected jsonl or parquet")
+    if folder is None:
+        raise ConfigurationError("--ray: expected -o DIR, the folder for the records; every node must reach it")
+    with stop_on_signals() as interrupt:
+        detector = Detector(options["model"], device=options["device"], threads=1, sha256=sha256)
+        with ArchiveReport() as report:
+            summary = screen_archive(
+                sources,
+                detector,
+                folder,
+                address=address,
+                form="parquet" if form == "parquet" else "jsonl",
+                stop=interrupt.stop,
+                progress=report.show,
+                **options,
+            )
+    click.echo(summary_line(summary), err=True)
+    if interrupt.exit_code is not None:
+        click.echo("asr-screen: stopped; the same command line goes on", err=True)
+    click.get_current_context().exit(interrupt.exit_code or (EXIT_INPUT_FAILED if summary.failed else 0))
 
 
 def _claim_reader(trust_anchors: str | None) -> contextlib.closing[ClaimReader]:

@@ -98,7 +98,7 @@ class Expansion:
         """Yield a `Source`, or `Unreadable` for what does not exist, holds nothing to screen, or cannot be listed."""
         is_empty = True
         for argument in self._arguments:
-            for item in self._from_argument(argument):
+            for item in self.from_argument(argument):
                 is_empty = False
                 yield item
         if is_empty and self.ignored:
@@ -115,7 +115,8 @@ class Expansion:
         else:
             yield from self._from_file(path, is_again=True)
 
-    def _from_argument(self, argument: str | RemoteFile) -> Iterator[Source | Unreadable]:
+    def from_argument(self, argument: str | RemoteFile) -> Iterator[Source | Unreadable]:
+        """Yield what one argument leads to."""
         if isinstance(argument, RemoteFile):
             return self._from_server(argument)
         return self._from_stdin() if argument == "-" else self._from_path(argument)
@@ -213,13 +214,13 @@ class Expansion:
         try:
             for item in read_stdin(self._stdin):
                 if isinstance(item, str):
-                    yield from self._from_list(item)
+                    yield from self.from_list(item)
                 else:
                     yield Source("-", item.form.kind, item.data, item.path)
         except SourceError as error:
             yield Unreadable("-", error)
 
-    def _from_list(self, entry: str) -> Iterator[Source | Unreadable]:
+    def from_list(self, entry: str) -> Iterator[Source | Unreadable]:
         """Yield what one entry of a list names: an existing file. It expands no pattern."""
         if is_live(entry):
             shown = redact(entry)

@@ -1,0 +1,173 @@
+"""Chunks of an archive -> workers of a Ray cluster, by Ray Data: one worker per core, each with a detector."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from asr_runtime.archive.chunk import ChunkScreener
+from asr_runtime.archive.ledger import Account, ArchiveFormat, Ledger
+from asr_runtime.errors import AsrError, ConfigurationError, InferenceError
+from asr_runtime.inference.detector import Detector
+from asr_runtime.inference.looking import LookChoice
+
+__all__ = ["ChunkTask", "connected", "run_chunks"]
+
+_DEATHS = 2  # of workers over one chunk, after which its inputs are screened one by one to learn which one kills
+_MOST_BLOCKS = 20_000  # tasks that Ray Data plans at once
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkTask:
+    """What every worker needs to screen a chunk.
+
+    Attributes:
+        folder: of the ledger.
+        form: of its parts.
+        model: path or built-in name; the same file on every node.
+        sha256: of the model; a node with another file ends the run. None: any.
+        device: as for `Detector`.
+        look: as for `screening.screen`.
+        windows: as for `screening.screen`.
+        fps: as for `screening.screen`.
+        deadline: seconds for one inference.
+    """
+
+    folder: str
+    form: ArchiveFormat
+    model: str | None
+    sha256: str | None
+    device: str
+    look: LookChoice
+    windows: bool
+    fps: float | None
+    deadline: float
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[int]:
+    """Connect to a cluster and give its number of cores.
+
+    Args:
+        address: `HOST:PORT` of a cluster, `auto` for the one that this machine belongs to, `local` to start one here.
+
+    Raises:
+        ConfigurationError: there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    # Ray would set OMP_NUM_THREADS by itself, with a warning in every worker.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False if address == "local" else None,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"--ray {address}: no cluster answers ({reason}); start one with: ray start --head"
+        ) from None
+    try:
+        yield int(
+            ray.cluster_resources().get("CPU", 0)  # type: ignore[no-untyped-call]
+        )
+    finally:
+        ray.shutdown()
+
+
+def run_chunks(
+    task: ChunkTask, chunks: list[int], cores: int, stop: threading.Event, finished: Callable[[int], None]
+) -> None:
+    """Screen chunks on the cluster; returns when all are complete, or after `stop` is set.
+
+    Args:
+        task: what to do with each.
+        chunks: their numbers in the plan.
+        cores: workers at most.
+        stop: ends the run early; chunks that are complete stay.
+        finished: is called with the number of each chunk that is complete.
+
+    Raises:
+        AsrError: a worker refused its model or device, or cannot write.
+        InferenceError: Ray gave up.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+    from ray.exceptions import RayError
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    rows = ray.data.from_items([{"chunk": n} for n in chunks], override_num_blocks=min(len(chunks), _MOST_BLOCKS))
+    on_gpu = task.device in ("cuda", "tensorrt")
+    done = rows.map_batches(
+        _Worker,
+        fn_constructor_args=(task,),
+        batch_size=1,
+        compute=ActorPoolStrategy(min_size=1, max_size=max(1, min(cores, len(chunks)))),
+        num_cpus=1,
+        num_gpus=1 if on_gpu else None,
+    )
+    try:
+        for row in done.iter_rows():
+            finished(row["chunk"])
+            if stop.is_set():
+                return
+    except RayError as error:
+        raise _cause(error) from None
+
+
+class _Worker:
+    """Lives in one process of the cluster and screens the chunks that it is given."""
+
+    def __init__(self, task: ChunkTask) -> None:
+        self._ledger = Ledger(task.folder, task.form)
+        detector = Detector(task.model, device=task.device, threads=1, sha256=task.sha256, deadline=task.deadline)
+        self._screener = ChunkScreener(detector, look=task.look, windows=task.windows, fps=task.fps)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        for number in map(int, batch["chunk"]):
+            # A worker that died after its last write had finished this chunk.
+            if self._ledger.account(number) is None:
+                self._ledger.finish(number, *self._screened(number))
+        return batch
+
+    def _screened(self, number: int) -> tuple[list[dict[str, Any]], Account]:
+        inputs, attempt = self._ledger.chunk(number), self._ledger.begin(number)
+        if attempt.deaths < _DEATHS:
+            return self._screener.screen(inputs)
+        records: list[dict[str, Any]] = []
+        account = Account()
+        for position, item in enumerate(inputs):
+            if position in attempt.fatal:
+                item = replace(item, kind="error", error=f"{item.name}: ended the worker that screened it")
+            else:
+                self._ledger.note(number, replace(attempt, at=position))
+            more, added = self._screener.screen([item])
+            records += more
+            account += added
+        return records, account
+
+
+def _cause(error: BaseException) -> AsrError:
+    """Return the error of ours that a worker raised; any other as one line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AsrError):
+            return cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1] if lines else type(error).__name__
+    return InferenceError(
+        f"--ray: a chunk could not be screened ({reason}); the same command line goes on from what is complete"
+    )
