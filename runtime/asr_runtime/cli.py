@@ -27,7 +27,20 @@ EXIT_NOT_WORKING = 2
 
 # Of Ray: a host with its port, a client's URL, or one of two words.
 _ADDRESS = re.compile(r"local|auto|ray://\S+|[\w.-]+:\d+|\[[0-9a-fA-F:]+\]:\d+")
-_WITH_RAY = ("sources", "ray", "model", "sha256", "device", "form", "output", "fps", "deadline", "look", "windows", "chunk")
+_WITH_RAY = (
+    "sources",
+    "ray",
+    "model",
+    "sha256",
+    "device",
+    "form",
+    "output",
+    "fps",
+    "deadline",
+    "look",
+    "windows",
+    "chunk",
+)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 

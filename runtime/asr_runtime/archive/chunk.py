@@ -44,8 +44,8 @@ class ChunkScreener:
 
     def screen(self, inputs: Sequence[ArchiveInput]) -> tuple[list[dict[str, Any]], Account]:
         """Return the records of the inputs, in order, without a summary, and what they add up to."""
-        steps = screen_decoded(self._decoded(inputs), self._detector, look=self._look, windows=self._windows)
-        *records, summary = [record for record, _ in steps]
+        run = screen_decoded(self._decoded(inputs), self._detector, look=self._look, windows=self._windows)
+        *records, summary = run
         assert isinstance(summary, SummaryRecord)
         account = Account(len(inputs), summary.read, summary.scored, summary.failed, summary.skipped)
         return [record.to_dict() for record in records], account
