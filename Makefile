@@ -8,6 +8,7 @@
 # make faults     the fault table: real cameras, servers and files that fail in 26 ways, with measured figures
 # make mutants    changes modules a little, one place at a time, and counts what their tests notice (CONTRIBUTING.md)
 # make browser-demo   builds build/browser-demo: a page that screens pictures in the browser, without a server
+# make gpu        everything that needs CUDA, one table; elsewhere each step says why it was skipped
 # make docs       the documentation site, in site/; make docs-output writes what the commands print now into the pages
 # make builtin    trains, evaluates and exports the models inside the package from the data folder DATA, whose sources'
 #                 families stand in FAMILIES (source, label, family, year)
@@ -20,7 +21,7 @@ RECIPE_asrnet-lite = --model asrnet-lite --scales 2 --activations 3 11 --ridge 0
 RECIPE_asrnet-lite-tiny = --model asrnet-lite --crop-size 160 --activations 3 8 --ridge 0.05 $(WINDOWS)
 PROTOCOLS = leave-one-family-out leave-one-photo-kind-out leave-one-family-and-photo-kind-out leave-later-generators-out
 
-.PHONY: browser-demo demo demo-page docs docs-output screenshots test quick faults mutants equipment lint builtin clean
+.PHONY: browser-demo demo demo-page docs docs-output screenshots test quick faults gpu mutants equipment lint builtin clean
 
 demo: .venv-device/ready
 	.venv-device/bin/asr-screen runtime/examples
@@ -52,6 +53,15 @@ faults: .venv/ready equipment
 mutants: .venv/ready
 	.venv/bin/pip install --quiet --disable-pip-version-check -e '.[mutants]'
 	.venv/bin/python tests/mutants.py $(MUTANTS)
+
+# On a machine with an NVIDIA driver, with onnxruntime-gpu in an environment of its own.
+ifneq ($(shell command -v nvidia-smi),)
+GPU_VENV = .venv-gpu
+else
+GPU_VENV = .venv
+endif
+gpu: $(GPU_VENV)/ready
+	$(GPU_VENV)/bin/python -m asr_bench.gpu -o bench/results
 
 # Debian packages with the cameras, brokers and codecs of the tests. A test whose equipment is missing is skipped and
 # says what it needs.
@@ -92,13 +102,18 @@ builtin-%: .venv/ready
 	cp build/$*/run-*/summary.json models/cards/$*.json
 
 clean:
-	rm -rf .venv .venv-device .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-device .venv-gpu .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv-device/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	@echo "installing the device part into .venv-device (about 400 MB)"
 	$(PYTHON) -m venv --clear .venv-device
 	.venv-device/bin/pip install --quiet --disable-pip-version-check -e '.[cpu]'
+	touch $@
+
+.venv-gpu/ready: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-gpu
+	.venv-gpu/bin/pip install --quiet --disable-pip-version-check -e '.[gpu,bench,train]'
 	touch $@
 
 .venv/ready: pyproject.toml

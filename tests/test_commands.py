@@ -24,12 +24,12 @@ _SURFACE = {
     "-h --help --labels-by-position --layout --leave-out --look --model --reencoding-shift "
     "--regions --report --robustness --spectrum --split --version --workers",
     "asr-export": "--calibration-images --card --fft -h --help --images --metrics --model -o --output --precision "
-    "--spectrum --version",
+    "--spectrum --triton --version",
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
-    "asr-screen": "--annotate --claims --deadline --device --duration --evidence --folders-in-list --format "
+    "asr-screen": "--annotate --chunk --claims --deadline --device --duration --evidence --folders-in-list --format "
     "--fps -h --help --isolate "
-    "--look --metrics --model --mqtt --no-reconnect -o --output --precision --reconnect --sha256 --snapshots "
+    "--look --metrics --model --mqtt --no-reconnect -o --output --precision --ray --reconnect --sha256 --snapshots "
     "--sources --state --threads --token-file --trust-anchors --version --view --watch --webhook --windows",
     "asr-serve": "--allow-host --device -h --help --host --max-pixels --max-size --model --open --port --precision "
     "--queue --sha256 --time-limit --token-file --trust-anchors --version --workers",

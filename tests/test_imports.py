@@ -34,7 +34,7 @@ _ROOMS = {
         },
         "provenance": {"errors", "claims", "isolation", "sources"},
         "archive": {
-            *("errors", "records", "redact", "screening"),
+            *("errors", "records", "redact", "screening", "whole_file"),
             *("media", "sources", "isolation", "inference"),
         },
         "serve": {

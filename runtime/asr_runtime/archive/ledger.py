@@ -14,7 +14,6 @@ URL of an object store.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from asr_runtime.archive.inputs import ArchiveInput, Inputs
 from asr_runtime.errors import ConfigurationError, OutputError
 from asr_runtime.redact import redact
+from asr_runtime.whole_file import write_whole
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -187,17 +187,15 @@ class Ledger:
         self._write_whole(path, (json.dumps(data, allow_nan=False, indent=1) + "\n").encode())
 
     def _write_whole(self, path: str, data: bytes) -> None:
-        """Write a file whole or not at all: object stores do so themselves, folders by renaming."""
+        """Write a file whole or not at all, as object stores do themselves."""
         from fsspec.implementations.local import LocalFileSystem
 
+        if isinstance(self._store, LocalFileSystem):
+            write_whole(Path(path), data)
+            return
         try:
-            if isinstance(self._store, LocalFileSystem):
-                part = Path(f"{path}.{os.getpid()}.part")
-                part.write_bytes(data)
-                part.replace(path)
-            else:
-                self._store.pipe_file(path, data)
-        except OSError as error:
+            self._store.pipe_file(path, data)
+        except Exception as error:  # every store has errors of its own
             raise self._unwritable(path, error) from None
 
     def _unwritable(self, path: str, error: Exception) -> OutputError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from asr_runtime.inference.looking import LookChoice
 __all__ = ["ChunkTask", "connected", "run_chunks"]
 
 _DEATHS = 2  # of workers over one chunk, after which its inputs are screened one by one to learn which one kills
+_CONNECT_SECONDS = 10.0
 _MOST_BLOCKS = 20_000  # tasks that Ray Data plans at once
 
 
@@ -65,6 +67,7 @@ def connected(address: str) -> Iterator[int]:
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    _check_address(address)
     try:
         ray.init(
             address=address,
@@ -73,16 +76,29 @@ def connected(address: str) -> Iterator[int]:
             include_dashboard=False if address == "local" else None,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(
-            f"--ray {address}: no cluster answers ({reason}); start one with: ray start --head"
-        ) from None
+        raise _no_cluster(address, error) from None
     try:
         yield int(
             ray.cluster_resources().get("CPU", 0)  # type: ignore[no-untyped-call]
         )
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address where nothing listens; Ray itself would try again for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> ConfigurationError:
+    reason = " ".join(str(error).split())
+    return ConfigurationError(f"--ray {address}: no cluster answers ({reason}); start one with: ray start --head")
 
 
 def run_chunks(

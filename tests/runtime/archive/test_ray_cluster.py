@@ -143,7 +143,7 @@ def test_an_input_that_ends_its_worker_again_and_again_costs_only_itself(
             ("photos", "-o", "out", "--isolate"),
             "--isolate: cannot be combined with --ray, which screens files in chunks",
         ),
-        (("rtsp://u:secret@h/s", "-o", "out"), "rtsp://u:***@h/s: --ray screens files; screen live sources without it"),
+        (("rtsp://u:secret@h/s", "-o", "out"), "rtsp://***@h/s: --ray screens files; screen live sources without it"),
         (("photos", "-o", "out", "--format", "csv"), "--format csv: with --ray expected jsonl or parquet"),
         (("bad.parquet", "-o", "out"), "bad.parquet: not a table that can be read (Parquet magic bytes not found"),
         (("other.parquet", "-o", "out"), "other.parquet: expected a column path; it has name"),
@@ -163,7 +163,7 @@ def test_what_cannot_work_is_one_line(
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(run_command: Runner, model_path: Path, mixed_folder: Path) -> None:
-    result = run_command("screen", "--ray=127.0.0.1:9", mixed_folder, "--model", model_path, "-o", "out", timeout=120)
+    result = run_command("screen", "--ray=127.0.0.1:9", mixed_folder, "--model", model_path, "-o", "out")
     assert result.returncode == 2
     assert result.stderr.decode().startswith("asr-screen: --ray 127.0.0.1:9: no cluster answers (")
     assert result.stderr.count(b"\n") == 1
