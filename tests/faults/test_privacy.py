@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,19 @@ def test_screening_sends_nothing_and_needs_no_home(
         complaints = [word for word in ("permitted", "ermission", "ead-only", "writ", "home") if word in seen.errors]
         assert not complaints, seen.errors
     measured("asr-screen, asr-doctor, Detector with OpenVINO, home writable and read-only: nothing sent, no complaint")
+
+
+@pytest.mark.heavy
+@pytest.mark.fault(23)
+def test_screening_on_a_local_cluster_sends_nothing(examples: Path, measured: Measured) -> None:
+    arguments = ("--ray", examples / "real", "--model", "asrnet-lite-tiny", "-o", "records", "--chunk", 3)
+    with tempfile.TemporaryDirectory(prefix="asr-") as folder:  # Ray's sockets have paths of at most 107 bytes
+        seen = observe(Path(folder), *command("asr-screen", *arguments))
+        assert len(list(Path(folder, "records").glob("part-*.jsonl"))) > 1, seen.errors
+    assert (seen.names, seen.packets, seen.files) == ([], [], [])
+    measured(
+        "asr-screen --ray, a cluster on this machine: nothing sent, nothing left behind"
+    )
 
 
 @pytest.mark.heavy

@@ -6,9 +6,11 @@ import contextlib
 import logging
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from asr_runtime.archive.chunk import ChunkScreener
@@ -68,21 +70,36 @@ def connected(address: str) -> Iterator[int]:
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     _check_address(address)
-    try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False if address == "local" else None,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise _no_cluster(address, error) from None
-    try:
-        yield int(
-            ray.cluster_resources().get("CPU", 0)  # type: ignore[no-untyped-call]
-        )
-    finally:
-        ray.shutdown()
+    home: contextlib.AbstractContextManager[dict[str, Any]] = contextlib.nullcontext({})
+    with _home_of_ray() if address == "local" else home as options:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _no_cluster(address, error) from None
+        try:
+            yield int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _home_of_ray() -> Iterator[dict[str, Any]]:
+    """Give the options under which Ray starts here, asks nobody anything, and leaves nothing behind.
+
+    Even with its usage reports off, a head node asks the metadata services of three clouds where it runs, unless the
+    home directory holds the configuration of a cluster launcher; and it writes a token there. So it gets a home of its
+    own for the time of the run.
+    """
+    before = os.environ.get("HOME")
+    with tempfile.TemporaryDirectory(prefix="asr-ray-", ignore_cleanup_errors=True) as home:
+        Path(home, "ray_bootstrap_config.yaml").write_text("{}\n")
+        os.environ["HOME"] = home
+        try:
+            yield {"include_dashboard": False, "_temp_dir": home}
+        finally:
+            del os.environ["HOME"]
+            if before is not None:
+                os.environ["HOME"] = before
 
 
 def _check_address(address: str) -> None:
@@ -98,6 +115,10 @@ def _check_address(address: str) -> None:
 
 def _no_cluster(address: str, error: Exception) -> ConfigurationError:
     reason = " ".join(str(error).split())
+    if address == "local":
+        return ConfigurationError(
+            f"--ray: Ray does not start on this machine ({reason}); set TMPDIR to a short path, /tmp"
+        )
     return ConfigurationError(f"--ray {address}: no cluster answers ({reason}); start one with: ray start --head")
 
 

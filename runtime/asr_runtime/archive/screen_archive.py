@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from asr_runtime.archive.inputs import Inputs
+from asr_runtime.archive.inputs import Inputs, is_in_a_store
 from asr_runtime.archive.ledger import Account, ArchiveFormat, Ledger
 from asr_runtime.archive.ray_cluster import ChunkTask, connected, run_chunks
+from asr_runtime.inference.builtin import BUILTIN
 from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.looking import LookChoice, choose_looks
 from asr_runtime.records import SummaryRecord
@@ -84,7 +86,10 @@ def screen_archive(
 
     progress(total, complete, chunks)
     if todo:
-        task = ChunkTask(folder, form, model, detector.sha256, device, look, windows, fps, deadline)
+        # Workers have working folders of their own.
+        place = folder if is_in_a_store(folder) else os.path.abspath(folder)  # noqa: PTH100
+        file = os.path.abspath(model) if model is not None and model not in BUILTIN else model  # noqa: PTH100
+        task = ChunkTask(place, form, file, detector.sha256, device, look, windows, fps, deadline)
         with connected(address) as cores:
             run_chunks(task, todo, cores, stop, count)
     total = _total(ledger.finished())
