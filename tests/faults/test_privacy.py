@@ -152,9 +152,7 @@ def test_screening_on_a_local_cluster_sends_nothing(examples: Path, measured: Me
         seen = observe(Path(folder), *command("asr-screen", *arguments))
         assert len(list(Path(folder, "records").glob("part-*.jsonl"))) > 1, seen.errors
     assert (seen.names, seen.packets, seen.files) == ([], [], [])
-    measured(
-        "asr-screen --ray, a cluster on this machine: nothing sent, nothing left behind"
-    )
+    measured("asr-screen --ray, a cluster on this machine: nothing sent, nothing left behind")
 
 
 @pytest.mark.heavy
