@@ -14,7 +14,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -43,7 +43,7 @@ __all__ = ["GpuReport", "run_steps"]
 _BATCHES = (1, 4, 16, 64)
 _ROUNDS = 20
 _TRAINING_BATCH, _TRAINING_STEPS = 32, 20
-_NETWORKS = ("asrnet", "fft-resnet34")
+_NETWORKS: Mapping[str, Mapping[str, Any]] = {"asrnet": {}, "fft-resnet34": {}}  # with their options
 _PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "tensorrt")
 
 
@@ -91,12 +91,14 @@ class _Setting:
         path = self.folder / f"{name}.pth"
         if not path.exists():
             torch.manual_seed(0)
-            network = create_model(name).eval()
+            network = create_model(name, **_NETWORKS[name]).eval()
             calibration = {"temperature": 1.0, "shift": 0.0, "fitted_on": "nothing: random weights"}
             decision = {"real_below": 0.4, "ai_from": 0.6, "rule": "none: random weights"}
             save_checkpoint(
                 path,
-                Checkpoint(name, {}, default_preprocess(name), network, calibration=calibration, decision=decision),
+                Checkpoint(
+                    name, _NETWORKS[name], default_preprocess(name), network, calibration=calibration, decision=decision
+                ),
             )
         return load_checkpoint(path)
 

@@ -12,7 +12,7 @@ from asr_bench import gpu
 
 @pytest.mark.heavy
 def test_every_step_runs_and_gives_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "_NETWORKS", ("asrnet",))
+    monkeypatch.setattr(gpu, "_NETWORKS", {"asrnet": {"dim": 4}})
     monkeypatch.setattr(gpu, "_TRAINING_BATCH", 2)
     report = gpu.run_steps("cpu", batches=(1, 2), rounds=2)
     rows = {(step, what): figure for step, what, figure in report.rows}
