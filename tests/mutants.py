@@ -27,11 +27,13 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cosmic_ray.ast import get_ast
@@ -108,11 +110,13 @@ def places_of(path: Path) -> list[tuple[str, int]]:
     return places
 
 
-def mutants_of(path: Path) -> Iterator[Mutant]:
-    """Yield every mutant that differs from the module in more than annotations, each once."""
+def mutants_of(path: Path, chosen: Collection[int] | None = None) -> Iterator[Mutant]:
+    """Yield every mutant that differs from the module in more than annotations, each once; or those of some numbers."""
     source = path.read_text()
     seen = {_meaning(source)}
     for number, (name, place) in enumerate(places_of(path)):
+        if chosen is not None and number not in chosen:
+            continue
         code = mutate_code(source, get_operator(name)(), place)
         try:
             meaning = _meaning(code)
@@ -211,60 +215,73 @@ def _end(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def run_module(workers: Workers, module: str, sample: int, minutes: float) -> dict[str, object]:
-    """Run (a sample of) the mutants of a module.
+def run_module(workers: Workers, module: str, sample: int, minutes: float, survivors: bool) -> dict[str, Any]:
+    """Run (a sample of) the mutants of a module, or once more those that survived; the results are kept in a file.
 
     Raises:
-        SystemExit: its tests fail without any change.
+        SystemExit: its tests fail without any change, or the module changed since the results that are asked for.
     """
-    tests = MODULES[module].split()
-    path = ROOT / module
-    places = len(places_of(path))
-    waiting = islice(mutants_of(path), sample)
-    began = time.monotonic()
-    plain = workers.start(workers.copies[0], module, path.read_text(), tests, BUILD / f"{path.stem}.log")
-    while (status := ended(plain, began + 300)) is None:
+    tests, path = MODULES[module].split(), ROOT / module
+    kept = BUILD / f"{path.stem}.json"
+    result: dict[str, Any] = {"module": module, "sha256": sha256(path.read_bytes()).hexdigest(), "results": {}}
+    if survivors:
+        result = json.loads(kept.read_text())
+        if result["sha256"] != sha256(path.read_bytes()).hexdigest():
+            raise SystemExit(f"{kept}: of another version of {module}; run all its mutants again")
+    again = {int(number) for number, one in result["results"].items() if one["outcome"] == "survived"}
+    waiting = mutants_of(path, again) if survivors else islice(mutants_of(path), sample)
+    took = _unchanged(workers, module, tests)
+    print(f"{module}: {len(places_of(path))} places, {took:.1f} s unchanged", file=sys.stderr, flush=True)
+    until = time.monotonic() + minutes * 60
+    for mutant, status in _statuses(workers, module, tests, waiting, 30 + 4 * took, until):
+        outcome = {0: "survived", 124: "timeout"}.get(status, "killed")
+        result["results"][str(mutant.number)] = {**asdict(mutant), "outcome": outcome, "code": None}
+        kept.write_text(json.dumps({**result, "places": len(places_of(path))}, indent=1))
+        if outcome == "survived":
+            print(f"  {mutant.number:4} line {mutant.line}: {mutant.before}\n{'':10}-> {mutant.after}", flush=True)
+    for copy in workers.copies:
+        (copy / module).write_text(path.read_text())
+    return dict(json.loads(kept.read_text()))
+
+
+def _unchanged(workers: Workers, module: str, tests: list[str]) -> float:
+    """Run the tests of a module as it is; returns the seconds that they take."""
+    log, began = BUILD / f"{Path(module).stem}.log", time.monotonic()
+    process = workers.start(workers.copies[0], module, (ROOT / module).read_text(), tests, log)
+    while (status := ended(process, began + 300)) is None:
         time.sleep(0.05)
-    took = time.monotonic() - began
     if status:
-        said = (BUILD / f"{path.stem}.log").read_text()[-3000:]
+        said = log.read_text()[-3000:]
         raise SystemExit(f"{module}: its tests fail without any change (exit code {status}):\n{said}")
-    print(f"{module}: {places} places, {took:.1f} s unchanged", file=sys.stderr, flush=True)
+    return time.monotonic() - began
+
+
+def _statuses(
+    workers: Workers, module: str, tests: list[str], waiting: Iterator[Mutant], longest: float, until: float
+) -> Iterator[tuple[Mutant, int]]:
+    """Yield each mutant with the exit status of its tests, as they end; none is begun after `until`."""
     free, more = list(workers.copies), True
-    running: dict[int, tuple[Path, Mutant, float, Path]] = {}
-    found: list[dict[str, object]] = []
-    until = began + minutes * 60
+    running: dict[int, tuple[Path, Mutant, float]] = {}
     while running or more:
         while free and more:
             mutant = next(waiting, None) if time.monotonic() < until else None
             if mutant is None:
                 more = False
                 break
-            copy, log = free.pop(), BUILD / f"{path.stem}-{mutant.number}.log"
-            process = workers.start(copy, module, mutant.code, tests, log)
-            running[process] = copy, mutant, time.monotonic() + 30 + 4 * took, log
-        for process, (copy, mutant, deadline, log) in list(running.items()):
-            if (status := ended(process, deadline)) is None:
-                continue
-            del running[process]
-            free.append(copy)
-            outcome = "survived" if status == 0 else "timeout" if status == 124 else "killed"
-            found.append({**asdict(mutant), "outcome": outcome, "code": None})
-            if outcome == "survived":
-                print(f"  {mutant.number:4} line {mutant.line}: {mutant.before}\n{'':10}-> {mutant.after}", flush=True)
-            else:
-                log.unlink(missing_ok=True)
+            copy = free.pop()
+            process = workers.start(copy, module, mutant.code, tests, copy / "tests.log")
+            running[process] = copy, mutant, time.monotonic() + longest
+        for process, (copy, mutant, deadline) in list(running.items()):
+            if (status := ended(process, deadline)) is not None:
+                del running[process]
+                free.append(copy)
+                yield mutant, status
         time.sleep(0.02)
-    for copy in workers.copies:
-        (copy / module).write_text(path.read_text())
-    result = {"module": module, "places": places, "run": len(found), "seconds": took, "results": found}
-    (BUILD / f"{path.stem}.json").write_text(json.dumps(result, indent=1))
-    return result
 
 
 def run_one(workers: Workers, module: str, number: int) -> None:
     """Run one mutant and show what its tests print."""
-    mutant = next(mutant for mutant in mutants_of(ROOT / module) if mutant.number == number)
+    mutant = next(mutants_of(ROOT / module, {number}))
     log = BUILD / "one.log"
     process = workers.start(workers.copies[0], module, mutant.code, MODULES[module].split(), log)
     while (status := ended(process, time.monotonic() + 300)) is None:
@@ -280,6 +297,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=150, help="mutants of a module at most")
     parser.add_argument("--minutes", type=float, default=60, help="time box of a module")
     parser.add_argument("--mutant", type=int, help="run this mutant of one module and show what its tests print")
+    parser.add_argument("--survivors", action="store_true", help="run those again that survived the last run")
     asked = parser.parse_args()
     modules = [m for m in MODULES if not asked.modules or Path(m).stem in asked.modules]
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -291,12 +309,12 @@ def main() -> None:
         if asked.mutant is not None:
             run_one(workers, modules[0], asked.mutant)
             return
-        results = [run_module(workers, module, asked.sample, asked.minutes) for module in modules]
+        results = [run_module(workers, m, asked.sample, asked.minutes, asked.survivors) for m in modules]
     print(f"\n{'module':52} {'places':>8} {'run':>5} {'killed':>7} {'survived':>9}")
     for result in results:
-        outcomes = [one["outcome"] for one in result["results"]]  # type: ignore[attr-defined]
+        outcomes = [one["outcome"] for one in result["results"].values()]
         survived = outcomes.count("survived")
-        print(f"{result['module']:52} {result['places']:8} {result['run']:5} {len(outcomes) - survived:7} {survived:9}")
+        print(f"{result['module']:52} {result['places']:8} {len(outcomes):5} {len(outcomes) - survived:7} {survived:9}")
 
 
 if __name__ == "__main__":

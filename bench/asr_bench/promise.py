@@ -167,9 +167,10 @@ def promises_table(found: Sequence[Sequence[Promise]]) -> str:
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="dataset", help="Data folder.")
 @click.option("--images", type=click.IntRange(min=4), default=1000, show_default=True, help="Of each class.")
 @click.option("--crop-size", type=click.IntRange(min=16), default=160, show_default=True)
+@click.option("--views", type=click.IntRange(min=1), default=1, show_default=True, help="Augmented, of each picture.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the drawing.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Reading processes.")
-def main(data: Path, images: int, crop_size: int, seed: int, workers: int) -> None:
+def main(data: Path, images: int, crop_size: int, views: int, seed: int, workers: int) -> None:
     """Train on one half of DATA in the published layout, judge the other half, and the other way round.
 
     Exit codes: 0 all promises are kept; 1 one is broken; 2 usage or data.
@@ -178,7 +179,7 @@ def main(data: Path, images: int, crop_size: int, seed: int, workers: int) -> No
     with tempfile.TemporaryDirectory() as folder:
         for root in lay_out(find_data(data), Path(folder), images, seed):
             preprocess = {**default_preprocess("asrnet-lite"), "size": crop_size}
-            config = recipe("asrnet-lite", data=str(root), preprocess=preprocess, workers=workers)
+            config = recipe("asrnet-lite", data=str(root), preprocess=preprocess, views=views, workers=workers)
             assert isinstance(config, ClosedFormConfig)
             found.append(promises(config, Path(folder, "runs")))
     click.echo(promises_table(found), nl=False)

@@ -177,9 +177,85 @@ def test_a_verdict_follows_the_band(low: float, high: float, probability: float)
     assert verdict == ("ai" if probability >= high else "real" if probability < low else "unsure")
 
 
-def test_facts_cannot_be_changed_afterwards() -> None:
+@pytest.mark.parametrize(
+    "fact",
+    [CARD, WHOLE, CARD.preprocess, CARD.calibration, CARD.decision, CARD.operating_points[0], WHOLE.video],
+    ids=lambda fact: type(fact).__name__,
+)
+def test_facts_cannot_be_changed_afterwards(fact: Any) -> None:
+    name = dataclasses.fields(fact)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
-        CARD.name = "other"  # type: ignore[misc]
+        setattr(fact, name, getattr(fact, name))
+
+
+def test_facts_that_are_left_out_mean_nothing_is_changed() -> None:
+    plain = Preprocess("crop", 1)
+    assert (plain.resize, plain.mean, plain.std) == (None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert Calibration().log_odds(0.75) == 0.75
+    assert [Decision().verdict(p) for p in (0.39, 0.4, 0.59, 0.6)] == ["real", "unsure", "unsure", "ai"]
+    assert (CARD.parity, CARD.video, CARD.whole, CARD.classes, CARD.schema) == ({}, None, None, ("real", "ai"), 1)
+    assert WholeLook(((0.5, 0.5),), 1, Calibration(), Decision(), (), False).video is None
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: OperatingPoint(0.0, 0.0, 0.0),
+        lambda: OperatingPoint(1.0, 1.0, 1.0),
+        lambda: Decision(0.0, 1.0),
+        lambda: Decision(0.5, 0.51),
+        lambda: Preprocess("resize-crop", 224, 224),
+        lambda: dataclasses.replace(WHOLE, top=1),
+        lambda: dataclasses.replace(WHOLE, top=5),
+    ],
+)
+def test_the_ends_of_a_range_belong_to_it(made: Any) -> None:
+    made()
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        *((lambda v=v, i=i: OperatingPoint(*(v if i == k else 0.5 for k in range(3))), "from 0 to 1")
+          for v in (-0.01, 1.01) for i in range(3)),
+        (lambda: Decision(-0.1, 0.6), "0 <= real_below"),
+        (lambda: Decision(0.4, 1.1), "ai_from <= 1"),
+        (lambda: Preprocess("crop", -1), "preprocess size -1"),
+        (lambda: Preprocess("crop", 224, 256), "`resize` belongs to mode resize-crop"),
+        (lambda: Preprocess("resize-crop", 224), "`resize` belongs to mode resize-crop"),
+        *((lambda t=t: Calibration(t), "temperature > 0") for t in (-1.0, math.inf, math.nan)),
+        *((lambda s=s: Calibration(1.0, s), "both finite") for s in (-math.inf, math.nan)),
+        (lambda: dataclasses.replace(WHOLE, windows=()), "the centre"),
+        (lambda: dataclasses.replace(WHOLE, windows=((0.5, 0.4),), top=1), "the centre"),
+        (lambda: dataclasses.replace(WHOLE, windows=((0.5, 0.5), (0.5, 1.1))), "places from 0 to 1"),
+        (lambda: dataclasses.replace(WHOLE, windows=((0.5, 0.5), (-0.1, 0.5))), "places from 0 to 1"),
+        (lambda: dataclasses.replace(WHOLE, top=0), "top 0, expected 1 to 5"),
+        (lambda: dataclasses.replace(WHOLE, top=6), "top 6, expected 1 to 5"),
+        (lambda: dataclasses.replace(CARD, metrics={"x": math.nan}).to_json(), "Out of range"),
+    ],
+)  # fmt: skip
+def test_what_lies_outside_its_range_is_refused(made: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        made()
+
+
+def test_whole_numbers_are_read_as_numbers_and_truth_values_are_not() -> None:
+    card = json.loads(CARD.to_json())
+    card["calibration"]["temperature"] = 2
+    assert type(ModelCard.from_json(json.dumps(card)).calibration.temperature) is float
+    for path, said in (
+        ("calibration.temperature", "True, expected float"),
+        ("operating_points", "bool, expected a list"),
+    ):
+        card = json.loads(CARD.to_json())
+        _set(card, path, True)
+        with pytest.raises(ModelError, match=said):
+            ModelCard.from_json(json.dumps(card))
+
+
+def test_the_same_card_is_the_same_text() -> None:
+    turned = dataclasses.replace(CARD, tool_versions={"torch": "2", "numpy": "1"})
+    assert turned.to_json() == dataclasses.replace(CARD, tool_versions={"numpy": "1", "torch": "2"}).to_json()
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(min_value=5e-324, max_value=1e300))

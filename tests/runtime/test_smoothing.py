@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -160,3 +161,119 @@ def test_a_video_of_nothing_is_unsure_with_the_reason() -> None:
     assert video is not None
     assert (video.verdict, video.reason) == ("unsure", "one colour")
     assert video.probability == pytest.approx(0.99)
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def _sigmoid(margin: float) -> float:
+    return 1 / (1 + math.exp(-margin))
+
+
+def test_a_frame_has_1_over_e_of_its_weight_after_a_second() -> None:
+    track = Track("video", DECISION)
+    track.add(5.0, 0.1, SCENE)
+    smoothed = track.add(6.0, 0.9, SCENE).smoothed
+    assert _logit(smoothed) == pytest.approx((_logit(0.9) + _logit(0.1) / math.e) / (1 + 1 / math.e))
+
+
+def test_a_clock_that_goes_back_makes_no_frame_count_more_than_once() -> None:
+    track = Track("video", DECISION)
+    track.add(5.0, 0.1, SCENE)
+    assert _logit(track.add(3.0, 0.6, SCENE).smoothed) == pytest.approx((_logit(0.1) + _logit(0.6)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "threshold", "upwards", "after"),
+    [(0.5, 0.7, True, "ai"), (0.95, 0.7, False, "unsure"), (0.5, 0.3, False, "real"), (0.05, 0.3, True, "unsure")],
+)
+def test_a_verdict_changes_half_a_log_odds_beyond_its_threshold(
+    before: float, threshold: float, upwards: bool, after: str
+) -> None:
+    """Frames an hour apart: only the newest has weight."""
+    for beyond, changes in ((0.49, False), (0.51, True)):
+        track = Track("video", DECISION)
+        old = track.add(0.0, before, SCENE).verdict
+        margin = _logit(threshold) + (beyond if upwards else -beyond)
+        assert track.add(3600.0, _sigmoid(margin), SCENE).verdict == (after if changes else old)
+
+
+@pytest.mark.parametrize(("before", "then", "expected"), [(0.05, 0.99, "ai"), (0.99, 0.01, "real")])
+def test_a_verdict_may_change_to_its_opposite_at_once(before: float, then: float, expected: str) -> None:
+    track = Track("video", DECISION)
+    track.add(0.0, before, SCENE)
+    assert track.add(3600.0, then, SCENE).verdict == expected
+
+
+def test_a_certain_frame_counts_as_log_odds_of_12() -> None:
+    for probability, margin in ((1.0, 12.0), (0.0, -12.0), (1 - 1e-9, 12.0), (1e-9, -12.0)):
+        track = Track("video", DECISION)
+        track.add(0.0, probability, SCENE)
+        track.add(0.1, 0.6, SCENE)
+        video = track.video()
+        assert video is not None
+        assert _logit(video.probability) == pytest.approx((margin + _logit(0.6)) / 2, abs=1e-5)
+
+
+def _is_cut(*levels: int) -> bool:
+    """Whether the last of these grey frames begins a scene."""
+    cuts = SceneCuts()
+    return [cuts.between(np.full((48, 64, 3), level, np.uint8)) for level in levels][-1]
+
+
+def test_a_cut_is_a_difference_of_30_levels() -> None:
+    assert (_is_cut(100, 129), _is_cut(100, 130), _is_cut(130, 100)) == (False, True, True)
+    assert not _is_cut(200)
+
+
+def test_a_cut_is_three_times_what_is_usual() -> None:
+    assert (_is_cut(0, 20, 79), _is_cut(0, 20, 80)) == (False, True)
+    # What is usual moves by 0.3 of the way: from 20 to 31.7 after a difference of 59.
+    assert (_is_cut(0, 20, 79, 174), _is_cut(0, 20, 79, 175)) == (False, True)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 700), (700, 4), (127, 128), (300, 300)])
+def test_frames_of_any_size_are_compared(height: int, width: int) -> None:
+    cuts = SceneCuts()
+    found = [cuts.between(np.full((height, width, 3), level, np.uint8)) for level in (0, 0, 200)]
+    assert found == [False, False, True]
+
+
+def test_a_change_on_a_small_part_of_a_large_frame_is_no_cut() -> None:
+    cuts = SceneCuts()
+    image = np.zeros((720, 1280, 3), np.uint8)
+    cuts.between(image)
+    image[:, :140] = 255  # 11% of the frame: a difference of 28 levels
+    assert not cuts.between(image)
+
+
+def test_a_verdict_is_not_over_at_two_seconds_and_is_after_them() -> None:
+    image = np.zeros((48, 64, 3), np.uint8)
+    for later, verdict in ((2.0, "ai"), (2.01, "unsure")):
+        track = Track("clip", DECISION)
+        track.add(1.0, 0.9, image)
+        assert track.add(1.0 + later, 0.9, image, "one colour").verdict == verdict
+
+
+def test_the_first_frame_with_weight_takes_the_place_of_those_without() -> None:
+    track = Track("clip", DECISION)
+    for index, (probability, reason) in enumerate(
+        ((0.99, "dark"), (0.9, "dark"), (0.4, None), (0.6, None), (0.95, "x"))
+    ):
+        track.add(7.0 + index, probability, SCENE, reason)
+    video, segment = track.video(), track.end()
+    assert video is not None
+    assert segment is not None
+    assert (video.peak, video.frames, video.duration, video.reason) == (0.6, 5, 4.0, None)
+    assert video.probability == pytest.approx(0.5)
+    assert (segment.start, segment.end, segment.frames, segment.peak) == (7.0, 11.0, 5, 0.6)
+    assert segment.probability == pytest.approx(0.5)
+
+
+def test_no_frames_are_no_video_and_no_segment() -> None:
+    track = Track("clip", DECISION)
+    assert (track.video(), track.end()) == (None, None)
+    track.add(0.0, 0.9, SCENE)
+    assert track.end() is not None
+    assert track.end() is None
