@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 
+from asr_runtime.contract import Calibration, Decision, VideoRule
 from asr_runtime.errors import DatasetError
 from asr_train.figures.calibrate import UNSURE_BAND, calibrate, calibrate_video, video_figures
 from asr_train.figures.metrics import binary_metrics
@@ -128,3 +129,43 @@ def test_a_rule_keeps_its_promise_on_other_videos() -> None:
     assert video_figures(labels[labels == 0], log_odds[labels == 0], rule) == {}
     with pytest.raises(DatasetError, match="both classes"):
         calibrate_video(np.zeros(3, int), np.zeros(3), "a test")
+
+
+def test_one_generated_image_in_ten_is_called_real() -> None:
+    labels, margins = _margins(5_000, 1.0, 0.0)
+    fitted = calibrate(labels, margins, "a test")
+    probability = fitted.calibration.probability(margins)
+    assert fitted.decision.real_below < UNSURE_BAND[0]
+    assert (probability[labels == 1] < fitted.decision.real_below).mean() == pytest.approx(0.1, abs=0.001)
+
+
+def test_a_slope_of_nearly_nothing_is_a_temperature_of_1000() -> None:
+    labels = np.array([0, 1] * 500)
+    margins = np.random.default_rng(0).normal(0, 1000.0, 1000) + labels
+    fitted = calibrate(labels, margins, "a test").calibration
+    assert (fitted.temperature, fitted.shift) == (1000.0, 0.0)
+    steep = calibrate(labels, np.linspace(0, 900, 1000) + 100 * labels, "a test").calibration
+    assert 100 < steep.temperature < 1000
+
+
+def test_a_detector_that_decides_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """One verdict of the two will do: here nothing is called real, for generated images have the lowest margin."""
+    labels = np.array([0] * 90 + [1] * 100)
+    margins = np.concatenate([np.zeros(90), np.full(15, -1.0), np.full(85, 5.0)])
+    logging.getLogger("asr_train").addHandler(caplog.handler)
+    try:
+        decision = calibrate(labels, margins, "a test").decision
+    finally:
+        logging.getLogger("asr_train").removeHandler(caplog.handler)
+    assert decision.verdict(1.0) == "ai"
+    assert caplog.text == ""
+
+
+def test_a_hand_made_set_of_videos() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    probability = np.array([0.1, 0.2, 0.5, 0.9, 0.3, 0.55, 0.8, 0.95])
+    log_odds = np.log(probability / (1 - probability))
+    found = video_figures(labels, log_odds, VideoRule(Calibration(), Decision(0.4, 0.6)))
+    assert (found["unsure"], found["false_positive_rate"], found["true_positive_rate"]) == (2 / 8, 1 / 4, 2 / 4)
+    assert found["auroc"] == 12 / 16
+    assert found["balanced_ece"] == pytest.approx(found["balanced_ece_as_images"])

@@ -14,9 +14,11 @@ from asr_train.figures.bootstrap import bootstrap_intervals, resampled
 from asr_train.figures.metrics import (
     balanced_calibration_error,
     binary_metrics,
+    calibration_error,
     content_adjusted_auroc,
     content_strata,
     metrics_by_source,
+    reliability,
     threshold_at,
     verdict_metrics,
 )
@@ -230,3 +232,83 @@ def test_balanced_calibration_error_does_not_depend_on_the_mix() -> None:
     assert balanced_calibration_error(few, odds) < 0.02
     assert binary_metrics(few[:5000], odds[:5000])["ece"] > 0.2
     assert balanced_calibration_error(few, np.sqrt(odds)) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("labels", "probability", "expected"),
+    [
+        ([0, 1], [0.2, 0.9], 0.15),  # a bin each: half of |0 - 0.2| and half of |1 - 0.9|
+        ([1, 0], [0.94, 1.0], 0.47),  # the last bin has both, 1 included
+        ([0, 0, 0, 1], [0.0, 0.0, 0.3, 0.3], 0.3),  # 1/2 - 0.3 (1/6 + 1/2): one photo of three
+        ([0, 1], [0.0, 1.0], 0.0),
+    ],
+)
+def test_a_hand_made_calibration_error(labels: list[int], probability: list[float], expected: float) -> None:
+    assert balanced_calibration_error(np.array(labels), np.array(probability)) == pytest.approx(expected)
+
+
+def test_tables_of_several_sets_add_up() -> None:
+    labels, _, rng = _images(300)
+    probability = rng.random(300)
+    parts = [reliability(labels[part], probability[part]) for part in (slice(0, 120), slice(120, None))]
+    assert parts[0].shape == (2, 2, 15)
+    assert calibration_error(parts[0] + parts[1]) == pytest.approx(balanced_calibration_error(labels, probability))
+
+
+def test_figures_that_nothing_is_left_for_are_none() -> None:
+    labels, unsure = np.array([0, 1]), np.array([0.5, 0.5])
+    found = verdict_metrics(labels, unsure, ["a", "g"], Decision(), (OperatingPoint(0.05, 0.5, 1.0),))
+    assert (found["unsure"], found["error"]) == (1.0, None)
+    assert found["operating_points"][0]["found"] == 1.0  # at the threshold is above it
+    alone = verdict_metrics(labels[1:], unsure[1:], ["g"], Decision(), (OperatingPoint(0.05, 0.5, 1.0),))
+    assert (alone["unsure_real"], alone["operating_points"][0]["found_by_source"]) == (None, {})
+
+
+def test_a_generator_without_any_photos_is_the_worst() -> None:
+    found = metrics_by_source(np.array([1, 1]), np.array([0.9, 0.4]), ["b", "a"])
+    assert [figures["auroc"] for figures in found.values()] == [None, None]
+    assert [figures["content_auroc"] for figures in found.values()] == [None, None]
+    with_photos = metrics_by_source(np.array([0, 0, 1, 1]), np.array([0.6, 0.1, 0.9, 0.2]), ["x", "y", "a", "b"])
+    assert list(with_photos) == ["b", "a", "x", "y"]  # worst photos first, after the generators
+
+
+def test_nothing_called_ai_has_no_precision() -> None:
+    found = binary_metrics(np.array([0, 1]), np.array([0.1, 0.2]))
+    assert (found["precision"], found["recall"], found["f1"], found["accuracy"]) == (0.0, 0.0, 0.0, 0.5)
+    assert binary_metrics(np.array([0, 1]), np.array([0.1, 0.5]))["recall"] == 1.0  # ai from 0.5 on
+
+
+def test_every_photo_may_be_called_ai_at_a_rate_of_one() -> None:
+    assert threshold_at(np.array([0.3, 0.2, 0.7]), 1.0) == 0.2
+
+
+def test_resamples_keep_the_number_of_images_of_a_class_and_differ() -> None:
+    groups = np.array([0, 1, 1, 0, 1, 2])
+    counts = resampled(groups, 500, np.random.default_rng(0))
+    assert counts.shape == (500, 6)
+    for group, size in ((0, 2), (1, 3), (2, 1)):
+        assert (counts[:, groups == group].sum(1) == size).all()
+    assert counts.mean(0) == pytest.approx(np.ones(6), abs=0.15)
+    assert len(np.unique(counts, axis=0)) > 10
+
+
+def test_the_ends_of_an_interval_are_quantiles_of_a_thousand_resamples() -> None:
+    labels, _, rng = _images(80)
+    probability = rng.random(80)
+    point = binary_metrics(labels, probability)
+    found = bootstrap_intervals(labels, probability, None, (0.05,), 15, point, seed=3)
+    counts = resampled(labels, 1000, np.random.default_rng(3))
+    accuracies = counts @ ((probability >= 0.5) == (labels == 1)) / 80
+    assert found["accuracy"] == pytest.approx(np.quantile(accuracies, [0.025, 0.975]))
+    assert found == bootstrap_intervals(labels, probability, None, (0.05,), 15, point, seed=3)
+    assert "tpr_at_fpr_1%" not in found
+
+
+def test_many_images_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from asr_train.figures import bootstrap
+
+    monkeypatch.setattr(bootstrap, "_LARGEST_BLOCK", 2_100)  # 300 rows of 7 images
+    blocks = list(bootstrap._resamples(np.array([0, 0, 0, 1, 1, 1, 1]), 0))
+    assert [len(block) for block in blocks] == [300, 300, 300, 100]
+    monkeypatch.setattr(bootstrap, "_LARGEST_BLOCK", 3)  # fewer than there are images
+    assert len(list(bootstrap._resamples(np.array([0, 0, 1, 1]), 0))) == 1000

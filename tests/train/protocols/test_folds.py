@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from asr_runtime.contract import Decision, OperatingPoint
+from asr_runtime.errors import DatasetError
 from asr_train.data.layouts import DataFolder, Sample
 from asr_train.figures.scoring import Scored
 from asr_train.protocols import folds as folds_module
-from asr_train.protocols.folds import Fold, FoldContent, folds_of
+from asr_train.protocols.folds import Fold, FoldContent, folds_of, judged_generators
 from asr_train.protocols.leave_out import _Judged, _pooled
 
 _SOURCES = (("photos", 0), ("snaps", 0), ("left out", 1), ("other", 1))
@@ -64,3 +65,55 @@ def test_folds_of_many_images_are_found_quickly() -> None:
     (fold,) = folds_of(data, "left out", with_photos=False)
     assert isinstance(fold, Fold)
     assert len(fold.samples) == 3 * 8_000
+
+
+def _counted(*counts: tuple[str, int, int]) -> DataFolder:
+    """A data folder with so many pictures of (source, label) in both splits."""
+    samples = tuple(Sample(Path(f"{name} {label} {i}"), label, name) for name, label, n in counts for i in range(n))
+    return DataFolder(Path("data"), "generators", samples, samples, ())
+
+
+def test_generators_with_enough_pictures_are_judged() -> None:
+    data = _counted(("photos", 0, 9), ("small", 1, 2), ("z", 1, 3), ("a", 1, 4))
+    assert judged_generators(data, 3) == ["a", "z"]
+    with pytest.raises(
+        DatasetError, match=r"one of them with 5 validation images; found a \(4\), small \(2\), z \(3\)"
+    ):
+        judged_generators(data, 5)
+    with pytest.raises(DatasetError, match=r"two generators or more.*found a \(4\)"):
+        judged_generators(_counted(("photos", 0, 9), ("a", 1, 4)), 3)
+
+
+def test_a_fold_judges_its_generator_by_all_photos_or_by_those_of_one_source() -> None:
+    data = _counted(("photos", 0, 2), ("snaps", 0, 3), ("a", 1, 4), ("a", 0, 1), ("b", 1, 5))
+    (plain,) = folds_of(data, "a", with_photos=False)
+    assert (plain.generator, plain.photos, plain.without) == ("a", None, ("a",))
+    assert sorted({(s.source, s.label) for s in plain.samples}) == [("a", 0), ("a", 1), ("photos", 0), ("snaps", 0)]
+    both = folds_of(data, "a", with_photos=True)
+    assert [(fold.photos, fold.without) for fold in both] == [("photos", ("a", "photos")), ("snaps", ("a", "snaps"))]
+    assert [sorted({(s.source, s.label) for s in fold.samples}) for fold in both] == [
+        [("a", 1), ("photos", 0)],
+        [("a", 1), ("snaps", 0)],
+    ]
+    with pytest.raises(DatasetError, match="needs two photo sources or more"):
+        folds_of(_counted(("photos", 0, 2), ("a", 1, 2), ("b", 1, 2)), "a", with_photos=True)
+    assert len(folds_of(_counted(("photos", 0, 2), ("a", 0, 1), ("a", 1, 2)), "a", with_photos=True)) == 1
+
+
+def test_the_probe_may_have_seen_less_than_the_fold_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _data()
+    seen: list[list[str]] = []
+
+    def fitted(features: NDArray[np.float32], samples: Sequence[Sample]) -> object:
+        seen.append(sorted({s.source for s in samples}))
+        return type("Probe", (), {"score_features": staticmethod(lambda rows: rows[:, 0])})
+
+    monkeypatch.setattr(folds_module, "content_features", lambda s, progress: np.arange(len(s))[:, None])
+    monkeypatch.setattr(folds_module, "fit_features", fitted)
+    content = FoldContent(data, progress=False)
+    (fold,) = folds_of(data, "left out", with_photos=False)
+    scores = content(fold)
+    assert [data.val[int(row)] for row in scores] == list(fold.samples)
+    content(fold, {"snaps", "left out"})
+    content(fold, {"left out"})  # known already
+    assert seen == [["other", "photos", "snaps"], ["other", "photos"]]
