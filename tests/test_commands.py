@@ -26,6 +26,7 @@ _SURFACE = {
     "asr-export": "--calibration-images --card --fft -h --help --images --metrics --model -o --output --precision "
     "--spectrum --triton --version",
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
+    "asr-register": "-h --help --name --report --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
     "asr-screen": "--annotate --chunk --claims --deadline --device --duration --evidence --folders-in-list --format "
     "--fps -h --help --isolate "
@@ -41,7 +42,8 @@ _SURFACE = {
     "--no-freeze --nodes --noise --pair-weight --pairs "
     "--patch --patch-mask --patience --per-source --plain-weight --preprocess --prototypes --protocol --quality "
     "--reencode --resize --resume --ridge --rotation --runs --save-every --scales --schedule --seed --spectrum "
-    "--strategy --threads --top --version --views --warmup-epochs --weight-decay --weights --windows --workers",
+    "--strategy --threads --top --tracker --tracking-uri --version --views --warmup-epochs --weight-decay --weights "
+    "--windows --workers",
 }
 
 

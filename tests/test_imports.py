@@ -45,14 +45,25 @@ _ROOMS = {
     "asr_train": {
         "data": set(),
         "figures": {"data"},
-        "fitting": {"data", "figures"},
+        "tracking": {"data"},
+        "fitting": {"data", "figures", "tracking"},
         "protocols": {"data", "figures", "fitting"},
         "tuning": {"data", "figures", "fitting", "protocols"},
         "evaluation": {"data", "figures"},
         "audit": {"data", "figures"},
         "resynthesis": {"data", "figures"},
         "collection": set(),
-        "commands": {"data", "figures", "fitting", "protocols", "evaluation", "audit", "resynthesis", "tuning"},
+        "commands": {
+            "data",
+            "figures",
+            "fitting",
+            "protocols",
+            "evaluation",
+            "audit",
+            "resynthesis",
+            "tracking",
+            "tuning",
+        },
     },
 }
 """What each room may import of its own package, beside itself."""

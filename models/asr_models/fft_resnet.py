@@ -79,6 +79,8 @@ class FFTResNet(nn.Module):
         state = _download(self.backbone_name) if str(weights) == "imagenet" else read_state(Path(weights))
         head = _last_linear(self.backbone)[0] + "."
         own = {name: value for name, value in self.backbone.state_dict().items() if not name.startswith(head)}
+        # Files of old torchvision releases do not count batches; the count has no effect in evaluation.
+        own = {name: v for name, v in own.items() if name in state or not name.endswith("num_batches_tracked")}
         for name, value in own.items():
             if name not in state or state[name].shape != value.shape:
                 problem = f"has shape {tuple(state[name].shape)}" if name in state else "is missing"

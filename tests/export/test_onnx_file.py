@@ -84,6 +84,9 @@ def test_any_batch_and_size_gives_pytorchs_numbers(
         ("fft-resnet34", {"spectrum": "patch"}),
         ("fft-convnext_tiny", {}),
         ("fft-swin_t", {}),
+        ("fft-mobilenet_v3_small", {"spectrum": "patch"}),
+        ("fft-efficientnet_b0", {}),
+        ("fft-resnet50", {"spectrum": "patch"}),
     ],
 )
 def test_large_networks_export_within_their_tolerance(tmp_path: Path, name: str, options: dict[str, object]) -> None:

@@ -171,8 +171,12 @@ def test_training_evaluating_and_exporting_send_nothing(
         command("asr-evaluate", "--model", "x.onnx", "--data", generators, "--report", "report", "--workers", 0),
     ):
         seen.append(observe(tmp_path, *arguments, home=home))
+    tracked = (*options, "--tracker", "mlflow", "--data", generators, "--runs", "tracked")
+    seen.append(observe(tmp_path, *command("asr-train", *tracked), home=home))
+    (run,) = tmp_path.glob("tracked/run-*")
+    seen.append(observe(tmp_path, *command("asr-register", run, "x.onnx"), home=home))
     for each in seen:
         assert (each.names, each.packets, each.files) == ([], [], [])
         assert "ead-only" not in each.errors
         assert "atplotlib" not in each.errors
-    measured(f"asr-train, asr-export, asr-parity, asr-evaluate, home {home}: nothing sent, nothing outside")
+    measured(f"asr-train, with MLflow too, to asr-register, home {home}: nothing sent, nothing outside")

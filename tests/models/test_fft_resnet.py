@@ -75,6 +75,25 @@ def test_pretrained_weights_come_from_a_file(tmp_path: Path) -> None:
     assert network.backbone.state_dict()["fc.weight"].shape == (2, 512)
 
 
+@pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "efficientnet_b0", "resnet50", "convnext_tiny", "swin_t"])
+def test_published_files_of_every_kind_of_backbone_load(tmp_path: Path, backbone: str) -> None:
+    """As torchvision publishes them: with its 1,000 classes; old files do not count batches."""
+    torch.manual_seed(0)
+    published = torchvision.models.get_model(backbone, weights=None).state_dict()
+    state = {name: value for name, value in published.items() if not name.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "weights.pth")
+    network = FFTResNet(backbone, spectrum="patch")
+    network.load_pretrained(tmp_path / "weights.pth")
+    loaded = network.backbone.state_dict()
+    differing = [name for name, value in state.items() if not torch.equal(loaded[name], value)]
+    assert len(differing) == 2  # weight and bias of the head
+    assert {loaded[name].shape[0] for name in differing} == {2}
+    first = next(iter(state))
+    torch.save({name: value for name, value in state.items() if name != first}, tmp_path / "cut.pth")
+    with pytest.raises(WeightsError, match=f"cut.pth: not weights of {backbone}: {first} is missing"):
+        network.load_pretrained(tmp_path / "cut.pth")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [(b"not a checkpoint", "not a state dict"), (None, "layer.*is missing|is missing")],

@@ -11,7 +11,15 @@ require_extra(
 from asr_train.commands.audit import audit_command  # noqa: E402 - needs the extra
 from asr_train.commands.composite import composite_command  # noqa: E402
 from asr_train.commands.evaluate import evaluate_command  # noqa: E402
+from asr_train.commands.register import register_command  # noqa: E402
 from asr_train.commands.resynthesise import resynthesise_command  # noqa: E402
 from asr_train.commands.train import train_command  # noqa: E402
 
-__all__ = ["audit_command", "composite_command", "evaluate_command", "resynthesise_command", "train_command"]
+__all__ = [
+    "audit_command",
+    "composite_command",
+    "evaluate_command",
+    "register_command",
+    "resynthesise_command",
+    "train_command",
+]

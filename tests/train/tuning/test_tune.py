@@ -184,7 +184,7 @@ def test_a_loop_is_searched_and_a_killed_search_goes_on(pristine_generators: Pat
         (["--model", "asrnet", "--model", "asrnet-lite"], "solved in closed form and judged otherwise"),
         (["--at-least", 100], "no family with 100 validation images"),
         (["--study", "nosuch://place"], "no study can be kept there"),
-        (["--study", "/nonexistent/place.db"], "no study can be kept there"),
+        (["--study", "/dev/null/place.db"], "no study can be kept there"),
         (["--most-macs", 10, "--trials", 1], "none of 1 finished trials has a network that costs at most 10"),
     ],
 )

@@ -135,6 +135,12 @@ def _sections(model: str) -> dict[str, str | None]:
     metavar="RUN",
     help="Continue a run folder; only --epochs, --data and --devices may change.",
 )
+@click.option("--tracker", type=click.Choice(["mlflow"]), help="Log the run there as well; TensorBoard always.")
+@click.option(
+    "--tracking-uri",
+    metavar="URL",
+    help="MLflow server, or sqlite:///FILE.  [default: mlflow.db in the folder of runs]",
+)
 @click.option("--runs", type=FOLDER, default="runs", help="Folder in which run folders are made.")
 @click.option(
     "--equalise",
@@ -261,9 +267,14 @@ def _run(options: dict[str, Any], progress: bool, ranks: Ranks) -> None:
     from asr_train.protocols.leave_out import leave_out_protocol
 
     folder, runs, protocol = options.pop("resume"), options.pop("runs"), options.pop("protocol")
+    tracker, address = options.pop("tracker"), options.pop("tracking_uri")
     degraded = [degradation(*given) for given in options.pop("degrade")]
     if degraded and protocol not in PROTOCOLS:
         raise ConfigurationError("--degrade: give it with --protocol leave-one-generator-out")
+    if address is not None and tracker is None:
+        raise ConfigurationError("--tracking-uri: give it with --tracker mlflow")
+    if tracker is not None and protocol != "seen":
+        raise ConfigurationError(f"--tracker: a protocol ({protocol}) has no run folder; leave it out")
     if folder is not None:
         context = click.get_current_context()
         _refuse_beside_resume(context)
@@ -284,7 +295,8 @@ def _run(options: dict[str, Any], progress: bool, ranks: Ranks) -> None:
         found = leave_out_protocol(protocol, config, runs, progress=progress, degradations=degraded)
         click.echo(json.dumps(found, indent=2))
         return
-    _say_where(train(config, runs, progress=progress, ranks=ranks), ranks)
+    mlflow = (address or f"sqlite:///{(runs / 'mlflow.db').absolute()}") if tracker else None
+    _say_where(train(config, runs, progress=progress, ranks=ranks, mlflow=mlflow), ranks)
 
 
 def _say_where(run: Run, ranks: Ranks) -> None:

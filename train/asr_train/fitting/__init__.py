@@ -1,1 +1,1 @@
-"""One training: configuration -> run folder, by gradient or in closed form. Imports `data`, `figures`."""
+"""One training: configuration -> run folder, by gradient or in closed form. Imports `data`, `figures`, `tracking`."""

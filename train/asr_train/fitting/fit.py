@@ -58,11 +58,13 @@ from asr_train.fitting.loop import RESUME, BestEpoch, DetectorModule, epochs_don
 from asr_train.fitting.ranks import ALONE, Ranks, losing_ranks
 from asr_train.fitting.stopping import stop_on_signal
 from asr_train.fitting.video_rules import video_rule, whole_video_rule
+from asr_train.tracking.tracking import Tracking, begin_mlflow, tracked
 
 __all__ = ["Run", "how_to_go_on", "resume", "train", "untrained"]
 
 log = logging.getLogger("asr_train")
 
+_FACTS = (CONFIG, "data.json", "environment.json", "summary.json")
 _LEAST = {"train": 2, "val": 1}  # images of each class
 
 
@@ -82,7 +84,14 @@ class Run:
         return f"{monitor} {self.summary[f'val_{monitor}']:.4f}{where}"
 
 
-def train(config: TrainConfig, runs: Path = Path("runs"), *, progress: bool = False, ranks: Ranks = ALONE) -> Run:
+def train(
+    config: TrainConfig,
+    runs: Path = Path("runs"),
+    *,
+    progress: bool = False,
+    ranks: Ranks = ALONE,
+    mlflow: str | None = None,
+) -> Run:
     """Train, keep the best epoch, calibrate it on the validation split.
 
     Args:
@@ -90,12 +99,14 @@ def train(config: TrainConfig, runs: Path = Path("runs"), *, progress: bool = Fa
         runs: a new folder `run-YYYYmmdd-HHMMSS` is made in it.
         progress: show a progress bar on stderr.
         ranks: the processes that train together; each calls this function.
+        mlflow: address of MLflow, `sqlite:///FILE` or a server's URL; None: TensorBoard only.
 
     Raises:
         DatasetError: the data folder does not fit its layout, or a split has too few images of a class.
         ModelsError: network, options or pretrained weights cannot be had.
+        ConfigurationError: MLflow cannot be used at that address.
     """
-    return _train(config, runs, None, progress, ranks)
+    return _train(config, runs, None, progress, ranks, mlflow)
 
 
 def resume(
@@ -121,7 +132,7 @@ def resume(
         DatasetError: the data folder has changed since.
     """
     config = ranks.from_first(lambda: _resumed_config(folder, epochs, data))
-    return _train(config, folder.parent, folder, progress, ranks)
+    return _train(config, folder.parent, folder, progress, ranks, None)
 
 
 def _resumed_config(folder: Path, epochs: int | None, data: Path | None) -> LoopConfig:
@@ -144,13 +155,38 @@ def _resumed_config(folder: Path, epochs: int | None, data: Path | None) -> Loop
     return config
 
 
-def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool, ranks: Ranks) -> Run:
+def _train(
+    config: TrainConfig, runs: Path, resumed: Path | None, progress: bool, ranks: Ranks, mlflow: str | None
+) -> Run:
     data = ranks.from_first(lambda: _checked_data(config))
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.threads:
         torch.set_num_threads(config.threads)
     network: nn.Module = ranks.from_first(lambda: _network(config, resumed is not None))
     folder = ranks.from_first(lambda: _prepared_folder(config, data, runs, resumed))
+    if mlflow is not None:
+        ranks.from_first(lambda: begin_mlflow(folder, mlflow))
+    with tracked(folder, ranks.is_first) as tracking:
+        if ranks.is_first:
+            transform = InputTransform(**config.preprocess)
+            tracking.begin(config.published(), data.train, transform, config.augment, config.seed)
+        run = _fitted(network, config, data, folder, resumed is not None, progress, ranks, tracking)
+        if ranks.is_first:
+            tracking.end(run.summary, [run.checkpoint, *(folder / name for name in _FACTS)])
+    return run
+
+
+def _fitted(
+    network: nn.Module,
+    config: TrainConfig,
+    data: DataFolder,
+    folder: Path,
+    resumed: bool,
+    progress: bool,
+    ranks: Ranks,
+    tracking: Tracking,
+) -> Run:
+    """Solve for the head, or run the loop."""
     if isinstance(config, ClosedFormConfig):
         assert isinstance(network, ASRNetLite)
         kept = f"what was extracted is kept in {folder.parent / 'features'}; the same command goes on from there"
@@ -164,7 +200,7 @@ def _train(config: TrainConfig, runs: Path, resumed: Path | None, progress: bool
     started = time.monotonic()
     go_on = partial(how_to_go_on, folder)
     with losing_ranks(ranks, go_on), stop_on_signal(_said_by_rank_0(go_on, ranks)) as check_stop:
-        run_loop(fit, best, config, data, folder, resumed is not None, progress, check_stop)
+        run_loop(fit, best, config, data, folder, resumed, progress, check_stop, loggers=tracking.loggers)
         unreadable = {path: why for part in ranks.gather(fit.unreadable) for path, why in part.items()}
         seconds = time.monotonic() - started
         summary = ranks.from_first(lambda: _finish(unreadable, best, config, data, folder, seconds))

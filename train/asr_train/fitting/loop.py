@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -242,6 +242,7 @@ def run_loop(
     progress: bool,
     check_stop: Callable[[], None],
     callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
 ) -> None:
     """Fit.
 
@@ -255,6 +256,7 @@ def run_loop(
         progress: show a progress bar on stderr.
         check_stop: called after every batch; raises to end the run.
         callbacks: of Lightning, that the trainer calls as well.
+        loggers: of Lightning, that get the metrics of every epoch.
     """
     train_loader, val_loader = _train_loader(fit, config, data), _val_loader(fit, config, data)
     where: dict[str, Any] = {
@@ -299,7 +301,7 @@ def run_loop(
             accumulate_grad_batches=config.accumulate,
             precision=_precision(config),
             gradient_clip_val=config.clip or None,
-            logger=TensorBoardLogger(folder, name="", version=""),
+            logger=list(loggers) or False,
             callbacks=callbacks,
             enable_progress_bar=progress,
             enable_model_summary=False,

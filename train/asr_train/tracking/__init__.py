@@ -1,0 +1,1 @@
+"""Where a run's parameters, metrics and files go beside its folder: TensorBoard, MLflow. Imports `data`."""
