@@ -25,12 +25,13 @@ _MAY_IMPORT = {
 _ROOMS = {
     "asr_runtime": {
         "media": {"errors"},
-        "sources": {"errors", "claims", "redact", "urls", "http_client", "media"},
-        "cameras": {"errors", "redact", "http_client", "http_login", "records", "media", "sources"},
+        "sources": {"errors", "claims", "redact", "urls", "http_client", "http_connection", "media"},
+        "cameras": {"errors", "redact", "http_client", "http_connection", "http_login", "records", "media", "sources"},
         "isolation": {"errors", "media", "sources", "cameras"},
         "inference": {"errors", "caches", "contract", "machine", "whole_file", "windows", "media.regular_file"},
         "reports": {
-            *("errors", "claims", "contract", "redact", "urls", "http_client", "records", "whole_file", "windows"),
+            *("errors", "claims", "contract", "redact", "urls", "http_client", "http_connection", "records"),
+            *("whole_file", "windows"),
         },
         "provenance": {"errors", "claims", "isolation", "sources"},
         "archive": {
@@ -38,7 +39,7 @@ _ROOMS = {
             *("media", "sources", "isolation", "inference"),
         },
         "serve": {
-            *("errors", "command", "machine", "records", "screening", "windows"),
+            *("errors", "command", "interrupt", "machine", "records", "screening", "windows"),
             *("provenance", "media", "sources", "isolation", "inference", "reports"),
         },
     },

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from asr_runtime.command import EXIT_GIVEN_UP, EXIT_INPUT_FAILED, command, require_extra
+from asr_runtime.command import EXIT_GIVEN_UP, EXIT_INPUT_FAILED, command, model_options, require_extra
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.interrupt import stop_on_signals
 
@@ -46,21 +46,10 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 @command("asr-screen")
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
-@click.option("--sources", "listed", metavar="FILE", help='Live sources: TOML, a line name = "rtsp://..." each.')
-@click.option("--model", metavar="X.onnx", help="Exported model file, or a built-in name.  [default: asrnet-lite]")
-@click.option("--sha256", metavar="HEX", help="Refuse another model file than the one of this SHA-256.")
 @click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
-    default="auto",
-    help="Where inference runs; auto is CUDA where it really starts, otherwise the CPU.",
+    "--sources", "listed", metavar="FILE", help='TOML file of live sources; each line is name = "rtsp://...".'
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["file", "bf16", "auto"]),
-    default="file",
-    help="The file's own; bf16 by OpenVINO, if the file passed its gate; or the fastest engine here, timed once.",
-)
+@model_options
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: every usable core]")
 @click.option(
     "--format",
@@ -77,38 +66,91 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     "folder, and the same command line goes on after a crash.",
 )
 @click.option("--chunk", type=click.IntRange(min=1), default=200, help="Inputs that --ray screens and writes together.")
-@click.option("-o", "--output", metavar="FILE", help="Write results here.  [default: standard output]")
+@click.option("-o", "--output", metavar="FILE", help="File for the results.  [default: standard output]")
 @click.option("--fps", type=_POSITIVE, help="Frames to score per second of video.  [default: all]")
-@click.option("--duration", type=_POSITIVE, metavar="SECONDS", help="End the run after this time.")
-@click.option("--reconnect/--no-reconnect", default=True, help="Come back to a live source that is lost.")
+@click.option(
+    "--duration",
+    type=_POSITIVE,
+    metavar="SECONDS",
+    help="The run ends after this time.  [default: live sources are watched for ever]",
+)
+@click.option(
+    "--reconnect/--no-reconnect",
+    default=True,
+    help="Connect again to a live source that is lost; otherwise it is given up.",
+)
 @click.option(
     "--deadline",
     type=_POSITIVE,
     metavar="SECONDS",
     default=30.0,
-    help="For one inference; three in a row beyond it end the run.",
+    help="Longest time for one inference. Three timeouts in a row end the run.",
 )
 @click.option("--folders-in-list", is_flag=True, help="A list of paths on standard input may name folders.")
-@click.option("--isolate", is_flag=True, help="Decode in processes of their own, which may crash or hang.")
+@click.option(
+    "--isolate",
+    is_flag=True,
+    help="Decode in separate processes, so that a decoder that crashes or hangs cannot stop the run.",
+)
 @click.option("--annotate", metavar="OUT.mkv", help="Write videos with the verdict drawn in, one file per source.")
-@click.option("--snapshots", metavar="DIR", help="Keep JPEGs of what was found to be AI-generated.")
+@click.option("--snapshots", metavar="DIR", help="Write a JPEG of every picture whose verdict is ai.")
 @click.option(
     "--look",
     type=click.Choice(["auto", "centre", "whole"]),
     default="auto",
-    help="The centre of each picture, or windows all over it; auto is what the model's card says is better.",
+    help="Score the centre of each picture, or windows all over it. auto: what the model's card advises.",
 )
-@click.option("--claims", is_flag=True, help="Records carry what the file says about itself (C2PA, IPTC, EXIF, notes).")
-@click.option("--trust-anchors", metavar="FILE", help="Signers of Content Credentials that are trusted, PEM.")
-@click.option("--windows", is_flag=True, help="Records carry the windows that were looked at (--format jsonl).")
-@click.option("--evidence", metavar="DIR", help="Write maps of flagged pictures: which parts speak for AI.")
-@click.option("--watch", "watched", multiple=True, metavar="DIR", help="Screen files as they come into a folder.")
-@click.option("--state", metavar="FILE", help="What --watch has done, for the next run; -o FILE is then appended to.")
-@click.option("--webhook", multiple=True, envvar="ASR_WEBHOOK", metavar="URL", help="POST alerts here, as JSON.")
-@click.option("--mqtt", multiple=True, envvar="ASR_MQTT", metavar="mqtt://HOST/TOPIC", help="Publish alerts here.")
-@click.option("--view", metavar="[HOST:]PORT", help="Serve a page with every source, live; HOST is 127.0.0.1.")
-@click.option("--token-file", metavar="FILE", help="What viewers of another machine must present; its first line.")
-@click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics (Prometheus) and /healthz; HOST is 127.0.0.1.")
+@click.option(
+    "--claims",
+    is_flag=True,
+    help="Records say what the file claims about its origin (C2PA, IPTC, EXIF, notes of generators).",
+)
+@click.option("--trust-anchors", metavar="FILE", help="PEM file of the signers of Content Credentials to trust.")
+@click.option(
+    "--windows",
+    is_flag=True,
+    help="Records list the windows that were scored, with their probabilities (--format jsonl).",
+)
+@click.option(
+    "--evidence",
+    metavar="DIR",
+    help="Write a map of every picture whose verdict is ai: the parts that raise its probability.",
+)
+@click.option(
+    "--watch",
+    "watched",
+    multiple=True,
+    metavar="DIR",
+    help="Screen files as they arrive in a folder, until the run is stopped.",
+)
+@click.option(
+    "--state",
+    metavar="FILE",
+    help="File that remembers what --watch has screened, for the next run; -o FILE is then continued.",
+)
+@click.option(
+    "--webhook",
+    multiple=True,
+    envvar="ASR_WEBHOOK",
+    metavar="URL",
+    help="Web address that alerts are sent to, as JSON by POST.",
+)
+@click.option(
+    "--mqtt",
+    multiple=True,
+    envvar="ASR_MQTT",
+    metavar="mqtt://HOST/TOPIC",
+    help="MQTT topic that alerts are published to.",
+)
+@click.option("--view", metavar="[HOST:]PORT", help="Serve a live page of all sources.  [default HOST: 127.0.0.1]")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="File with the token that viewers of the page must show; needed where other machines can open it.",
+)
+@click.option(
+    "--metrics", metavar="[HOST:]PORT", help="Serve /metrics (Prometheus) and /healthz.  [default HOST: 127.0.0.1]"
+)
 def screen_command(
     sources: tuple[str, ...],
     listed: str | None,
@@ -144,10 +186,12 @@ def screen_command(
 ) -> None:
     """Score images and videos: the probability that each was generated by AI.
 
-    SOURCE is an image or video file, a folder (with all below it), a glob pattern, - for standard input (the bytes
-    of one image or video, or a list of files, one a line or NUL-separated), or a live source: rtsp://, http:// (MJPEG,
-    HLS), /dev/video0, or a camera's index. http://HOST/photo.jpg and clip.mp4 are files, fetched once; a picture's URL
-    with --fps or --duration is a camera. What a file is, its first bytes say; each file is screened once.
+    SOURCE is an image or video file, a folder (with its subfolders), a glob pattern, or a live source: rtsp://, http://
+    (MJPEG, HLS), /dev/video0, or the index of a camera. - is standard input: the bytes of one image or video, or a list
+    of files, one per line or separated by NUL.
+
+    A URL of a picture or a video file is fetched once; with --fps or --duration, the URL of a picture is a camera. The
+    first bytes of a file decide its format, not its name. A file that is named twice is screened once.
 
     Exit codes: 0 all scored; 1 some input failed; 2 usage, model or device refused; 3 output cannot be
     written; 4 a live source, or inference, was given up; 130 or 143 stopped by SIGINT or SIGTERM with all output
@@ -297,9 +341,9 @@ def _claim_reader(trust_anchors: str | None) -> contextlib.closing[ClaimReader]:
 @click.option("--model", metavar="X.onnx", help="Exported model file, or a built-in name.  [default: asrnet-lite]")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 def doctor_command(model: str | None, form: str) -> None:
-    """Try everything that asr-screen rests on and say what works on this machine.
+    """Test everything that asr-screen needs, and report what works on this machine.
 
-    Exit codes: 0 all that asr-screen needs works, 2 it does not.
+    Exit codes: 0 everything that asr-screen needs works; 2 something does not.
     """
     from asr_runtime.doctor import examine
     from asr_runtime.reports.text import Output

@@ -15,7 +15,7 @@ from asr_runtime.errors import AsrError, DependencyError, OutputError
 from asr_runtime.media.opencv_wheels import check_opencv
 from asr_runtime.redact import redact
 
-__all__ = ["EXIT_GIVEN_UP", "EXIT_INPUT_FAILED", "Command", "command", "require_extra"]
+__all__ = ["EXIT_GIVEN_UP", "EXIT_INPUT_FAILED", "Command", "command", "model_options", "require_extra"]
 
 EXIT_INPUT_FAILED = 1
 EXIT_GIVEN_UP = 4
@@ -91,3 +91,29 @@ def command(
         return made
 
     return decorate
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose a model and how it runs: `--model`, `--sha256`, `--device`, `--precision`."""
+    options = (
+        click.option(
+            "--model", metavar="X.onnx", help="Exported model file, or a built-in name.  [default: asrnet-lite]"
+        ),
+        click.option("--sha256", metavar="HEX", help="SHA-256 of the model file; any other file is refused."),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+            default="auto",
+            help="Where inference runs; auto is CUDA where a session starts on it, otherwise the CPU.",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["file", "bf16", "auto"]),
+            default="file",
+            help="file: as the model file says; bf16: by OpenVINO, if the file passed the gate for it; auto: the "
+            "fastest engine on this machine, timed once.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function

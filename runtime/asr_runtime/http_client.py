@@ -13,46 +13,25 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
-import ssl
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
-from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from io import BytesIO
 from typing import IO
 from urllib.parse import SplitResult, unquote, urljoin
 
-from asr_runtime.errors import SourceError
+from asr_runtime.http_connection import EncryptedConnection, HttpError, PlainConnection, TimeLimit
 from asr_runtime.http_login import Login, UnsupportedLoginError
 from asr_runtime.redact import one_line
 from asr_runtime.urls import checked_url
 
-__all__ = [
-    *("Fetched", "HttpError", "Response", "TooLargeError", "connection_failure", "fetch", "login_of", "open_url"),
-    "redirection",
-]
+__all__ = ["Fetched", "Response", "TooLargeError", "fetch", "login_of", "open_url", "redirection"]
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
 _CHUNK = 1 << 16
 _LONGEST_HEADER = 1000  # characters of a header that are looked at
-
-
-class HttpError(SourceError):
-    """A request that failed; the message is one line, without the URL and without a secret.
-
-    Attributes:
-        status: of the answer; None if there was none.
-        reason: the words beside the status, in one line.
-    """
-
-    def __init__(self, message: str, status: int | None = None, reason: str = "", location: str = "") -> None:
-        super().__init__(message)
-        self.status, self.reason = status, reason
-        self.location = location  # where a redirect leads; may hold a secret
 
 
 class TooLargeError(HttpError):
@@ -136,7 +115,7 @@ def open_url(
         ConfigurationError: it is no such URL.
     """
     parts = checked_url(url, _PORTS)
-    with _Limit(seconds) as limit:
+    with TimeLimit(seconds) as limit:
         return _open(parts, limit, method, body, headers or {}, login or login_of(parts))
 
 
@@ -175,7 +154,7 @@ def fetch(
     """
     parts = checked_url(url, _PORTS)
     login = login or login_of(parts)
-    with _Limit(seconds) as limit:
+    with TimeLimit(seconds) as limit:
         for _ in range(redirects + 1):
             try:
                 response = _open(parts, limit, "GET", None, {}, login)
@@ -193,7 +172,7 @@ def fetch(
     raise HttpError(f"it redirects more than {redirects} times")
 
 
-def _copy_body(response: Response, limit: _Limit, max_bytes: int, into: IO[bytes]) -> None:
+def _copy_body(response: Response, limit: TimeLimit, max_bytes: int, into: IO[bytes]) -> None:
     announced = response.header("Content-Length")
     length = int(announced) if announced.isascii() and announced.isdigit() and len(announced) < 20 else None
     too_large = TooLargeError(f"larger than {max_bytes / 1e6:g} MB, which is the limit")
@@ -211,7 +190,7 @@ def _copy_body(response: Response, limit: _Limit, max_bytes: int, into: IO[bytes
         raise HttpError(f"cut short: {size} of {length} bytes came")
 
 
-def _chunk(response: Response, limit: _Limit) -> bytes:
+def _chunk(response: Response, limit: TimeLimit) -> bytes:
     try:
         return response.read1(_CHUNK)
     except (OSError, HTTPException, ValueError) as error:
@@ -236,7 +215,12 @@ def _bare(parts: SplitResult) -> SplitResult:
 
 
 def _open(
-    parts: SplitResult, limit: _Limit, method: str, body: bytes | None, headers: Mapping[str, str], login: Login | None
+    parts: SplitResult,
+    limit: TimeLimit,
+    method: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    login: Login | None,
 ) -> Response:
     target = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
     target = target if target.startswith("/") else "/" + target
@@ -270,9 +254,9 @@ class _Answer:
 
 
 def _ask(
-    parts: SplitResult, limit: _Limit, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
+    parts: SplitResult, limit: TimeLimit, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
 ) -> _Answer:
-    kind = _Encrypted if parts.scheme == "https" else _Plain
+    kind = EncryptedConnection if parts.scheme == "https" else PlainConnection
     connection = kind(parts.hostname or "", parts.port or _PORTS[parts.scheme], timeout=limit.seconds)
     connection.limit = limit
     try:
@@ -312,95 +296,3 @@ def _refusal(answer: _Answer, has_password: bool) -> HttpError:
 def redirection(target: str, status: int) -> str:
     """Put into words that a server sends its clients elsewhere, without a secret of that address."""
     return f"it redirects to {one_line(target)} ({status}), which is not followed: give that URL if it is right"
-
-
-class _Limit:
-    """A time that is running out for connections: at its end they are cut, even if a byte comes now and then.
-
-    The time-out of a socket begins anew with every byte, so a thread cuts the sockets.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.is_over = False
-        self._until = time.monotonic() + seconds
-        self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
-
-    def __enter__(self) -> _Limit:
-        self._timer.start()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._timer.cancel()
-        with self._lock:
-            for copy in self._sockets:
-                copy.close()
-            self._sockets.clear()
-
-    def connect(self, host: str, port: int) -> socket.socket:
-        """Connect to the first address of a host that answers, and watch the connection."""
-        failure: OSError = OSError("the name has no address")
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-            if (left := self._until - time.monotonic()) <= 0:
-                raise TimeoutError
-            connection = socket.socket(family, kind, protocol)
-            try:
-                connection.settimeout(left / (len(addresses) - tried))
-                connection.connect(address)
-                connection.settimeout(self.seconds)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._watch(connection)
-                return connection
-            except OSError as error:
-                connection.close()
-                failure = error
-        raise failure
-
-    def _watch(self, connection: socket.socket) -> None:
-        copy = connection.dup()  # TLS takes the descriptor away from the socket that was connected
-        with self._lock:
-            self._sockets.append(copy)
-        if self.is_over:
-            self._cut()
-
-    def _cut(self) -> None:
-        self.is_over = True
-        with self._lock:
-            for each in self._sockets:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-
-    def failure(self, error: Exception) -> HttpError:
-        """Return what to raise for an exception of the connection."""
-        if isinstance(error, HttpError):
-            return error
-        if self.is_over or isinstance(error, TimeoutError):
-            return HttpError(f"no answer within {self.seconds:g} s")
-        return HttpError(connection_failure(error))
-
-
-class _Plain(HTTPConnection):
-    limit: _Limit
-
-    def connect(self) -> None:
-        self.sock = self.limit.connect(self.host, self.port)
-
-
-class _Encrypted(HTTPSConnection, _Plain):
-    pass
-
-
-def connection_failure(error: BaseException) -> str:
-    """Put what a connection died of into words, in one line and without a secret."""
-    if isinstance(error, ConnectionRefusedError):
-        return "Connection refused: nothing listens there"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message}); SSL_CERT_FILE can name another authority"
-    if isinstance(error, BadStatusLine):
-        return "it does not answer as an HTTP server does"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return one_line(str(text))

@@ -1,22 +1,24 @@
-"""SIGINT and SIGTERM end a run early and in order: the current frame, the summary, the exit code."""
+"""SIGINT and SIGTERM end a run in order: after the current frame, with the summary and an exit code."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["Interrupt", "stop_on_signals"]
+__all__ = ["Interrupt", "handled_signals", "stop_on_signals"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """What the signal handlers leave behind.
+    """Whether a signal came, and the exit code for it.
 
     Attributes:
         stop: set when a signal came.
-        exit_code: 128 + its number; None before.
+        exit_code: 128 + the number of the signal; None before.
     """
 
     def __init__(self) -> None:
@@ -26,18 +28,25 @@ class Interrupt:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Interrupt]:
-    """Set `stop` on the first SIGINT or SIGTERM; a second one ends the process at once, as without this."""
+    """Set `stop` on the first SIGINT or SIGTERM; a second one ends the process at once."""
     interrupt = Interrupt()
 
     def receive(number: int, frame: FrameType | None) -> None:
         interrupt.exit_code = 128 + number
         interrupt.stop.set()
-        for each in before:
+        for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled_signals(receive):
         yield interrupt
+
+
+@contextlib.contextmanager
+def handled_signals(receive: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Call `receive` on SIGINT and SIGTERM; afterwards the handlers are those from before."""
+    before = {number: signal.signal(number, receive) for number in _SIGNALS}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,7 +8,8 @@ import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from asr_runtime.http_client import connection_failure, login_of, redirection
+from asr_runtime.http_client import login_of, redirection
+from asr_runtime.http_connection import connection_failure
 from asr_runtime.http_login import UnsupportedLoginError, parse_challenges
 from asr_runtime.redact import one_line
 

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from urllib.parse import SplitResult, unquote
 
 from asr_runtime.errors import ConfigurationError, DependencyError
-from asr_runtime.http_client import HttpError, login_of, open_url
+from asr_runtime.http_client import login_of, open_url
+from asr_runtime.http_connection import HttpError
 from asr_runtime.redact import one_line, percent_encoded, redact
 from asr_runtime.urls import checked_url
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asr_runtime.command import command, require_extra
+from asr_runtime.command import command, model_options, require_extra
 from asr_runtime.errors import ConfigurationError, DependencyError
 
 if TYPE_CHECKING:
@@ -24,37 +24,40 @@ _MIB = 1 << 20
 
 
 @command("asr-serve")
-@click.option("--model", metavar="X.onnx", help="Exported model file, or a built-in name.  [default: asrnet-lite]")
-@click.option("--sha256", metavar="HEX", help="Refuse another model file than the one of this SHA-256.")
+@model_options
 @click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
-    default="auto",
-    help="Where inference runs; auto is CUDA where it really starts, otherwise the CPU.",
+    "--host", default="127.0.0.1", help="Address to listen on. One that other machines can reach needs --token-file."
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["file", "bf16", "auto"]),
-    default="file",
-    help="The file's own; bf16 by OpenVINO, if the file passed its gate; or the fastest engine here, timed once.",
-)
-@click.option("--host", default="127.0.0.1", help="Address to listen on; another than this machine's needs a token.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, help="Port to listen on; 0 is a free one.")
 @click.option(
     "--token-file", metavar="FILE", help="File with the token that clients must show, 16 characters at least."
 )
-@click.option("--trust-anchors", metavar="FILE", help="Signers of Content Credentials that are trusted, PEM.")
-@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Name of this server behind a proxy.")
-@click.option("--workers", type=click.IntRange(min=1), help="Requests at a time.  [default: usable cores, at most 4]")
-@click.option("--queue", type=click.IntRange(min=1), default=64, help="Requests that wait; the next is answered 429.")
-@click.option("--max-size", type=click.IntRange(min=1), default=256, metavar="MIB", help="Longest request body.")
-@click.option("--max-pixels", type=click.IntRange(min=1), default=1 << 26, metavar="N", help="Largest image.")
+@click.option("--trust-anchors", metavar="FILE", help="PEM file of the signers of Content Credentials to trust.")
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Host name that clients use for this server, for example behind a proxy.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Requests that are screened at the same time.  [default: usable cores, at most 4]",
+)
+@click.option(
+    "--queue", type=click.IntRange(min=1), default=64, help="Requests that may wait. The next one is answered 429."
+)
+@click.option("--max-size", type=click.IntRange(min=1), default=256, metavar="MIB", help="Largest request body.")
+@click.option(
+    "--max-pixels", type=click.IntRange(min=1), default=1 << 26, metavar="N", help="Largest image, in pixels."
+)
 @click.option(
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
     default=120.0,
     metavar="SECONDS",
-    help="Screening time of one request; a longer video is scored in part.",
+    help="Longest screening time of one request. A longer video is scored in part.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 def serve_command(
@@ -76,8 +79,8 @@ def serve_command(
 ) -> None:
     """Serve a page to drop pictures on, and an HTTP API, on this machine.
 
-    The page, the API and its description (/docs) work without the internet. What is sent stays in memory and is
-    forgotten after the answer.
+    The page, the API and its description (/docs) work without the internet. Uploads stay in memory and are
+    deleted after the answer.
 
     Exit codes: 2 usage, model or device refused; 3 the address cannot be listened on; 130 or 143 stopped by SIGINT or
     SIGTERM.

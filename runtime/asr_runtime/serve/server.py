@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import logging
 import resource
-import signal
 import socket
 from collections.abc import Callable, Collection, Iterator
 
 import uvicorn
 
 from asr_runtime.inference.detector import Detector
+from asr_runtime.interrupt import handled_signals
 from asr_runtime.provenance.reader import ClaimReader
 from asr_runtime.reports.http_server import listen
 from asr_runtime.serve.app import make_app
@@ -136,9 +136,5 @@ def _stopped_by_signals(server: Server) -> Iterator[list[int]]:
         server.should_exit = True
         signals.append(number)
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled_signals(receive):
         yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

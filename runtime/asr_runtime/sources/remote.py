@@ -118,11 +118,8 @@ def _room(remote: RemoteFile) -> closing[IO[bytes]]:
 
 
 def _fetch_into(room: IO[bytes], remote: RemoteFile) -> None:
-    from asr_runtime.http_client import (
-        HttpError,
-        TooLargeError,
-        fetch,
-    )  # the network's modules, which other files do not need
+    from asr_runtime.http_client import TooLargeError, fetch  # the network's modules, which other files do not need
+    from asr_runtime.http_connection import HttpError
 
     try:
         fetch(
