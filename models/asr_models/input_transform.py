@@ -8,12 +8,13 @@ Shape legend: N batch, H and W frame height and width, S network input side.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from asr_models.errors import OptionError
+from asr_models.resample import Axis, resample
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "InputTransform"]
 
@@ -83,33 +84,23 @@ class InputTransform(nn.Module):
         if self.mode == "crop":
             rows, columns = _centre_indices(height, self.size), _centre_indices(width, self.size)
             return frames.index_select(1, rows.to(frames.device)).index_select(2, columns.to(frames.device))
-        h, w = _length(height), _length(width)
         if self.mode == "squash":
-            row_filter = _triangle_filter(height, h / self.size, self.size, h * 0)
-            column_filter = _triangle_filter(width, w / self.size, self.size, w * 0)
+            axes = [Axis(length, self.size, 0, self.size) for length in (height, width)]
         else:
-            assert self.resize is not None
-            short = torch.minimum(h, w)
-            row_filter = self._crop_filter(height, h, short)
-            column_filter = self._crop_filter(width, w, short)
-        return _resample(frames, row_filter.to(frames.device), column_filter.to(frames.device))
+            short = cast(int, torch.sym_min(height, width))
+            axes = [self._cropped(length, short) for length in (height, width)]
+        return resample(frames, *axes)
 
-    def _crop_filter(self, pixels: int, length: Tensor, short: Tensor) -> Tensor:
-        """Weights (S, pixels) of resizing one axis by resize/short and keeping the centre S positions."""
+    def _cropped(self, length: int, short: int) -> Axis:
+        """Resizing one axis by resize/short and keeping the centre S positions."""
         assert self.resize is not None
-        resized = torch.floor(length * self.resize / short)  # as torchvision rounds the longer side
-        first = torch.floor((resized - self.size) / 2)
-        return _triangle_filter(pixels, length / resized, self.size, first)
+        resized = length * self.resize // short  # as torchvision rounds the longer side
+        return Axis(length, resized, (resized - self.size) // 2, self.size)
 
     def normalise(self, frames: Tensor) -> Tensor:
         """(N, S, S, 3) BGR in [0, 255], uint8 or float -> float32 (N, 3, S, S), normalised RGB."""
         rgb = frames.permute(0, 3, 1, 2).flip(1).float()  # (N, S, S, 3) -> (N, 3, S, S)
         return rgb * self.scale + self.shift
-
-
-def _length(pixels: int) -> Tensor:
-    """Return an axis length, which is symbolic in an exported graph, as a float64 scalar."""
-    return torch.scalar_tensor(pixels, dtype=torch.float64)
 
 
 def _centre_indices(pixels: int, size: int) -> Tensor:
@@ -119,27 +110,3 @@ def _centre_indices(pixels: int, size: int) -> Tensor:
     first = torch.div(length + size, 2, rounding_mode="floor") - size
     position = torch.remainder(torch.arange(size) + first, 2 * length)
     return torch.minimum(position, 2 * length - 1 - position)
-
-
-def _triangle_filter(pixels: int, step: Tensor, size: int, first: Tensor) -> Tensor:
-    """Weights (size, pixels) of antialiased bilinear resampling of one axis.
-
-    Args:
-        pixels: length of the axis.
-        step: source pixels per output pixel, float64 scalar; above 1 the triangle widens with it.
-        size: number of output positions.
-        first: index of the first output position, float64 scalar.
-    """
-    centre = (torch.arange(size, dtype=torch.float64) + first + 0.5) * step  # (size,)
-    source = torch.arange(pixels, dtype=torch.float64) + 0.5  # (pixels,)
-    support = torch.clamp(step, min=1.0)
-    weight = torch.clamp(1.0 - (source[None] - centre[:, None]).abs() / support, min=0.0)
-    return (weight / weight.sum(dim=1, keepdim=True)).float()
-
-
-def _resample(frames: Tensor, row_filter: Tensor, column_filter: Tensor) -> Tensor:
-    """(N, H, W, 3) -> float32 (N, S, S, 3) by one matrix product per axis."""
-    n, height, width, channels = frames.shape
-    size = row_filter.shape[0]
-    rows = row_filter @ frames.float().reshape(n, height, width * channels)  # (N, S, W*3)
-    return column_filter @ rows.reshape(n, size, width, channels)  # (S, W) x (N, S, W, 3) -> (N, S, S, 3)

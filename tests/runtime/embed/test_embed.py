@@ -17,7 +17,7 @@ from asr_export.onnx_file import export
 from asr_export.parity_inputs import adversarial_frames, packaged_images, real_frames
 from asr_models import Checkpoint, create_model, default_preprocess
 from asr_runtime import Detector
-from asr_runtime.inference.builtin import builtin_path
+from asr_runtime.inference.builtin import BUILTIN, builtin_path
 
 _EMBED = Path(__file__).parents[3] / "runtime" / "embed"
 
@@ -31,6 +31,17 @@ def asrnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "asrnet.onnx"
     network = create_model("asrnet", dim=8).eval()
     export(Checkpoint("asrnet", {"dim": 8}, default_preprocess("asrnet"), network), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def resized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network behind the resizing of the FFT networks, which is most of its graph."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("exported") / "resized.onnx"
+    network = create_model("asrnet", dim=8).eval()
+    preprocess = {"mode": "resize-crop", "size": 96, "resize": 112}
+    export(Checkpoint("asrnet", {"dim": 8}, preprocess, network), path)
     return path
 
 
@@ -96,13 +107,13 @@ def _run(command: Sequence[str], folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("model", ["asrnet", "asrnet-lite", "asrnet-lite-tiny"])
+@pytest.mark.parametrize("model", ["asrnet", "resized", "asrnet-lite", "asrnet-lite-tiny"])
 @pytest.mark.parametrize("language", ["javascript", "cpp"])
 def test_raw_bytes_give_the_same_probability_in_other_languages(
-    language: str, model: str, asrnet: Path, tmp_path: Path, request: pytest.FixtureRequest
+    language: str, model: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     program: list[str] = request.getfixturevalue(language)
-    path = asrnet if model == "asrnet" else builtin_path(model)
+    path: Path = builtin_path(model) if model in BUILTIN else request.getfixturevalue(model)
     detector = Detector(path)
     batches = [*list(real_frames(packaged_images()))[::5], *list(adversarial_frames(200))[-6:]]
     for batch in batches:
