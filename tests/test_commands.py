@@ -29,7 +29,7 @@ _SURFACE = {
     "asr-register": "-h --help --name --report --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
     "asr-screen": "--annotate --chunk --claims --deadline --device --duration --evidence --folders-in-list --format "
-    "--fps -h --help --isolate "
+    "--fps -h --help --isolate --jobs "
     "--look --metrics --model --mqtt --no-reconnect -o --output --precision --ray --reconnect --sha256 --snapshots "
     "--sources --state --threads --token-file --trust-anchors --version --view --watch --webhook --windows",
     "asr-serve": "--allow-host --device -h --help --host --max-pixels --max-size --model --open --port --precision "

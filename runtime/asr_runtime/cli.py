@@ -7,6 +7,8 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from asr_runtime.doctor import Examination
     from asr_runtime.inference.looking import LookChoice
     from asr_runtime.provenance.reader import ClaimReader
+    from asr_runtime.sources.live import LiveSource
 
 __all__ = ["doctor_command", "screen_command"]
 
@@ -50,7 +53,14 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     "--sources", "listed", metavar="FILE", help='TOML file of live sources; each line is name = "rtsp://...".'
 )
 @model_options
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: every usable core]")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Files to score side by side.  [default: every usable core; 1 for one picture, cameras, or with --threads]",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads of one inference.  [default: usable cores / jobs]"
+)
 @click.option(
     "--format",
     "form",
@@ -158,6 +168,7 @@ def screen_command(
     sha256: str | None,
     device: str,
     precision: str,
+    jobs: int | None,
     threads: int | None,
     form: str | None,
     ray: str | None,
@@ -235,7 +246,13 @@ def screen_command(
         journal = stack.enter_context(contextlib.closing(Journal(state)))
         reader = stack.enter_context(_claim_reader(trust_anchors)) if claims else None
         detector = Detector(
-            model, device=device, precision=precision, threads=threads, sha256=sha256, deadline=deadline
+            model,
+            device=device,
+            precision=precision,
+            threads=threads,
+            sha256=sha256,
+            deadline=deadline,
+            jobs=jobs or (1 if threads else _jobs(every)),
         )
         if evidence:
             check_windows(detector.card)
@@ -329,6 +346,18 @@ def _screen_archive(
     if interrupt.exit_code is not None:
         click.echo("asr-screen: stopped; the same command line goes on", err=True)
     click.get_current_context().exit(interrupt.exit_code or (EXIT_INPUT_FAILED if summary.failed else 0))
+
+
+def _jobs(sources: Sequence[str | LiveSource]) -> int:
+    """Return how many files are scored side by side by default; one inference is faster where it has all cores."""
+    from asr_runtime.inference.onnxruntime_engine import usable_cores
+    from asr_runtime.media.formats import kind_by_suffix
+
+    is_one_picture = (
+        len(sources) == 1 and kind_by_suffix(str(sources[0]), None) == "image" and Path(str(sources[0])).is_file()
+    )
+    has_camera = any(not isinstance(source, str) for source in sources)
+    return 1 if is_one_picture or has_camera else usable_cores()
 
 
 def _claim_reader(trust_anchors: str | None) -> contextlib.closing[ClaimReader]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr_runtime.cameras.camera import Camera, LiveFailure, LiveFrame
 from asr_runtime.cameras.inbox import Inbox
+from asr_runtime.parallel import Answer, Decode, Looked, Parallel
 from asr_runtime.records import StateRecord
 from asr_runtime.sources.expand import Expansion, Source, Unreadable
 from asr_runtime.sources.live import LiveSource
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CameraCounts", "Feed", "FileFeed", "FileListing", "Item"]
 
-Item = Decoded | LiveFrame | LiveFailure | StateRecord
+Item = Decoded | Looked | LiveFrame | LiveFailure | StateRecord
 
 _AHEAD = 2  # decoded frames that wait: enough to overlap decoding with inference, and a 4K frame is 25 MB
 _POLL = 0.1  # seconds between looks at `stop` and at the health of cameras
@@ -74,25 +77,31 @@ class FileFeed:
 
     def items(self, leave: threading.Event) -> Generator[Decoded, None, None]:
         """Decode one file after the other, in this thread."""
-        with self._decoder() as decode:
+        with self.decoder() as decode:
             for source in self.listing.until(leave):
-                steps: Iterable[Decoded] = decode(source, self.fps)
-                if self.claims is not None and isinstance(source, Source):
-                    steps = self.claims.with_claims(source, steps)
-                for item in steps:
-                    if self.listing.is_watching and item.error is not None and _is_gone(source):
-                        break  # moved or deleted while it waited
-                    yield item
+                yield from decode(source)
 
     @contextlib.contextmanager
-    def _decoder(self) -> Iterator[Callable[[Source | Unreadable, float | None], Iterator[Decoded]]]:
+    def decoder(self) -> Iterator[Decode]:
+        """Make what decodes, for one thread."""
         if not self.isolate:
-            yield decode_source
+            yield functools.partial(self._steps, decode_source)
             return
         from asr_runtime.isolation.files import IsolatedDecoder
 
         with contextlib.closing(IsolatedDecoder()) as isolated:
-            yield isolated.decode
+            yield functools.partial(self._steps, isolated.decode)
+
+    def _steps(
+        self, decode: Callable[[Source | Unreadable, float | None], Iterator[Decoded]], source: Source | Unreadable
+    ) -> Iterator[Decoded]:
+        steps = decode(source, self.fps)
+        if self.claims is not None and isinstance(source, Source):
+            steps = self.claims.with_claims(source, steps)
+        for item in steps:
+            if self.listing.is_watching and item.error is not None and _is_gone(source):
+                return  # moved or deleted while it waited
+            yield item
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,7 @@ class Feed:
 
     Args:
         files: what to decode; None: cameras only.
+        score: scores files in several threads; None: they are only decoded, in one thread.
         live: what to watch.
         connect: opens the URL of a live source.
         fps: frames wanted per second of each camera; None: all.
@@ -131,9 +141,10 @@ class Feed:
         connect: Callable[[str], Stream],
         fps: float | None = None,
         reconnect: bool = True,
+        score: Parallel | None = None,
     ) -> None:
-        self._files = files
-        self._inbox: Inbox[Any] = Inbox(_AHEAD)
+        self._files, self._score = files, score
+        self._inbox: Inbox[Any] = Inbox(_AHEAD + (score.jobs if score else 0))
         self._cameras = [Camera(s, self._inbox, fps=fps, reconnect=reconnect, connect=connect) for s in live]
         self._cameras_left = False
         self._leave = threading.Event()  # ends the threads when the caller stops, and when it just drops its iterator
@@ -171,12 +182,28 @@ class Feed:
                 decoding = False
             elif isinstance(item, BaseException):
                 raise item
+            elif isinstance(item, queue.SimpleQueue):
+                yield from self._answer(item, stop, until)
             elif item is not None:
                 yield item
             elif not decoding and all(camera.given_up for camera in self._cameras):
                 return
             if not decoding and not self._cameras:
                 return
+
+    def _answer(self, answer: Answer, stop: threading.Event, until: float) -> Iterator[Looked]:
+        """Wait for a file or frame that is being scored; give nothing if the run is to end before."""
+        while not stop.is_set() and (left := until - time.perf_counter()) > 0:
+            try:
+                found = answer.get(timeout=min(left, _POLL))
+            except queue.Empty:
+                for camera in self._cameras:
+                    camera.watch()
+                continue
+            if isinstance(found, BaseException):
+                raise found
+            yield from found
+            return
 
     def leave(self) -> None:
         """Let the threads end, and wait a moment for those of the cameras."""
@@ -211,7 +238,12 @@ class Feed:
         """Fill the inbox until the files end or the run does; a bug in here is raised in the caller."""
         assert self._files is not None
         try:
-            with contextlib.closing(self._files.items(self._leave)) as items:
+            items: Generator[Decoded | Answer, None, None]
+            if self._score is None:
+                items = self._files.items(self._leave)
+            else:
+                items = self._score.answers(self._files.listing.until(self._leave))
+            with contextlib.closing(items):
                 for item in items:
                     if not self._inbox.put(item, self._leave):
                         return

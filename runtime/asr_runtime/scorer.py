@@ -16,6 +16,7 @@ from asr_runtime.errors import AsrError, DeadlineError, InferenceError
 from asr_runtime.feed import CameraCounts, Item
 from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.looking import Look
+from asr_runtime.parallel import Known, Looked, equal
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, StateRecord, SummaryRecord
 from asr_runtime.redact import redact
 from asr_runtime.smoothing import Track
@@ -61,6 +62,8 @@ class Scorer:
             yield self._failure(item.camera.source.name, item.error, item.frame), None
         elif isinstance(item, LiveFrame):
             yield from self._live_frame(item)
+        elif isinstance(item, Looked):
+            yield from self._decoded(item.item, item.look)
         else:
             yield from self._decoded(item)
 
@@ -75,7 +78,7 @@ class Scorer:
             yield from self._close(name)
         yield self._summary(cameras or CameraCounts(), ignored), None
 
-    def _decoded(self, item: Decoded) -> Iterator[Step]:
+    def _decoded(self, item: Decoded, known: Known = None) -> Iterator[Step]:
         self._skipped += item.skipped
         self._decoded_frames += item.skipped + (item.error is not None or item.image is not None)
         if item.ends:
@@ -83,13 +86,15 @@ class Scorer:
         if item.error is not None:
             yield self._failure(item.source, item.error), None
         elif item.image is not None and item.frame is not None:
-            yield from self._frame(item.source, item.image, item.frame, item.time)
+            yield from self._frame(item.source, item.image, item.frame, item.time, known=known)
         elif item.image is not None:
-            yield from self._image(item.source, item.image, item.claims)
+            yield from self._image(item.source, item.image, item.claims, known)
 
-    def _image(self, source: str, image: NDArray[np.uint8], claims: tuple[Claim, ...] | None) -> Iterator[Step]:
+    def _image(
+        self, source: str, image: NDArray[np.uint8], claims: tuple[Claim, ...] | None, known: Known
+    ) -> Iterator[Step]:
         try:
-            look = self._look(image, self._looks["images"])
+            look = self._look(image, self._looks["images"], known)
         except InferenceError as error:
             yield self._failure(source, InferenceError(f"{source}: {error}"), kind=error), None
             return
@@ -105,13 +110,19 @@ class Scorer:
         yield from self._frame(item.camera.source.name, item.image, item.frame, item.time, item)
 
     def _frame(
-        self, name: str, image: NDArray[np.uint8], frame: int, seconds: float, live: LiveFrame | None = None
+        self,
+        name: str,
+        image: NDArray[np.uint8],
+        frame: int,
+        seconds: float,
+        live: LiveFrame | None = None,
+        known: Known = None,
     ) -> Iterator[Step]:
         source = self._open.get(name)
-        repeated = source is not None and source.last is not None and _equal(source.last, image)
+        repeated = source is not None and source.last is not None and equal(source.last, image)
         if source is None or not repeated:
             try:
-                look = self._look(image, self._looks["videos" if live is None else "cameras"])
+                look = self._look(image, self._looks["videos" if live is None else "cameras"], known)
             except InferenceError as error:
                 if source is not None:
                     source.last = None
@@ -147,9 +158,11 @@ class Scorer:
         self._scored += 1
         yield record, image
 
-    def _look(self, image: NDArray[np.uint8], kind: LookKind) -> Look:
+    def _look(self, image: NDArray[np.uint8], kind: LookKind, known: Known = None) -> Look:
         try:
-            look = self._detector.look(image, kind)
+            if isinstance(known, InferenceError):
+                raise known
+            look = known or self._detector.look(image, kind)
         except DeadlineError:
             self._timeouts += 1
             raise
@@ -201,8 +214,3 @@ class _OpenSource:
         rules = card.whole if kind == "whole" and card.whole is not None else card
         self.track = Track(name, rules.decision, rules.video)
         self.last: NDArray[np.uint8] | None = None  # the picture that `look` belongs to
-
-
-def _equal(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Compare two pictures; those that differ mostly do so in the first rows that are looked at."""
-    return one.shape == other.shape and all(np.array_equal(one[i::64], other[i::64]) for i in range(64))

@@ -13,6 +13,7 @@ from asr_runtime.errors import ConfigurationError
 from asr_runtime.feed import Feed, FileFeed, FileListing
 from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.looking import LookChoice, choose_looks
+from asr_runtime.parallel import Parallel
 from asr_runtime.records import Record
 from asr_runtime.scorer import Scorer, Step
 from asr_runtime.sources.expand import Expansion, check_sources
@@ -20,6 +21,7 @@ from asr_runtime.sources.live import LiveSource, is_live, live_source
 from asr_runtime.sources.remote import RemoteFile, remote_file
 from asr_runtime.sources.steps import Decoded
 from asr_runtime.sources.watch import Watch
+from asr_runtime.windows import LookKind
 
 if TYPE_CHECKING:
     from asr_runtime.cameras.streams import Stream
@@ -90,7 +92,8 @@ def screen(
             source: `rtsp://`, `http://`, a video device, a camera's index, or a `LiveSource`. A URL whose path ends
             like a file's name is fetched once and screened as a file. With `fps` or `duration`, a URL of a picture is
             a camera that is read again and again.
-        detector: scores the frames.
+        detector: scores the frames. With `jobs` above 1, so many files are decoded and scored side by side; the order
+            of records and every figure in them stay the same.
         fps: frames to score per second of video, above 0; None: all.
         stop: when it is set, the run ends after the current frame, with its summary.
         stdin: unbuffered binary stream for the source `-`; None: the standard input of the process.
@@ -123,12 +126,14 @@ def screen(
             raise ConfigurationError(f"{name} {value}: expected a number above 0")
     looks = choose_looks(detector, detector.card, look, fps, len(live))
     listing = FileListing(Expansion(files, stdin, folders_in_list=folders_in_list), watch)
+    file_feed = FileFeed(listing, fps, isolate, claims)
     feed = Feed(
-        FileFeed(listing, fps, isolate, claims) if files or watch else None,
+        file_feed if files or watch else None,
         live,
         connect=functools.partial(open_isolated_stream if isolate else open_stream, fps=fps),
         fps=fps,
         reconnect=reconnect,
+        score=_parallel(detector, looks, file_feed) if detector.jobs > 1 else None,
     )
 
     def steps() -> Generator[Step, None, None]:
@@ -144,6 +149,10 @@ def screen(
             yield from scorer.finish(feed.camera_counts(), listing.ignored)
 
     return Screening(steps())
+
+
+def _parallel(detector: Detector, looks: dict[str, LookKind], files: FileFeed) -> Parallel:
+    return Parallel(detector.jobs, lambda image, kind: detector.look(image, looks[kind]), files.decoder)
 
 
 def screen_decoded(

@@ -31,20 +31,20 @@ def check_deadline(deadline: float | None) -> None:
 
 
 class TimedSession:
-    """Runs a session in a thread of its own, which the caller leaves when the time is over.
+    """Runs a session in threads of its own, which the caller leaves when the time is over.
 
-    Calls from several threads take turns. The thread starts with the first run and ends with this object.
+    Calls from more threads than `calls` take turns. Threads start when they are needed and end with this object.
 
     Args:
         session: `onnxruntime.InferenceSession`.
+        calls: how many run side by side, at least 1.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, calls: int = 1) -> None:
         self._session = session
         self._run_options = import_onnxruntime().RunOptions
-        self._turn = threading.Lock()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._turns = threading.Semaphore(calls)
+        self._idle: list[queue.SimpleQueue[_Job | None]] = []  # of threads that wait for a job
         self._stuck = False
 
     def run(self, outputs: list[str], feeds: dict[str, NDArray[np.uint8]], seconds: float) -> list[Any]:
@@ -62,13 +62,19 @@ class TimedSession:
             DeadlineError: it did not answer in time, or an earlier run never stopped.
             Exception: whatever onnxruntime raises.
         """
-        with self._turn:
+        with self._turns:
             if self._stuck:
                 raise DeadlineError("an earlier inference never stopped, so no other can run; start the program again")
-            self._start()
+            try:
+                jobs = self._idle.pop()
+            except IndexError:
+                jobs = self._start()
             job = _Job(self._session, outputs, feeds, self._run_options())
-            self._jobs.put(job)
-            answer = self._wait(job, seconds)
+            jobs.put(job)
+            try:
+                answer = self._wait(job, seconds)
+            finally:
+                self._idle.append(jobs)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -88,12 +94,12 @@ class TimedSession:
                 return DeadlineError(f"the model did not answer within {seconds:g} s")
             raise
 
-    def _start(self) -> None:
-        if self._thread is None:
-            # It knows the queue alone: what it held of this object would never be collected.
-            self._thread = threading.Thread(target=_serve, args=(self._jobs,), name="asr-inference", daemon=True)
-            self._thread.start()
-            weakref.finalize(self, self._jobs.put, None)
+    def _start(self) -> queue.SimpleQueue[_Job | None]:
+        jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        # It knows the queue alone: what it held of this object would never be collected.
+        threading.Thread(target=_serve, args=(jobs,), name="asr-inference", daemon=True).start()
+        weakref.finalize(self, jobs.put, None)
+        return jobs
 
 
 @dataclass(slots=True, eq=False)

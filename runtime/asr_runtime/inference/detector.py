@@ -18,7 +18,7 @@ from asr_runtime.inference.builtin import BUILTIN, DEFAULT, builtin_path
 from asr_runtime.inference.deadline import TimedSession, check_deadline
 from asr_runtime.inference.flatness import judged_window, nothing_to_judge
 from asr_runtime.inference.looking import Look, LookChoice, chosen_look, look_at, map_of
-from asr_runtime.inference.onnxruntime_engine import DEVICES, PROVIDERS, import_onnxruntime, open_session
+from asr_runtime.inference.onnxruntime_engine import DEVICES, PROVIDERS, import_onnxruntime, open_session, usable_cores
 from asr_runtime.inference.self_contained import check_self_contained
 from asr_runtime.media.regular_file import check_regular_file
 from asr_runtime.windows import Window
@@ -64,14 +64,17 @@ class Detector:
         precision: `file`: the file's own, in onnxruntime. `bf16`: by OpenVINO on the CPU, for a file whose card says
             that it passed the gate for it (`asr-export --precision bf16`). `auto`: on the CPU whatever engine is
             fastest on this machine, of those that keep the promises of the card (`engine_choice.choose_engine`).
-        threads: CPU threads of one inference, at least 1; None: every usable core.
+        threads: CPU threads of one inference, at least 1; None: the usable cores, shared by the `jobs`.
         sha256: the model file that is expected, 64 hexadecimal digits; None: any.
-        deadline: seconds in which a call answers; calls from several threads then take turns. None: no limit.
+        deadline: seconds in which a call answers; calls from more threads than `jobs` then take turns. None: no limit.
+        jobs: calls that run side by side, from as many threads, at least 1. `screen` scores files in as many threads.
+            OpenVINO computes one call at a time.
 
     Attributes:
         name: the path or built-in name; `bytes` for a model given as bytes.
         sha256: of the model file, hexadecimal.
         card: the facts that travel with the model.
+        jobs: calls that run side by side.
         provider: the onnxruntime execution provider that runs it, or `openvino fp32`, or `openvino bf16`.
         choice: what `precision="auto"` chose and why, one line; empty otherwise.
 
@@ -93,6 +96,7 @@ class Detector:
         threads: int | None = None,
         sha256: str | None = None,
         deadline: float | None = None,
+        jobs: int = 1,
     ) -> None:
         if device not in DEVICES:
             raise ConfigurationError(f"device {device!r}: expected one of {', '.join(DEVICES)}")
@@ -102,10 +106,12 @@ class Detector:
             raise ConfigurationError(f"precision bf16 is for the CPU, and device is {device}: leave one of them out")
         if threads is not None and threads < 1:
             raise ConfigurationError(f"threads {threads}: expected at least 1")
+        if jobs < 1:
+            raise ConfigurationError(f"jobs {jobs}: expected at least 1")
         if sha256 is not None and not _SHA256.fullmatch(sha256):
             raise ConfigurationError(f"sha256 {sha256!r}: expected 64 hexadecimal digits, as sha256sum prints")
         check_deadline(deadline)
-        self._deadline = deadline
+        self._deadline, self.jobs = deadline, jobs
         self.name, data = _read_model(model)
         self.sha256 = hashlib.sha256(data).hexdigest()
         if sha256 is not None and sha256.lower() != self.sha256:
@@ -190,8 +196,8 @@ class Detector:
             wanted = ["cuda", "cpu"] if has_cuda else ["cpu"]
         for candidate in wanted:
             try:
-                self._session = open_session(data, candidate, threads)
-                self._timed = TimedSession(self._session)
+                self._session = open_session(data, candidate, threads or max(1, usable_cores() // self.jobs))
+                self._timed = TimedSession(self._session, self.jobs)
                 self.provider = str(self._session.get_providers()[0])
                 self.card = _read_card(self._session)
                 _check_graph(self._session)
@@ -225,7 +231,7 @@ class Detector:
                 self.provider = found.engine
         else:
             self.choice = f"computed by {self.provider}: a choice is there on the CPU only"
-        self._timed = TimedSession(self._session)
+        self._timed = TimedSession(self._session, self.jobs)
 
     def _run(self, batch: NDArray[np.uint8], seconds: float | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         outputs, feeds = ["probability", "logits"], {"frames": batch}

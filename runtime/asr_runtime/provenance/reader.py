@@ -7,6 +7,7 @@ import json
 import os
 import struct
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -76,9 +77,17 @@ class ClaimReader:
         self._anchors = trust_anchors
         self._seconds = seconds
         self._child: Child | None = None
+        self._turn = threading.Lock()
 
     def read(self, source: Source) -> tuple[Claim, ...]:
-        """Return the claims of an image or a video; one that cannot be read has a claim that says so."""
+        """Return the claims of an image or a video; one that cannot be read has a claim that says so.
+
+        Calls from several threads take turns.
+        """
+        with self._turn:
+            return self._read(source)
+
+    def _read(self, source: Source) -> tuple[Claim, ...]:
         try:
             return self._ask(source)
         except ChildError as failure:

@@ -102,6 +102,27 @@ def test_ctrl_c_ends_the_wait(endless_model: bytes) -> None:
     assert detector(BLACK).verdicts == ("real",)
 
 
+def test_as_many_calls_as_jobs_run_side_by_side(endless_model: bytes) -> None:
+    before = workers()
+    detector = Detector(endless_model, device="cpu", threads=1, deadline=1.0, jobs=2)
+    errors: list[DeadlineError] = []
+
+    def score() -> None:
+        try:
+            detector(WHITE)
+        except DeadlineError as error:
+            errors.append(error)
+
+    callers = [threading.Thread(target=score) for _ in range(5)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(30)
+    assert len(errors) == 5
+    assert len(workers() - before) == 2
+    assert detector(BLACK).verdicts == ("real",)
+
+
 def test_several_threads_take_turns(endless_model: bytes) -> None:
     detector = Detector(endless_model, device="cpu", threads=1, deadline=0.3)
     ended: list[str] = []
