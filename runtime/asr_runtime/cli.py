@@ -350,7 +350,7 @@ def _screen_archive(
 
 def _jobs(sources: Sequence[str | LiveSource]) -> int:
     """Return how many files are scored side by side by default; one inference is faster where it has all cores."""
-    from asr_runtime.inference.onnxruntime_engine import usable_cores
+    from asr_runtime.machine import usable_cores
     from asr_runtime.media.formats import kind_by_suffix
 
     is_one_picture = (

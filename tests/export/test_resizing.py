@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from asr_models import Preprocess
+from asr_models import InputTransform
 
 pytestmark = pytest.mark.heavy
 
@@ -29,7 +29,7 @@ def resized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's notes on its own deprecations
         torch.onnx.export(
-            Preprocess("resize-crop", 224, 256).eval(),
+            InputTransform("resize-crop", 224, 256).eval(),
             (example,),
             str(path),
             dynamo=True,
@@ -57,6 +57,6 @@ def engines(resized: Path) -> dict[str, _Run]:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (37, 21), (224, 640), (1920, 1080), (2160, 3840), (97, 5000)])
 def test_every_engine_gives_pytorchs_pixels(height: int, width: int, engines: dict[str, _Run]) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
-    expected = Preprocess("resize-crop", 224, 256)(torch.from_numpy(frames)).numpy()
+    expected = InputTransform("resize-crop", 224, 256)(torch.from_numpy(frames)).numpy()
     for name, run in engines.items():
         assert np.abs(run(frames) - expected).max() < 1e-6, name

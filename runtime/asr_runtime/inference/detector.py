@@ -18,8 +18,9 @@ from asr_runtime.inference.builtin import BUILTIN, DEFAULT, builtin_path
 from asr_runtime.inference.deadline import TimedSession, check_deadline
 from asr_runtime.inference.flatness import judged_window, nothing_to_judge
 from asr_runtime.inference.looking import Look, LookChoice, chosen_look, look_at, map_of
-from asr_runtime.inference.onnxruntime_engine import DEVICES, PROVIDERS, import_onnxruntime, open_session, usable_cores
+from asr_runtime.inference.onnxruntime_engine import DEVICES, PROVIDERS, import_onnxruntime, open_session
 from asr_runtime.inference.self_contained import check_self_contained
+from asr_runtime.machine import usable_cores
 from asr_runtime.media.regular_file import check_regular_file
 from asr_runtime.windows import Window
 
