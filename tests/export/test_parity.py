@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from asr_export.cli import parity_command
 from asr_export.engines import ENGINES, engine, installed_engines
 from asr_export.onnx_file import export
-from asr_export.parity import Answers, answers, difference, explain, judge, onnxruntime, pytorch, tolerance
+from asr_export.parity import Answers, Parity, answers, difference, explain, judge, onnxruntime, pytorch, tolerance
 from asr_export.parity_inputs import Frames, adversarial_frames, packaged_images, real_frames
 from asr_export.stages import stage_errors
 from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
@@ -178,6 +178,93 @@ def test_nan_never_passes() -> None:
     reference = _answers([0.3, 0.7])
     broken = Answers(reference.names, reference.real, np.array([0.3, np.nan]), reference.logits * np.nan)
     assert not judge(broken, reference, _card(), 1.0).passed
+
+
+def _apart(margins: list[float], off: list[float], real: list[bool]) -> tuple[Answers, Answers]:
+    """Answers of PyTorch with these margins, and of a file whose margins and probabilities are off by so much."""
+    logits = np.array([[0.0, margin] for margin in margins])
+    names = tuple(f"frame {i}" for i in range(len(margins)))
+    reference = Answers(names, np.array(real), np.full(len(margins), 0.5), logits)
+    added = np.array(off)
+    found = dataclasses.replace(reference, probability=0.5 + added / 100, logits=logits + np.outer(added, [0.0, 1.0]))
+    return found, reference
+
+
+def test_differences_by_hand() -> None:
+    margins, off = [0.0, 4.0, -2.0, 1.0, 1.0, 1.0, 9.0], [0.1, 0.0, 0.3, 0.2, 0.0, 0.0, 0.6]
+    found, reference = _apart(margins, off, [True] * 6 + [False])
+    figures = difference(found, reference, _card())
+    assert figures.logits["max"] == pytest.approx(0.6)
+    assert figures.logits["mean"] == pytest.approx(1.2 / 7)
+    assert figures.logits["p99.9"] == pytest.approx(np.quantile(off, 0.999))
+    assert figures.logits["max of spread"] == pytest.approx(0.6 / 6)  # real margins lie from -2 to 4
+    assert figures.probability["max"] == pytest.approx(0.006)
+    assert [name for name, _ in figures.worst] == ["frame 6", "frame 2", "frame 3", "frame 0", "frame 1"]
+    assert [value for _, value in figures.worst] == pytest.approx([0.6, 0.3, 0.2, 0.1, 0.0])
+    alike = difference(*_apart([1.0, 1.0, 5.0], [0.1, 0.0, 0.0], [True, True, False]), _card())
+    assert alike.logits["max of spread"] is None
+    assert Answers((), np.zeros(0, bool), np.zeros(0), np.zeros((0, 2))).spread == 0.0
+    some = found.among({"frame 2", "frame 6"})
+    assert (some.names, some.real.tolist()) == (("frame 2", "frame 6"), [True, False])
+    assert some.logits.tolist() == found.logits[[2, 6]].tolist()
+
+
+def test_a_judgement_by_hand() -> None:
+    found, reference = _apart([0.0, 4.0, -2.0, 8.0], [0.1, 0.0, 0.2, 0.4], [True, True, True, False])
+    parity = judge(found, reference, _card(), 0.03)
+    assert (parity.frames, parity.explained, parity.verdict_flips, parity.flips_allowed) == (4, 0, 0, 0)
+    assert parity.logits_absolute == pytest.approx(0.2)
+    assert parity.logits_relative == pytest.approx(0.2 / 8)  # of the largest logit
+    assert parity.awkward_relative == pytest.approx(0.4 / 8)
+    assert parity.probability_absolute == pytest.approx(0.002)  # of the real frames
+    left_out = judge(found, reference, _card(), 0.03, {"frame 2", "frame 3"})
+    assert (left_out.explained, left_out.logits_absolute) == (1, pytest.approx(0.1))
+    every = judge(found, reference, _card(), 0.03, {"frame 0", "frame 1", "frame 2"})
+    assert (every.explained, every.logits_relative) == (3, 0.0)
+    small = judge(*_apart([0.1, 0.2], [0.01, 0.0], [True, True]), _card(), 0.03)
+    assert (small.logits_relative, small.awkward_relative) == (pytest.approx(0.01), 0.0)  # below 1 the absolute counts
+
+
+@pytest.mark.parametrize(
+    ("changed", "passes"),
+    [
+        ({}, True),
+        ({"logits_relative": 0.011}, False),
+        ({"verdict_flips": 2}, True),
+        ({"verdict_flips": 3}, False),
+        ({"awkward_relative": 1e9}, True),
+        ({"awkward_relative": np.inf}, False),
+        ({"logits_relative": np.nan}, False),
+    ],
+)
+def test_what_passes_lies_at_most_at_the_tolerance(changed: dict[str, float], passes: bool) -> None:
+    at_most = Parity(10, 0.01, 0.02, 0.001, 0, 0.01, flips_allowed=2)
+    parity = dataclasses.replace(at_most, **changed)  # type: ignore[arg-type]
+    assert parity.passed is passes
+    assert parity.to_dict()["passed"] is passes
+    assert "left out" not in str(parity)
+    assert "3 frames on which PyTorch rounds as badly" in str(dataclasses.replace(parity, explained=3))
+    plain = Parity(10, 0.01, 0.02, 0.001, 0, 0.01)
+    assert (plain.flips_allowed, plain.awkward_relative, plain.explained) == (0, 0.0, 0)
+
+
+def test_frames_of_a_batch_are_named_by_number() -> None:
+    frames = np.zeros((2, 3, 3, 3), np.uint8)
+    asked = answers(
+        lambda batch: (np.full(len(batch), 0.25), np.ones((len(batch), 2))),
+        [Frames("one", frames[:1]), Frames("two", frames, False)],
+    )
+    assert asked.names == ("one", "two, number 1", "two, number 2")
+    assert asked.real.tolist() == [True, False, False]
+    assert (asked.probability.shape, asked.logits.shape) == ((3,), (3, 2))
+
+
+def test_the_tolerance_below_float32_counts_layers() -> None:
+    layers = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2), torch.nn.LayerNorm(2))
+    assert tolerance(layers) == pytest.approx(4 * 2.0**-24 * 8**0.5)  # sums of 3 and of 5
+    assert tolerance(layers, "fp16") == pytest.approx(4 * 2.0**-11 * 2**0.5)
+    assert tolerance(layers, "int8") == pytest.approx(4 * 2.0**-9 * 2**0.5)
+    assert tolerance(torch.nn.ReLU()) == 4 * 2.0**-24
 
 
 class _Cancelling(torch.nn.Module):

@@ -6,7 +6,9 @@ import io
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -26,8 +28,13 @@ from runtime_samples import (
 )
 
 from asr_runtime import Detector, Scores, screen
-from asr_runtime.errors import ConfigurationError
+from asr_runtime.errors import ConfigurationError, DeadlineError
+from asr_runtime.inference.looking import Look
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord, VideoRecord
+from asr_runtime.screening import screen_decoded
+from asr_runtime.sources.expand import Source
+from asr_runtime.sources.steps import Decoded, decode_source
+from asr_runtime.windows import LookKind
 
 
 def account(records: list[Record]) -> SummaryRecord:
@@ -251,6 +258,90 @@ def test_videos_are_judged_by_the_rules_of_the_look(clip: Path) -> None:
 def test_a_whole_look_that_the_card_has_no_figures_for_is_refused_at_once(detector: Detector) -> None:
     with pytest.raises(ConfigurationError, match="no calibration for the whole picture"):
         screen(["a.jpg"], detector, look="whole")
+
+
+def test_pictures_decoded_elsewhere_give_the_same_records(detector: Detector, clip: Path, tmp_path: Path) -> None:
+    paths = [make("image", tmp_path, 0), make("cut", tmp_path, 1), clip]
+    steps = [step for path in paths for step in decode_source(Source(str(path), _kind(path)), 5)]
+    found, expected = list(screen_decoded(steps, detector)), list(screen(paths, detector, fps=5))
+    assert [record.to_dict() for record in found[:-1]] == [record.to_dict() for record in expected[:-1]]
+    summary = account(found)
+    assert set(summary.to_dict()["looks"].values()) == {"centre"}
+    assert (summary.read, summary.scored, summary.failed) == (102, 21, 1)
+
+
+def test_decoded_pictures_are_looked_at_as_asked_for() -> None:
+    detector = Detector(build_model(WHOLE_CARD), device="cpu", threads=1)
+    item = Decoded("upload", bright_corner())
+    for options, look, windows in (
+        ({}, "whole", 0),
+        ({"windows": True}, "whole", 5),
+        ({"look": "centre"}, "centre", 0),
+    ):
+        record, summary = screen_decoded([item], detector, **options)  # type: ignore[arg-type]
+        assert isinstance(record, ImageRecord)
+        assert (record.look, len(record.windows)) == (look, windows)
+        assert summary.to_dict()["looks"]["images"] == look
+
+
+def _kind(path: Path) -> Literal["image", "video"]:
+    return "video" if path.suffix == ".avi" else "image"
+
+
+@pytest.mark.parametrize(
+    ("slow", "scored", "failed", "given_up"),
+    [((2, 3, 4), 2, 3, 1), ((0, 1, 2), 0, 3, 1), ((1, 2, 4, 5), 4, 4, 0), ((), 8, 0, 0)],
+)
+def test_three_inferences_in_a_row_without_an_answer_end_the_run(
+    tmp_path: Path, slow: tuple[int, ...], scored: int, failed: int, given_up: int
+) -> None:
+    class Slow(Detector):
+        calls = 0
+
+        def look(self, frame: NDArray[np.uint8], kind: LookKind | None = None) -> Look:
+            self.calls += 1
+            if self.calls - 1 in slow:
+                raise DeadlineError("no answer within 1 s")
+            return super().look(frame, kind)
+
+    paths = [make("image", tmp_path, index) for index in range(8)]
+    steps = [step for path in paths for step in decode_source(Source(str(path), "image"), None)]
+    for run in (
+        screen(paths, Slow(build_model(), device="cpu")),
+        screen_decoded(steps, Slow(build_model(), device="cpu")),
+    ):
+        records = list(run)
+        summary = account(records)
+        assert (summary.scored, summary.failed, summary.given_up) == (scored, failed, given_up)
+        assert {r.kind for r in records if isinstance(r, ErrorRecord)} <= {"DeadlineError"}
+
+
+def test_a_run_ends_after_its_duration(detector: Detector) -> None:
+    class Silent(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            time.sleep(3)
+            return b""
+
+    began = time.perf_counter()
+    (summary,) = screen(["-"], detector, duration=0.3, stdin=Silent())  # type: ignore[arg-type]
+    assert 0.3 <= time.perf_counter() - began < 1.5
+    assert isinstance(summary, SummaryRecord)
+    for duration in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigurationError, match="duration"):
+            screen(["-"], detector, duration=duration)
+
+
+def test_a_bug_of_the_decoding_thread_is_raised_in_the_run(detector: Detector, tmp_path: Path) -> None:
+    class Broken:
+        def with_claims(self, source: Source, steps: Iterable[Decoded]) -> Iterator[Decoded]:
+            yield next(iter(steps))
+            raise ZeroDivisionError("a bug")
+
+    paths = [make("image", tmp_path, 0), make("image", tmp_path, 1)]
+    run = screen(paths, detector, claims=Broken())  # type: ignore[arg-type]
+    assert isinstance(next(run), ImageRecord)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        list(run)
 
 
 class Counting(Detector):

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from asr_runtime.cameras import camera as camera_module
-from asr_runtime.cameras.camera import Camera, LiveFailure, LiveFrame
+from asr_runtime.cameras.camera import Camera, LiveFailure, LiveFrame, _Lag
 from asr_runtime.cameras.inbox import Inbox
 from asr_runtime.errors import DecodeError, SourceError
 from asr_runtime.records import StateRecord
@@ -203,3 +203,119 @@ def test_a_bug_of_the_thread_is_raised_in_the_run(start: Start) -> None:
     _, inbox, _ = start(ZeroDivisionError("a bug"))
     items = [inbox.take(2), inbox.take(2)]
     assert isinstance(items[1], ZeroDivisionError)
+
+
+def _ticking(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock for the camera that stands still unless a test moves it."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(camera_module, "time", SimpleNamespace(monotonic=lambda: clock.now, time=time.time))
+    return clock
+
+
+def test_a_frame_is_as_late_as_it_is_slower_than_the_quickest() -> None:
+    lag = _Lag()
+    arrivals = [
+        (10.0, 0.0, 0.0),
+        (10.5, 0.3, 0.2),
+        (11.0, 1.1, 0.0),
+        (12.0, 1.5, 0.6),
+        (12.1, None, 0.0),
+        (12.2, 2.3, 0.0),
+    ]
+    for arrival, own_time, late in arrivals:
+        assert lag.of(arrival, own_time) == pytest.approx(late, abs=1e-9)
+
+
+def test_a_clock_that_was_set_makes_no_frame_late() -> None:
+    back = _Lag()
+    back.of(10.0, 5.0)
+    assert (back.of(13.0, 4.9), back.of(13.5, 5.0)) == (0.0, pytest.approx(0.4))
+    for jump, late in ((4.0, 4.0), (4.01, 0.0)):
+        forward = _Lag()
+        forward.of(10.0, 10.0)
+        assert forward.of(20.0 + jump, 20.0) == late
+    stands = _Lag()
+    stands.of(0.0, 7.0)
+    assert stands.of(0.5, 7.0) == 0.5, "the same time again is no clock that was set back"
+
+
+def test_the_quickest_frame_is_that_of_the_last_minute() -> None:
+    lag = _Lag()
+    lag.of(0.0, 0.0)
+    assert [lag.of(float(second), second - 1.0) for second in range(1, 61)] == [1.0] * 60
+    assert lag.of(60.5, 59.5) == 0.0
+
+
+def test_a_source_that_gives_only_garbage_for_four_seconds_is_lost(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = _ticking(monkeypatch)
+
+    def garbage() -> Script:
+        for _ in range(20):
+            clock.now += 1.0
+            yield DecodeError("x")
+
+    camera, inbox, _ = start(garbage(), reconnect=False)
+    found = until(inbox, "lost")
+    assert isinstance(found[-1], StateRecord)
+    assert found[-1].detail == "no frame that can be decoded for 4 s"
+    assert [item.frame for item in found if isinstance(item, LiveFailure)] == [0, 1, 2, 3, 4]
+    assert (camera.received, camera.dropped, camera.undecided) == (5, 0, 0)
+
+
+def test_every_failure_in_a_row_waits_longer_until_frames_came_for_two_seconds(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = _ticking(monkeypatch)
+    asked: list[tuple[float, float]] = []
+    monkeypatch.setattr(
+        camera_module, "random", SimpleNamespace(uniform=lambda low, high: asked.append((low, high)) or 1.0)
+    )
+
+    def frames(seconds: float) -> Script:
+        for _ in range(10):
+            clock.now += seconds / 10
+            yield None
+
+    refused = SourceError("connection refused")
+    camera, inbox, _ = start(refused, refused, refused, frames(1.9), frames(2.1), refused)
+    lost = [next(i for i in reversed(until(inbox, "lost")) if isinstance(i, StateRecord)) for _ in range(6)]
+    assert [item.retry for item in lost] == [0.05, 0.1, 0.1, 0.1, 0.05, 0.1]
+    assert set(asked) == {(0.8, 1.2)}
+    assert camera.reconnects == 1
+
+
+def test_a_source_is_stalled_after_two_seconds_and_says_so_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = _ticking(monkeypatch)
+    hold = threading.Event()
+
+    def one_frame() -> Script:
+        yield None
+        hold.wait(5)
+
+    camera, inbox, _ = start(one_frame(), reconnect=False)
+    until(inbox, "live")
+    for seconds, states in ((2.0, []), (0.1, ["stalled"]), (1.0, [])):
+        clock.now += seconds
+        camera.watch()
+        items = [inbox.take(0) for _ in range(3)]
+        found = [item for item in items if isinstance(item, StateRecord)]
+        assert [item.state for item in found] == states
+        assert all(item.detail == "no frame for 2.1 s" for item in found)
+    hold.set()
+    until(inbox, "lost")
+
+
+def test_skipped_frames_keep_a_source_alive(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = _ticking(monkeypatch)
+
+    def ticks() -> Script:
+        for _ in range(10):
+            clock.now += 0.5
+            yield None
+
+    camera, inbox, _ = start(ticks(), fps=0.2, reconnect=False)
+    until(inbox, "lost")
+    assert (camera.received, camera.skipped, camera.dropped) == (10, 9, 1)
+    assert camera._newest == 1005.0
