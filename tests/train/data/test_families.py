@@ -56,6 +56,9 @@ def test_nothing_is_claimed_about_mixed_and_unknown_sources(table: Path) -> None
         (("source,label", "name,label"), "expected source, label, family, year"),
         (("scans,0", "scans,real"), "line 8: label 'real'"),
         (("Midjourney,2023", "Midjourney,soon"), "line 2: year 'soon'"),
+        (("Midjourney,2023", "Midjourney,202\N{SUPERSCRIPT THREE}"), "line 2: year"),
+        (("Midjourney,2023", f"Midjourney,{'9' * 5000}"), "line 2: year '9999"),
+        (("Midjourney,2023", f"{'M' * 200_000},2023"), "cannot be read"),
     ],
 )
 def test_a_wrong_table_is_refused_by_its_line(table: Path, change: tuple[str, str], message: str) -> None:

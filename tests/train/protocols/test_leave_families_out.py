@@ -15,12 +15,21 @@ from asr_models import load_checkpoint
 from asr_runtime.contract import WholeLook, from_checkpoint
 from asr_runtime.errors import DatasetError
 from asr_train.commands.train import train_command
-from asr_train.data.families import read_families
-from asr_train.data.layouts import find_data
+from asr_train.data.families import Families, read_families
+from asr_train.data.layouts import DataFolder, Sample, find_data
 from asr_train.fitting.closed_form import ClosedForm, pretrained
 from asr_train.fitting.config import ClosedFormConfig, recipe
 from asr_train.fitting.fit import train
-from asr_train.protocols.leave_families_out import families_protocol
+from asr_train.protocols.folds import Fold
+from asr_train.protocols.leave_families_out import (
+    _decisions,
+    _figures,
+    _Judgement,
+    _means,
+    _summary,
+    families_protocol,
+    family_folds,
+)
 
 
 @pytest.fixture
@@ -99,3 +108,126 @@ def test_the_checkpoint_carries_the_whole_look(data: Path, tmp_path: Path) -> No
 def test_the_command_says_what_is_missing(generators: Path, line: str, message: str) -> None:
     done = CliRunner().invoke(train_command, [*line.split(), "--data", str(generators)])
     assert (done.exit_code, message in done.output) == (2, True), done.output
+
+
+_FAMILIES = Families(
+    {
+        **{(1, "old"): "A", (1, "new"): "A", (1, "other"): "B", (1, "many"): "mixed sites", (1, "nameless"): ""},
+        **{(0, "phone"): "phone", (0, "camera"): "phone", (0, "scan"): "scan", (0, "rare"): "painting"},
+    },
+    {(1, "old"): 2023, (1, "new"): 2024, (1, "other"): 2025, (1, "many"): 2022, (1, "nameless"): 2021},
+)
+
+
+def _sources(*counts: tuple[int, str, int]) -> DataFolder:
+    samples = tuple(Sample(Path(f"{s} {i}"), label, s) for label, s, n in counts for i in range(n))
+    return DataFolder(Path("data"), "generators", samples, samples, ())
+
+
+_DATA = _sources(
+    *((1, "old", 3), (1, "new", 4), (1, "other", 6), (1, "many", 9), (1, "nameless", 9)),
+    *((0, "phone", 2), (0, "camera", 1), (0, "scan", 4), (0, "rare", 1)),
+)
+
+
+def _of(fold: Fold) -> dict[str, int]:
+    return {s.source: sum(other.source == s.source for other in fold.samples) for s in fold.samples}
+
+
+_PHOTOS = {"phone": 2, "camera": 1, "scan": 4, "rare": 1}
+
+
+def test_a_family_is_left_out_with_the_sources_that_mix_and_judged_by_all_photos() -> None:
+    found = family_folds("leave-one-family-out", _DATA, _FAMILIES, 6)
+    assert list(found) == ["A", "B"]
+    (fold,) = found["A"]
+    assert (fold.generator, fold.photos, fold.without) == ("A", None, ("many", "new", "old"))
+    assert _of(fold) == {"old": 3, "new": 4, **_PHOTOS}
+    assert list(family_folds("leave-one-family-out", _DATA, _FAMILIES, 7)) == ["A"]
+
+
+def test_a_kind_of_photos_is_judged_by_half_as_many_pictures_against_known_generators() -> None:
+    found = family_folds("leave-one-photo-kind-out", _DATA, _FAMILIES, 6)
+    assert list(found) == ["phone", "scan"]
+    (fold,) = found["phone"]
+    assert (fold.generator, fold.photos, fold.without) == ("phone", "phone", ("camera", "phone"))
+    assert _of(fold) == {"old": 3, "new": 4, "other": 6, "phone": 2, "camera": 1}
+    assert list(family_folds("leave-one-photo-kind-out", _DATA, _FAMILIES, 1)) == ["painting", "phone", "scan"]
+
+
+def test_every_pair_of_a_family_and_a_kind_is_a_fold() -> None:
+    found = family_folds("leave-one-family-and-photo-kind-out", _DATA, _FAMILIES, 6)
+    assert {family: [fold.photos for fold in folds] for family, folds in found.items()} == {
+        "A": ["phone", "scan"],
+        "B": ["phone", "scan"],
+    }
+    assert found["B"][1].without == ("many", "other", "scan")
+    assert _of(found["B"][1]) == {"other": 6, "scan": 4}
+    with pytest.raises(DatasetError, match="no family with 9 validation images"):
+        family_folds("leave-one-family-and-photo-kind-out", _DATA, _FAMILIES, 9)  # no kind has 4 and a family 9
+
+
+def test_later_generators_are_those_from_2024_on_and_of_unknown_year() -> None:
+    found = family_folds("leave-later-generators-out", _DATA, _FAMILIES, 4)
+    assert list(found) == ["A", "B"]
+    assert found["A"][0].without == found["B"][0].without == ("new", "other")
+    assert _of(found["A"][0]) == {"new": 4, **_PHOTOS}
+    assert list(family_folds("leave-later-generators-out", _DATA, _FAMILIES, 5)) == ["B"]  # of A only four are later
+    nameless = Families(_FAMILIES.names, {k: v for k, v in _FAMILIES.years.items() if k[1] != "old"})
+    assert found["A"][0].without != family_folds("leave-later-generators-out", _DATA, nameless, 4)["A"][0].without
+
+
+def _judgement(margins: list[float], labels: list[int], content: list[float], source: str = "x") -> _Judgement:
+    samples = tuple(Sample(Path(f"{source} {i}"), k, source) for i, k in enumerate(labels))
+    probability = 1 / (1 + np.exp(-np.array(margins)))
+    verdicts = ["ai" if p >= 0.6 else "real" if p < 0.4 else "unsure" for p in probability]
+    return _Judgement(Fold("f", None, samples, ()), np.array(content), {"centre": probability}, {"centre": verdicts})
+
+
+def test_images_of_two_folds_are_not_compared() -> None:
+    one = _judgement([-2.0, -1.0, 1.0], [0, 0, 1], [0.0, 0.0, 0.0], "a")
+    other = _judgement([8.0, 9.0], [0, 1], [0.0, 0.0], "b")  # all higher than the other fold's
+    found = _figures([one, other], "centre")
+    assert (found["auroc"], found["ca_auroc"]) == (1.0, 1.0)
+    assert (found["images"], found["ai"], found["real"]) == (5, 2, 3)
+    assert "interval" not in found
+    twice = _figures([one, one], "centre")
+    assert (twice["images"], twice["ai"], twice["real"]) == (6, 1, 2)  # the same pictures in two folds
+    alone = _figures([one], "whole")  # a look that the fold lacks is that of its centre
+    assert set(alone["interval"]) == {"ca_auroc", "auroc"}
+    apart = _figures([_judgement([0.0, 1.0] * 8, [0, 1] * 8, [-9.0, 9.0] * 8)], "centre")
+    assert (apart["ca_auroc"], apart["auroc"]) == (None, 1.0)
+
+
+def test_means_are_over_families_that_have_the_figure() -> None:
+    figures = [{"ca_auroc": c, "auroc": a, "balanced_ece": 0.1} for c, a in ((None, 0.5), (0.6, 0.7), (0.8, 0.9))]
+    found = _means(figures)
+    assert (found["ca_auroc"], found["auroc"], found["balanced_ece"]) == pytest.approx((0.7, 0.7, 0.1))
+    assert found["interval"]["ca_auroc"] == pytest.approx([0.6, 0.8])
+    low, high = found["interval"]["auroc"]
+    assert 0.5 <= low < 0.6 < 0.8 < high <= 0.9
+    single = _means(figures[:1])
+    assert (single["ca_auroc"], single["auroc"], single["interval"]) == (None, 0.5, {})
+    assert _means(figures[1:2])["interval"] == {}
+
+
+def test_a_summary_shows_the_default_look_and_the_worst_family_first() -> None:
+    def of(value: float | None) -> dict[str, float | None]:
+        return {"ca_auroc": value, "auroc": 0.5, "balanced_ece": 0.1}
+
+    results = {
+        "good": {"centre": of(0.9), "whole": of(0.6)},
+        "bad": {"centre": of(0.7), "whole": of(0.8)},
+        "none": {"centre": of(0.8), "whole": of(None)},
+    }
+    everything = [_judgement([-3.0, 0.0, 3.0], [0, 1, 1], [0.0] * 3, "phone")]
+    found = _summary({"protocol": "x"}, results, everything, _FAMILIES, "whole")
+    assert list(found["generators"]) == ["none", "good", "bad"]
+    assert found["generators"]["good"]["looks"]["centre"]["ca_auroc"] == 0.9
+    assert (found["protocol"]["look"], found["mean_ca_auroc"]) == ("whole", pytest.approx(0.7))
+    assert "mean_interval" not in found
+    assert found["looks"]["centre"]["ca_auroc"] == pytest.approx(0.8)
+    table = _decisions(everything, _FAMILIES, "whole")
+    assert table == found["decisions"]["whole"]
+    assert table["real"]["families"] == {"phone": {"images": 1, "called_ai": 0.0, "called_real": 1.0, "unsure": 0.0}}
+    assert (table["ai"]["called_ai"], table["ai"]["unsure"]) == (0.5, 0.5)

@@ -98,7 +98,7 @@ def read_families(file: Path) -> Families:
             if not set(_COLUMNS) <= set(reader.fieldnames or ()):
                 raise DatasetError(f"{file}: columns {reader.fieldnames}, expected {', '.join(_COLUMNS)}")
             rows = list(reader)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{file}: cannot be read ({error})") from None
     names: dict[tuple[int, str], str] = {}
     years: dict[tuple[int, str], int] = {}
@@ -108,7 +108,7 @@ def read_families(file: Path) -> Families:
         key = int(row["label"]), row["source"]
         names[key] = (row["family"] or "").strip()
         if row["year"]:
-            if not row["year"].isdigit():
-                raise DatasetError(f"{file}: line {line}: year {row['year']!r}, expected a number or nothing")
+            if not (row["year"].isascii() and row["year"].isdigit() and len(row["year"]) <= 4):
+                raise DatasetError(f"{file}: line {line}: year {row['year'][:20]!r}, expected a number or nothing")
             years[key] = int(row["year"])
     return Families(names, years)
