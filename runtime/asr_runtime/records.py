@@ -165,6 +165,8 @@ class VideoRecord:
         frames: how many were scored.
         duration: seconds from the first to the last scored frame.
         reason: why no frame of it holds anything to judge; None: some do, and the others have no weight.
+        note: what else to know about it, though nothing was lost: several video tracks, frames of several sizes, a
+            clock that jumps, a missing index; None: nothing.
         claims: what the file says about itself; None: it was not asked for.
     """
 
@@ -176,6 +178,7 @@ class VideoRecord:
     duration: float
     reason: str | None = None
     claims: tuple[Claim, ...] | None = None
+    note: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""
@@ -189,7 +192,8 @@ class VideoRecord:
             "duration": round(self.duration, 6),
             **_claimed(self.claims, self.verdict),
         }
-        return data if self.reason is None else {**data, "reason": self.reason}
+        said = {"reason": self.reason, "note": self.note}
+        return data | {name: text for name, text in said.items() if text is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class Scorer:
         self._skipped += item.skipped
         self._decoded_frames += item.skipped + (item.error is not None or item.image is not None)
         if item.ends:
-            yield from self._close(item.source, whole=True, claims=item.claims)
+            yield from self._close(item.source, item)
         if item.error is not None:
             yield self._failure(item.source, item.error), None
         elif item.image is not None and item.frame is not None:
@@ -178,14 +178,14 @@ class Scorer:
         self._failed += 1
         return ErrorRecord(source, type(kind or error).__name__, redact(" ".join(str(error).split())), frame)
 
-    def _close(self, name: str, *, whole: bool = False, claims: tuple[Claim, ...] | None = None) -> Iterator[Step]:
-        """Close a source: give its last segment and, of a video that was read to its end, the verdict on the whole."""
-        if (source := self._open.pop(name, None)) is None:
+    def _close(self, name: str, last: Decoded | None = None) -> Iterator[Step]:
+        """Close a source's segment; of a video that was read to its end, with its `last` step, its verdict too."""
+        if (source := self._sources.pop(name, None)) is None:
             return
         if (segment := source.track.end()) is not None:
             yield segment, None
-        if whole and (video := source.track.video()) is not None:
-            yield replace(video, claims=claims), None
+        if last is not None and (video := source.track.video()) is not None:
+            yield replace(video, claims=last.claims, note=last.note), None
 
     def _summary(self, cameras: CameraCounts, ignored: int) -> SummaryRecord:
         return SummaryRecord(

@@ -210,6 +210,44 @@ def test_five_bits_flipped_in_60_files(to_damage: dict[str, Path], tmp_path: Pat
     measured(f"told as partial: {partial}, every one that lost more than one frame; one frame lost untold: {hidden}")
 
 
+@pytest.mark.fault(2)
+def test_frames_that_the_decoder_leaves_out_are_said(tmp_path: Path, measured: Measured) -> None:
+    """FFmpeg's HEVC decoder drops damaged frames, and all that need them, without an error; noise shows it."""
+    noise = np.random.default_rng(0).integers(-20, 21, LENGTH * 320 * 240 * 3, np.int16)
+    noisy = np.clip(np.frombuffer(textured_frames(LENGTH), np.uint8) + noise, 0, 255).astype(np.uint8)
+    partial = lost = 0
+    for suffix in ("mp4", "mkv", "ts"):
+        whole = encode(tmp_path / f"noise.{suffix}", noisy.tobytes(), "320x240", *X265_B, "-crf", "32")
+        data = whole.read_bytes()
+        for seed in range(6):
+            damaged = bytearray(data)
+            for place in random.Random(seed).sample(range(3000, len(data) - 6000), 5):
+                damaged[place] ^= 1 << seed
+            (tmp_path / whole.name).write_bytes(damaged)
+            count, said = recovered(tmp_path / whole.name)
+            assert said or count >= LENGTH - 1, (suffix, seed, count)
+            partial, lost = partial + (said is not None), lost + LENGTH - count
+    measured(f"5 bits flipped in 18 noisy HEVC files: {lost} of {18 * LENGTH} frames lost, {partial} told as partial")
+
+
+@pytest.mark.fault(1)
+def test_frames_that_are_not_to_be_shown_are_not_missed(tmp_path: Path, measured: Measured) -> None:
+    """Cut by edit lists, or joined at an open group of pictures: packets that give no frame, and nothing lost."""
+    options = (*X265, "-x265-params", "log-level=none:keyint=15:open-gop=1:bframes=4:b-pyramid=1")
+    whole = encode(tmp_path / "whole.mp4", plain_frames(COUNT), "160x64", *options)
+    for name, cut in {
+        "trimmed.mp4": ("-ss", "1.1"),
+        "middle.mp4": ("-ss", "0.5", "-t", "1.33"),
+        "late.mkv": ("-ss", "1.1"),
+    }.items():
+        run_ffmpeg(*cut[:2], "-i", whole, *cut[2:], "-c", "copy", tmp_path / name)
+        video = VideoFile(tmp_path / name)
+        stamps = [read_stamp(frame.image) for frame in video]
+        assert stamps == sorted(set(stamps)), name
+        assert (video.damage(), video.notes()) == (None, None), name
+    measured("HEVC cut by edit lists or at an open group: no frame is missed that was not to be shown")
+
+
 @pytest.fixture(scope="module")
 def broken(to_damage: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Truncated, foreign, empty, frameless: one file each."""

@@ -170,8 +170,9 @@ class _Decoder(Child):
         error: InputError | None = None
         if kind in (_UNDECODABLE, _UNREADABLE):
             error = (DecodeError if kind == _UNDECODABLE else SourceError)(said)
+        note = said if kind == _END and said else None
         frame = number if kind == _FRAME else None
-        return kind, Decoded(source.name, image, frame, at, error, skipped, ends=kind == _END)
+        return kind, Decoded(source.name, image, frame, at, error, skipped, kind == _END, note)
 
 
 class _Server:
@@ -224,7 +225,7 @@ class _Server:
             os._exit(1)
 
     def _write(self, kind: bytes, step: Decoded) -> None:
-        said = text(step.error)
+        said = text(step.error or step.note)
         height, width = (0, 0) if step.image is None else step.image.shape[:2]
         header = _STEP.pack(kind, height, width, step.frame or 0, step.time, step.skipped, len(said))
         self._parent.write(header + said)

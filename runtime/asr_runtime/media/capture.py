@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -54,12 +55,12 @@ class _Environment:
 _environment = _Environment()
 
 
-def open_ffmpeg(url: str, options: str, parameters: Sequence[int] = ()) -> cv2.VideoCapture:
-    """Open `url` with OpenCV's FFmpeg backend.
+def open_ffmpeg(source: str | io.BufferedIOBase, options: str, parameters: Sequence[int] = ()) -> cv2.VideoCapture:
+    """Open a video with OpenCV's FFmpeg backend.
 
     Args:
-        url: a URL; `file:PATH` for a file, so that FFmpeg takes no name such as "concat:a" for a protocol, and OpenCV
-            no "%" or digits for an image sequence.
+        source: a URL; `file:PATH` for a file, so that FFmpeg takes no name such as "concat:a" for a protocol, and
+            OpenCV no "%" or digits for an image sequence. Or a binary stream, which is read as FFmpeg needs it.
         options: FFmpeg's, as `key;value|key;value`: allow-lists of protocols and formats at least.
         parameters: of `cv2.VideoCapture`, property and value in turn.
 
@@ -67,4 +68,4 @@ def open_ffmpeg(url: str, options: str, parameters: Sequence[int] = ()) -> cv2.V
         The capture, opened or not.
     """
     with _environment.holding(options):
-        return cv2.VideoCapture(url, cv2.CAP_FFMPEG, list(parameters))
+        return cv2.VideoCapture(source, cv2.CAP_FFMPEG, list(parameters))  # type: ignore[arg-type]

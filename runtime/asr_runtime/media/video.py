@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from asr_runtime.errors import SourceError
 from asr_runtime.media.capture import open_ffmpeg
+from asr_runtime.media.clock import Clock, Sampler
 from asr_runtime.media.container import is_avi, missing_bytes
+from asr_runtime.media.contents import contents
 from asr_runtime.media.formats import VIDEO_SUFFIXES
 from asr_runtime.media.integrity import broken_at
+from asr_runtime.media.own_size import OwnSizes
 from asr_runtime.media.regular_file import check_regular_file
 
 __all__ = ["MAX_FRAME_PIXELS", "VIDEO_SUFFIXES", "VideoFile", "VideoFrame"]
@@ -33,7 +36,6 @@ _FILES_ONLY = (
 _MJPEG_SUFFIXES = (".mjpeg", ".mjpg")
 # With no decoder allowed FFmpeg tells the size of the frames from the headers and allocates none of them.
 _HEADERS_ONLY = "|codec_whitelist;none"
-_LONGEST_REORDERING = 16  # frames; the limit of H.264 and HEVC
 _END_AFTER = 1000  # failed reads in a row; after damage some tens fail and the video goes on, a true end costs 12 ms
 
 
@@ -84,9 +86,14 @@ class VideoFile:
         self.max_seconds = max_seconds
         self.skipped = self.failed = 0
         self._stopped = False
+        self._withheld = 0
+        self._is_read = False
         check_regular_file(self.path, self.name)
         try:
             self.missing = missing_bytes(self.path)
+            with Path(self.path).open("rb") as file:
+                self._contents = contents(file)
+                self._is_empty = file.seek(0, os.SEEK_END) == 0
             self._is_avi = is_avi(self.path)
         except OSError as error:
             raise SourceError(f"{self.name}: cannot be read ({error.strerror})") from None
@@ -97,12 +104,16 @@ class VideoFile:
         threads = [cv2.CAP_PROP_N_THREADS, 1] if codec == b"av01" else []
         # The headers of the container may lie: what the coded stream says itself is known once this is open.
         self._capture = self._opened("", threads)
+        self._sizes = OwnSizes(
+            self._opened(""), self._capture, self._contents, has_times=not self._is_avi, largest=MAX_FRAME_PIXELS
+        )
+        self._clock = Clock(self._capture, self._is_avi, self._contents.seconds, max_seconds)
 
     def _opened(self, options: str, parameters: Sequence[int] = ()) -> cv2.VideoCapture:
         raw_jpegs = ",jpeg_pipe" if self.name.lower().endswith(_MJPEG_SUFFIXES) else ""
         capture = open_ffmpeg("file:" + self.path, _FILES_ONLY + raw_jpegs + options, parameters)
         if not capture.isOpened():
-            raise SourceError(f"{self.name}: no video of a known format could be opened")
+            raise SourceError(f"{self.name}: {self._why_not_opened()}")
         width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if width * height > MAX_FRAME_PIXELS:
             raise SourceError(
@@ -110,6 +121,36 @@ class VideoFile:
                 "scale the video down"
             )
         return capture
+
+    def _why_not_opened(self) -> str:
+        if self._is_empty:
+            return "the file is empty, expected a video"
+        if not self._contents.lacks_index or self._contents.is_playable:
+            return "no video of a known format could be opened"
+        if self.missing:
+            return f"the file is cut short by {self.missing} bytes and has lost its index (moov); copy it again"
+        return (
+            "the recording was never finished: it has no index (moov), without which its frames cannot be read; "
+            "stop the recorder before the file is copied, or repair the file with a recovery tool"
+        )
+
+    def notes(self) -> str | None:
+        """Say in a few words what else to know, once all frames have been read; None: nothing.
+
+        Nothing was lost by it: several tracks, several sizes, a clock that was set, an index that is missing.
+        """
+        notes = []
+        if (count := self._contents.tracks) > 1:
+            notes.append(f"the first of {count} video tracks was scored")
+        sizes = [f"{width} x {height}" for width, height in self._sizes.shown_sizes()]
+        if len(sizes) > 1:
+            notes.append(f"the frames change their size: {', '.join(sizes[:4])}{', ...' if sizes[4:] else ''}")
+        if self._clock.jump:
+            seconds, at = self._clock.jump
+            notes.append(f"its clock jumps by {seconds:,.0f} s at {at:.2f} s; later times go on from there")
+        if self._contents.lacks_index:
+            notes.append("it has no index: the recording was never finished, or was streamed")
+        return "; ".join(notes) or None
 
     def damage(self) -> str | None:
         """Say in a few words what was lost, once all frames have been read; None for a whole file.
@@ -120,13 +161,29 @@ class VideoFile:
         lost = []
         if self.failed:
             lost.append(f"{self.failed} reads failed in damaged data")
+        if count := self._withheld:
+            lost.append(f"the decoder left out {count} frames, damaged ones or those that need them")
+        if self._ends_early:
+            lost.append(f"the frames end at {self._clock.latest:.1f} s of {self._contents.seconds:.1f} s")
         if self.missing:
             lost.append(f"the file is cut short by {self.missing} bytes")
         elif (at := self._broken_at()) is not None:
-            lost.append(f"the container is broken at byte {at}")
+            never = "the recording was never finished and " if self._contents.lacks_index else ""
+            lost.append(f"{never}the container is broken at byte {at}")
+        if self._sizes.scaled:
+            lost.append(f"{self._sizes.scaled} frames of another size were scaled to that of the first")
         if self._stopped:
             lost.append(f"only the first {self.max_seconds:g} s were read")
         return " and ".join(lost) or None
+
+    @property
+    def _ends_early(self) -> bool:
+        """Whether most of the end is missing by the container's own account: more than a long last frame can be."""
+        seconds = self._contents.seconds
+        if seconds is None or not self._contents.is_alone or self._stopped or not self._is_read:
+            return False
+        missing = seconds - self._clock.latest
+        return missing > max(2.0, 0.2 * seconds, 5 * self._clock.longest)
 
     def _broken_at(self) -> int | None:
         try:
@@ -139,10 +196,11 @@ class VideoFile:
             yield from self._frames()
         finally:
             self._capture.release()
+            self._sizes.close()
 
     def _frames(self) -> Iterator[VideoFrame]:
-        sampler = _Sampler(self.fps)
-        clock = _Clock(self._capture, self._is_avi, self.max_seconds)
+        sampler = Sampler(self.fps)
+        clock = self._clock
         index, decoded = -1, 0
         while self._grab():
             index += 1
@@ -158,7 +216,10 @@ class VideoFile:
                 self.failed += 1
                 continue
             decoded += 1
-            yield VideoFrame(index, time, image.astype(np.uint8, copy=False))
+            yield VideoFrame(index, time, self._sizes.picture(image.astype(np.uint8, copy=False)))
+        if not self._stopped:
+            self._withheld = self._sizes.withheld()
+            self._is_read = decoded > 1
         if not decoded:
             raise SourceError(f"{self.name}: the video opened but no frame of it can be decoded")
 
@@ -167,53 +228,6 @@ class VideoFile:
         for failures in range(_END_AFTER):
             if self._capture.grab():
                 self.failed += failures
+                self._sizes.grabbed(failures)
                 return True
         return False
-
-
-class _Clock:
-    """Presentation times of the frames grabbed, in seconds from the start of the stream; they increase."""
-
-    def __init__(self, capture: cv2.VideoCapture, is_avi: bool, latest: float) -> None:
-        self._capture = capture
-        self._step = 1.0 / _frame_rate(capture)
-        self._is_avi = is_avi
-        self._latest = latest
-        self._late = 0.0
-        self._time: float | None = None
-
-    def time(self) -> float:
-        """Return the time of the frame grabbed last; call it once for each."""
-        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
-        if self._time is None:
-            # Of a frame in an AVI only the time of its decoding is known, later by the frames it waited for.
-            if self._is_avi and stamp <= _LONGEST_REORDERING * self._step:
-                self._late = stamp
-            self._time = max(0.0, stamp - self._late)
-        elif self._time < stamp - self._late <= self._latest:
-            self._time = stamp - self._late
-        else:
-            # No time (raw streams: always 0), one out of order, or the nonsense of damaged data.
-            self._time += self._step
-        return self._time
-
-
-class _Sampler:
-    """Picks the first frame of each interval of 1/fps seconds; steady under variable frame rates."""
-
-    def __init__(self, fps: float | None) -> None:
-        self._fps = fps
-        self._slot = -math.inf
-
-    def wants(self, time: float) -> bool:
-        if self._fps is None:
-            return True
-        slot = math.floor(time * self._fps + 1e-6)
-        wanted = slot > self._slot
-        self._slot = max(slot, self._slot)
-        return wanted
-
-
-def _frame_rate(capture: cv2.VideoCapture) -> float:
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    return rate if math.isfinite(rate) and 0 < rate <= 1000 else 25.0

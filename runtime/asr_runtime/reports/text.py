@@ -33,7 +33,7 @@ __all__ = ["CSV_COLUMNS", "FORMATS", "Output", "Sink", "finished_sources", "make
 CSV_COLUMNS = (
     *("type", "source", "frame", "time", "probability", "verdict", "smoothed", "steady", "repeated", "age", "dropped"),
     *("start", "end", "peak", "frames", "duration", "state", "detail", "retry", "given_up", "kind", "error", "look"),
-    "reason",
+    *("reason", "note"),
 )
 
 
@@ -255,7 +255,8 @@ class Table(Sink):
 
 
 def _with_reason(record: ImageRecord | VideoRecord) -> str:
-    return record.source if record.reason is None else f"{record.source} ({record.reason})"
+    said = [text for text in (record.reason, record.note if isinstance(record, VideoRecord) else None) if text]
+    return f"{record.source} ({'; '.join(said)})" if said else record.source
 
 
 def _clock(seconds: float) -> str:

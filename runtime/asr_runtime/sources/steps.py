@@ -29,6 +29,7 @@ class Decoded:
         error: why there is no picture.
         skipped: frames passed over before this one because of `fps`.
         ends: the video is over.
+        note: with the end of a video, what else to know about it; see `VideoRecord.note`.
         claims: what the file says about itself, with an image or the end of a video; None: it was not asked for.
     """
 
@@ -39,6 +40,7 @@ class Decoded:
     error: InputError | None = None
     skipped: int = 0
     ends: bool = False
+    note: str | None = None
     claims: tuple[Claim, ...] | None = None
 
 
@@ -76,6 +78,6 @@ def _decode_video(source: Source, fps: float | None) -> Iterator[Decoded]:
         yield Decoded(name, image, number, seconds, skipped=video.skipped - told)
         told = video.skipped
         scored += 1
-    yield Decoded(name, skipped=video.skipped - told, ends=True)
+    yield Decoded(name, skipped=video.skipped - told, ends=True, note=video.notes())
     if damage := video.damage():
         raise SourceError(f"{name}: partial, {scored} frames were scored: {damage}")

@@ -58,7 +58,8 @@ export function fillFacts(root, item, decisionOf) {
   scale.hidden = root.querySelector(".ends").hidden = !result;
   if (result) fillScale(scale, result, decisionOf(result));
   fillStrip(root.querySelector(".strip"), frames);
-  setText(root.querySelector(".error"), error ?? (result?.reason ? `Nothing to judge: ${result.reason}.` : ""));
+  const note = result?.reason ? `Nothing to judge: ${result.reason}.` : result?.note ? `Note: ${result.note}.` : "";
+  setText(root.querySelector(".error"), error ?? note);
   setText(root.querySelector(".contradiction"), (result?.contradictions ?? []).join(" "));
   const claims = root.querySelector(".claims");
   claims.hidden = !result?.claims?.length;

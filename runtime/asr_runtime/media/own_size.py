@@ -1,0 +1,311 @@
+"""Frames whose size changes within a video: OpenCV scales all of them to the size of the first, without a word.
+
+The packets of the file are read beside its decoder. Where a key frame sets another size, a new decoder begins there
+and gives its frames as they are, as long as they show what the decoder of the file shows.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import deque
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_runtime.media.capture import open_ffmpeg
+from asr_runtime.media.contents import Contents
+from asr_runtime.media.packets import Codec, Size, codec_of
+from asr_runtime.media.vp9 import FrameSizes
+
+__all__ = ["OwnSizes"]
+
+_REORDERING = 17  # packets between the one that is read and the frame that is shown
+_SAME_TIME = 1.0  # milliseconds
+_END_AFTER = 1000  # failed reads in a row, as for the file itself
+_UNLIKE = 32.0  # levels by which a picture may differ from itself after it was scaled
+_ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+_INTRA = ord("I")
+
+
+class OwnSizes:
+    """Gives every frame of a video at its own size; call `grabbed` after each frame that was grabbed.
+
+    Args:
+        packets: the video, opened a second time; its packets are read from now on.
+        decoder: the capture that decodes the video.
+        contents: what the container says of the video.
+        has_times: whether the container says when a frame is shown, so that a frame is known by its time.
+        largest: most pixels of a frame.
+
+    Attributes:
+        scaled: frames that `picture` could only give at the size of the first ones.
+        sizes: that the frames were coded in so far, in order, without repetitions.
+    """
+
+    def __init__(
+        self, packets: cv2.VideoCapture, decoder: cv2.VideoCapture, contents: Contents, has_times: bool, largest: int
+    ) -> None:
+        packets.set(cv2.CAP_PROP_FORMAT, -1)
+        packets.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # or it turns the bytes of packets
+        self._packets, self._decoder, self._largest = packets, decoder, largest
+        self._has_times = has_times and not math.isnan(contents.skipped)
+        self._rotation = int(decoder.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
+        size = int(decoder.get(cv2.CAP_PROP_FRAME_WIDTH)), int(decoder.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        self._given: Size = size[::-1] if self._rotation in (90, 270) else size
+        self._codec: Codec | None = None
+        self._follower: FrameSizes | None = None
+        self._known: dict[bytes | None, Size | None] = {}  # what sets a size, and the size
+        self._stretches = deque([_Stretch(None, 0, 0.0, follows_time=True)])
+        self._stretches[0].size, self._stretches[0].collects = self._given, False
+        self._read = 0  # packets
+        self._latest_time = -math.inf
+        self._clock_runs = False
+        self._recent: deque[float] = deque(maxlen=_REORDERING)  # times of the packets that were read last
+        self._frame = -1
+        self._shown = 0
+        self._latest = math.inf if contents.seconds is None else 1000 * contents.seconds - _SAME_TIME
+        self._skipped = contents.skipped
+        self._offset = 0.0  # milliseconds at the beginning that are not to be shown
+        self._expected = 0  # frames, by the packets
+        self._first: float | None = None  # time of the first key frame
+        self._own: NDArray[np.uint8] | None = None
+        self.scaled = 0
+        self.sizes = [self._given]
+
+    def shown_sizes(self) -> list[Size]:
+        """Return the sizes of the frames so far, in order, turned as the container says."""
+        return [size[::-1] if self._rotation in (90, 270) else size for size in self.sizes]
+
+    def grabbed(self, failures: int) -> None:
+        """Follow the decoder to the frame that it has just grabbed, after so many failed reads."""
+        self._frame += 1 + failures
+        self._shown += 1
+        time = self._decoder.get(cv2.CAP_PROP_POS_MSEC)
+        while self._is_near(time) and self._read_packet():
+            pass
+        while len(self._stretches) > 1 and self._has_reached(self._stretches[1], time):
+            self._stretches.popleft().close()
+            self._enter(self._stretches[0])
+        self._stretches[0].grab()
+
+    def picture(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the frame that was grabbed last, at its own size.
+
+        Args:
+            image: as the decoder of the file gives it, uint8 `(H, W, 3)`.
+
+        Returns:
+            uint8, of its own height and width where a decoder of its own shows the same picture.
+        """
+        stretch = self._stretches[0]
+        if stretch.size == self._given:
+            return image
+        own = stretch.retrieve()
+        if own is None:
+            self.scaled += 1
+            return image
+        if self._rotation in _ROTATIONS:
+            own = cv2.rotate(own, _ROTATIONS[self._rotation]).astype(np.uint8, copy=False)
+        if _difference(own, image) > _UNLIKE:
+            self.scaled += 1
+            return image
+        return own
+
+    def withheld(self) -> int:
+        """Count the frames that the decoder has not shown, at the end of the video; it says nothing of them.
+
+        0 for codecs of which a packet may hold no frame, or more than one, and where packets have no times.
+        """
+        self._stretches[-1].collects = False
+        while self._read_packet():
+            pass
+        is_countable = self._codec is not None and self._codec.is_frame_each and self._follows_time()
+        return max(0, self._expected - self._shown) if is_countable else 0
+
+    def close(self) -> None:
+        """Release the captures."""
+        self._packets.release()
+        for stretch in self._stretches:
+            stretch.close()
+
+    def _follows_time(self) -> bool:
+        """Whether frames are known by their times: raw streams have none but 0."""
+        return self._has_times and self._clock_runs
+
+    def _is_near(self, time: float) -> bool:
+        """Whether a key frame that is shown by `time` may still be unread."""
+        if self._follows_time():
+            return len(self._recent) < _REORDERING or min(self._recent) <= time
+        return self._read <= self._frame + _REORDERING
+
+    def _has_reached(self, stretch: _Stretch, time: float) -> bool:
+        """Whether the frame that was grabbed belongs to a stretch, or to a later one."""
+        if not self._follows_time():
+            return self._frame >= stretch.first
+        if stretch.follows_time:
+            return time > stretch.time - _SAME_TIME
+        # The clock was set back: frames before it have the same times.
+        is_first = abs(time - stretch.time) < _SAME_TIME and self._decoder.get(cv2.CAP_PROP_FRAME_TYPE) == _INTRA
+        return is_first and self._frame >= stretch.first - _REORDERING
+
+    def _read_packet(self) -> bool:
+        """Read one packet; False at the end. It opens nothing: decoders call it while they are being opened."""
+        if not self._packets.grab():
+            return False
+        number, self._read = self._read, self._read + 1
+        if number == 0 and self._skipped > 0:
+            # Packets come without regard to edits, their times from the first one on.
+            delay = self._packets.get(cv2.CAP_PROP_DTS_DELAY) / (self._packets.get(cv2.CAP_PROP_FPS) or 25.0)
+            self._offset = 1000 * max(0.0, self._skipped - delay)
+        time = self._packets.get(cv2.CAP_PROP_POS_MSEC) - self._offset
+        self._recent.append(time)
+        is_key = bool(self._packets.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME))
+        if is_key or self._follower is not None or self._stretches[-1].collects:
+            ok, data = self._packets.retrieve()
+            packet = data.tobytes() if ok and data is not None else b""
+            if is_key:
+                self._begin_stretch(packet, number, time)
+            if self._follower is not None:
+                self._follow(self._follower.shown(packet), number, time)
+            if self._stretches[-1].collects:
+                self._stretches[-1].packets.append(packet)
+        self._expect(time, is_key)
+        self._clock_runs |= number > 0 and time != self._latest_time
+        self._latest_time = max(self._latest_time, time)
+        return True
+
+    def _expect(self, time: float, is_key: bool) -> None:
+        """Count a packet whose frame is to be shown: from the first key frame on, within what the container shows."""
+        is_first = self._first is None and is_key
+        if is_first:
+            self._first = time
+        if self._first is not None and -_SAME_TIME < time < self._latest:
+            self._expected += is_first or time > self._first  # a packet without a time counts as the beginning
+
+    def _begin_stretch(self, packet: bytes, number: int, time: float) -> None:
+        """Begin a stretch of frames where a key frame sets another size, or may do so."""
+        if self._codec is None:
+            self._codec = codec_of(packet)
+            self._follower = self._codec.follow() if self._codec is not None and self._codec.follow else None
+        setup = self._codec.setup(packet) if self._codec is not None else None
+        last = self._stretches[-1]
+        if setup is None or self._codec is None or setup == last.setup:
+            return
+        if last.setup is None and (self._codec.size is None or self._codec.size(setup) == self._given):
+            last.setup = setup
+            self._known[setup] = self._given
+            return
+        last.collects = False
+        self._stretches.append(_Stretch(setup, number, time, number == 0 or time > self._latest_time))
+
+    def _follow(self, size: Size | None, number: int, time: float) -> None:
+        """Begin a stretch where the size changes without a key frame: no new decoder can begin there."""
+        last = self._stretches[-1]
+        setup = None if size is None else size[0].to_bytes(3, "big") + size[1].to_bytes(3, "big")
+        if setup is None or setup == last.setup:
+            return
+        last.collects = False
+        stretch = _Stretch(setup, number, time, time > self._latest_time)
+        stretch.collects = False
+        self._known[setup] = size
+        self._stretches.append(stretch)
+
+    def _enter(self, stretch: _Stretch) -> None:
+        """Let the frames from the one that was grabbed on be those of a stretch."""
+        assert self._codec is not None
+        if stretch.setup not in self._known and stretch.packets:
+            self._known[stretch.setup] = _size_of(self._codec, stretch.setup or b"", stretch.packets[0])
+        stretch.size = self._known.get(stretch.setup) or self._given
+        if stretch.first == 0:  # no frame has the size that the container says
+            self.sizes = [stretch.size]
+        elif stretch.size != self.sizes[-1]:
+            self.sizes.append(stretch.size)
+        if stretch.size == self._given:
+            stretch.close()
+        elif stretch.packets and stretch.size[0] * stretch.size[1] <= self._largest:
+            stretch.open(self._codec, self._read_packet)
+
+
+class _Stretch:
+    """Frames of one size, from a key frame on, and the decoder that gives them at this size."""
+
+    size: Size = (0, 0)  # known when its first frame is shown
+
+    def __init__(self, setup: bytes | None, first: int, time: float, follows_time: bool) -> None:
+        self.setup, self.first, self.time, self.follows_time = setup, first, time, follows_time
+        self.collects = True
+        self.packets: deque[bytes] = deque()
+        self._capture: cv2.VideoCapture | None = None
+        self._has_frame = False
+
+    def open(self, codec: Codec, more: Callable[[], bool]) -> None:
+        self._stream = _Stream(codec, self, more)
+        self._capture = _opened(codec, self._stream)
+
+    def grab(self) -> None:
+        if self._capture is not None:
+            self._has_frame = any(self._capture.grab() for _ in range(_END_AFTER))
+            if not self._has_frame:
+                self.close()
+
+    def retrieve(self) -> NDArray[np.uint8] | None:
+        if self._capture is None or not self._has_frame:
+            return None
+        ok, image = self._capture.retrieve()
+        if not ok or image is None or (image.shape[1], image.shape[0]) != self.size:
+            return None
+        return image.astype(np.uint8, copy=False)
+
+    def close(self) -> None:
+        self.collects = False
+        self.packets.clear()
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+
+class _Stream(io.BufferedIOBase):
+    """The packets of a stretch as one file, read as they are needed."""
+
+    def __init__(self, codec: Codec, stretch: _Stretch, more: Callable[[], bool]) -> None:
+        super().__init__()
+        self._codec, self._stretch, self._more = codec, stretch, more
+        self._rest = codec.head(stretch.size)
+        self._number = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        while not self._rest:
+            if self._stretch.packets:
+                self._rest = self._codec.framed(self._stretch.packets.popleft(), self._number)
+                self._number += 1
+            elif not (self._stretch.collects and self._more()):
+                return b""
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return -1
+
+
+def _opened(codec: Codec, stream: io.BufferedIOBase, options: str = "") -> cv2.VideoCapture:
+    return open_ffmpeg(stream, f"protocol_whitelist;none|format_whitelist;{codec.demuxer}{options}")
+
+
+def _size_of(codec: Codec, setup: bytes, packet: bytes) -> Size | None:
+    """Return the size that a key frame sets, without decoding it; None: it sets none that makes sense."""
+    if codec.size is not None:
+        size = codec.size(setup)
+    else:
+        stream = io.BytesIO(codec.head(None) + codec.framed(packet, 0))
+        headers = _opened(codec, stream, "|codec_whitelist;none")
+        size = int(headers.get(cv2.CAP_PROP_FRAME_WIDTH)), int(headers.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        headers.release()
+    return size if size[0] > 0 and size[1] > 0 else None
+
+
+def _difference(own: NDArray[np.uint8], image: NDArray[np.uint8]) -> float:
+    scaled = cv2.resize(own, image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return float(cv2.absdiff(scaled, image).mean())
