@@ -179,8 +179,8 @@ class Scorer:
         return ErrorRecord(source, type(kind or error).__name__, redact(" ".join(str(error).split())), frame)
 
     def _close(self, name: str, last: Decoded | None = None) -> Iterator[Step]:
-        """Close a source's segment; of a video that was read to its end, with its `last` step, its verdict too."""
-        if (source := self._sources.pop(name, None)) is None:
+        """Close a source: give its last segment and, of a video that was read to its `last` step, the verdict."""
+        if (source := self._open.pop(name, None)) is None:
             return
         if (segment := source.track.end()) is not None:
             yield segment, None
