@@ -20,7 +20,7 @@ from asr_runtime.records import StateRecord
 from asr_runtime.sources.expand import Expansion, Source, Unreadable
 from asr_runtime.sources.live import LiveSource
 from asr_runtime.sources.remote import remote_file
-from asr_runtime.sources.steps import Decoded, decode_source
+from asr_runtime.sources.steps import Decoded, decode_here
 from asr_runtime.sources.watch import Watch
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class FileFeed:
     def decoder(self) -> Iterator[Decode]:
         """Make what decodes, for one thread."""
         if not self.isolate:
-            yield functools.partial(self._steps, decode_source)
+            yield functools.partial(self._steps, decode_here)
             return
         from asr_runtime.isolation.files import IsolatedDecoder
 

@@ -166,6 +166,8 @@ class Scorer:
         except DeadlineError:
             self._timeouts += 1
             raise
+        except MemoryError:
+            raise InferenceError("scoring takes more memory than there is; scale the picture down") from None
         self._timeouts = 0
         return look
 

@@ -59,7 +59,7 @@ def has_native_bf16() -> bool:
     """
     try:
         return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    except RuntimeError as error:
+    except Exception as error:  # OpenVINO's errors have no common root but this one
         raise DeviceError(f"OpenVINO does not start on the CPU: {_last_line(error)}") from None
 
 
@@ -94,12 +94,12 @@ class OpenVinoSession:
         try:
             self._core = self._openvino.Core()
             self._model = self._core.read_model(model)
-        except RuntimeError as error:
+        except Exception as error:  # OpenVINO's errors have no common root but this one
             raise ModelError(f"OpenVINO {openvino_version()} cannot load it: {_last_line(error)}") from None
         try:
             self._request = self._compile()
             hint = self._request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT")
-        except RuntimeError as error:
+        except Exception as error:  # OpenVINO's errors have no common root but this one
             reason = f"OpenVINO does not run it in {precision} here: {_last_line(error)}"
             raise DeviceError(f"{reason}; use --precision file") from None
         if hint.get_type_name() != _PRECISION_HINTS[precision]:
@@ -149,10 +149,10 @@ class OpenVinoSession:
         """Stop a run; after that the compiled model may give the shapes, or values, of the run that was stopped."""
         request, self._request = self._request, None
         request.cancel()
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(Exception):
             request.wait()  # it reads the caller's frames until then
 
 
-def _last_line(error: RuntimeError) -> str:
+def _last_line(error: Exception) -> str:
     """Return the reason, which stands below the places in OpenVINO's sources."""
     return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"])[-1]

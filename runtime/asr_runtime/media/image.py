@@ -15,6 +15,7 @@ from asr_runtime.media.depth import declared_white, is_deep, tiff_tags, to_8_bit
 from asr_runtime.media.formats import HEAD_BYTES, IMAGE_SUFFIXES, recognise
 from asr_runtime.media.heif import decode_heif
 from asr_runtime.media.image_end import is_cut_short
+from asr_runtime.media.packets import jpeg_size
 from asr_runtime.media.regular_file import check_regular_file
 
 __all__ = ["IMAGE_FORMATS", "IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "decode_image", "read_image"]
@@ -26,6 +27,8 @@ MAX_IMAGE_BYTES = 2**30
 
 # Tags of a TIFF file whose first picture is a preview, or the bare samples of a sensor.
 _NEW_SUBFILE_TYPE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
+_WIDTH_AND_HEIGHT = (256, 257)
+_DECODING_BYTES = 12  # a pixel: in three channels of 16 bits, and once more while it is converted
 _SENSOR = (32803, 34892)  # colour filter array, linear raw
 
 
@@ -60,18 +63,48 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
         raise DecodeError(f"{name}: the image is truncated; copy or download it again")
     if found.name == "HEIC":
         return decode_heif(data, name)
+    try:
+        image = _decoded(found.name, data, name)
+    except MemoryError:
+        raise _too_large(name) from None
+    if image is None and not _fits(found.name, data):
+        raise _too_large(name)
+    if image is None:
+        raise DecodeError(f"{name}: not a complete {found.name} image; copy or download it again")
+    return image
+
+
+def _decoded(form: str, data: bytes, name: str) -> NDArray[np.uint8] | None:
     image: NDArray[Any] | None = None
-    if is_deep(found.name, data):
+    if is_deep(form, data):
         samples = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name)
         if samples is None:  # OpenCV converts no floating-point samples of TIFF
             samples = _decode(data, cv2.IMREAD_UNCHANGED, name)
         if samples is not None:
-            image = to_8_bits(_three_channels(samples), declared_white(found.name, data), name)
+            image = to_8_bits(_three_channels(samples), declared_white(form, data), name)
     if image is None:
         image = _decode(data, cv2.IMREAD_COLOR, name)
-    if image is None:
-        raise DecodeError(f"{name}: not a complete {found.name} image; copy or download it again")
-    return _three_channels(image).astype(np.uint8, copy=False)
+    return None if image is None else _three_channels(image).astype(np.uint8, copy=False)
+
+
+def _too_large(name: str) -> DecodeError:
+    return DecodeError(f"{name}: decoding takes more memory than there is; scale it down")
+
+
+def _fits(form: str, data: bytes) -> bool:
+    """Whether a picture that OpenCV could not decode would have had room: it does not say that it ran out of memory."""
+    width, height = 0, 0
+    if form == "PNG":
+        width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    elif form == "TIFF":
+        width, height = (tiff_tags(data).get(tag, 0) for tag in _WIDTH_AND_HEIGHT)
+    elif form == "JPEG":
+        width, height = jpeg_size(data) or (0, 0)
+    try:
+        np.empty(width * height * _DECODING_BYTES, np.uint8)
+    except (MemoryError, ValueError):
+        return False
+    return True
 
 
 def _decode(data: bytes, flags: int, name: str) -> NDArray[Any] | None:
@@ -82,8 +115,6 @@ def _decode(data: bytes, flags: int, name: str) -> NDArray[Any] | None:
         if "MAX_IMAGE_PIXELS" in error.err:
             limit = os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]
             raise DecodeError(f"{name}: the image has more than {limit} pixels; scale it down") from None
-        return None
-    except MemoryError:
         return None
 
 

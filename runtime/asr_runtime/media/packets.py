@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from asr_runtime.media.vp9 import FrameSizes, key_frame_size
 
-__all__ = ["Codec", "Size", "codec_of"]
+__all__ = ["Codec", "Size", "codec_of", "jpeg_size"]
 
 Size = tuple[int, int]
 """Width and height of a frame, in pixels."""
@@ -109,6 +109,16 @@ def _vp9(packet: bytes) -> bytes | None:
     return None if size is None else size[0].to_bytes(3, "big") + size[1].to_bytes(3, "big")
 
 
+def jpeg_size(data: bytes) -> Size | None:
+    """Return the size that the frame header of a JPEG picture says; None: there is none."""
+    setup = _jpeg(data)
+    return None if setup is None else _two_big(setup)
+
+
+def _two_big(setup: bytes) -> Size:
+    return int.from_bytes(setup[:2], "big"), int.from_bytes(setup[2:], "big")
+
+
 def _jpeg(packet: bytes) -> bytes | None:
     """JPEG: the frame header, over the segments before it."""
     at = 2
@@ -145,7 +155,7 @@ _H264 = Codec("H.264", "h264", lambda packet: _units(packet, lambda head: head &
 _HEVC = Codec("HEVC", "hevc", lambda packet: _units(packet, lambda head: head >> 1 == 33), is_frame_each=True)
 _MPEG4 = Codec("MPEG-4", "m4v", lambda packet: _units(packet, lambda head: 0x20 <= head < 0x30))
 _MPEG2 = Codec("MPEG-2", "mpegvideo", _sequence, lambda s: (s[0] << 4 | s[1] >> 4, (s[1] & 15) << 8 | s[2]))
-_JPEG = Codec("MJPEG", "ivf", _jpeg, lambda s: (int.from_bytes(s[:2], "big"), int.from_bytes(s[2:], "big")), b"MJPG")
+_JPEG = Codec("MJPEG", "ivf", _jpeg, _two_big, b"MJPG")
 _VP8 = Codec("VP8", "ivf", _vp8, _vp8_size, b"VP80")
 _VP9 = Codec(
     "VP9",

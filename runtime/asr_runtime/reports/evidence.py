@@ -65,7 +65,11 @@ class Evidence:
         except InferenceError as error:
             self._warn(f"{record.source}: no evidence map: {error}")
             return
-        picture = draw_evidence(image, windows, record.verdict, record.probability)
+        try:
+            picture = draw_evidence(image, windows, record.verdict, record.probability)
+        except (cv2.error, MemoryError) as error:
+            self._warn(f"{record.source}: no evidence map: it cannot be drawn ({type(error).__name__})")
+            return
         self._pictures.write(f"{name}_map", picture, _QUALITY)
 
 

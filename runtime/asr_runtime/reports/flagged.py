@@ -11,18 +11,17 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.contract import Verdict
 from asr_runtime.records import FrameRecord, ImageRecord, Record, VideoRecord
+from asr_runtime.reports.jpeg import jpeg
 from asr_runtime.whole_file import write_whole
 
 __all__ = ["FlaggedPictures"]
 
 _LONGEST_NAME = 60  # letters of the source's name in the name of a file
-_LARGEST_SIDE = 65500  # pixels; what a JPEG can hold
 
 
 class FlaggedPictures:
@@ -79,13 +78,8 @@ class FlaggedPictures:
         Raises:
             OutputError: the file cannot be written.
         """
-        shrink = _LARGEST_SIDE / max(image.shape)
-        if shrink < 1:
-            size = [max(1, int(side * shrink)) for side in image.shape[1::-1]]
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         path = self._folder / f"{name}.jpg"
-        write_whole(path, data.tobytes(), sync=True, what=self._what)
+        write_whole(path, jpeg(image, quality), sync=True, what=self._what)
         if path not in self._written:
             self._written.append(path)
         while len(self._written) > self._most:

@@ -8,10 +8,12 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeGuard
 
 import click
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.records import ErrorRecord, ImageRecord, Record, SummaryRecord, VideoRecord
+from asr_runtime.errors import OutputError
+from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord, VideoRecord
 from asr_runtime.redact import redact
 from asr_runtime.reports.progress import ProgressLine
 from asr_runtime.reports.text import Output, finished_sources, make_sink, summary_line
@@ -82,8 +84,11 @@ class Outputs:
             for record, picture in steps:
                 progress.count(record)
                 sink.write(record)
-                for observer in observers:
-                    observer(record, picture)
+                try:
+                    for observer in observers:
+                        observer(record, picture)
+                except (cv2.error, MemoryError) as error:
+                    raise _unwritten(record, picture, error) from None
                 if self.done is not None and _ends_file(record):
                     self.done(record.source)
                 if isinstance(record, SummaryRecord):
@@ -143,6 +148,13 @@ class Outputs:
     def _last_alerts(self, alerts: Any) -> None:
         if undelivered := alerts.close():
             _warn(f"alerts: {undelivered} could not be delivered")
+
+
+def _unwritten(record: Record, picture: Picture, error: cv2.error | MemoryError) -> OutputError:
+    height, width = picture.shape[:2] if picture is not None else (0, 0)
+    reason = "not enough memory" if isinstance(error, MemoryError) else error.err
+    source = record.source if isinstance(record, ImageRecord | FrameRecord) else "a picture"
+    return OutputError(f"{source}: {width} x {height} pixels cannot be written ({reason}); scale it down")
 
 
 def _ends_file(record: Record) -> TypeGuard[ImageRecord | VideoRecord | ErrorRecord]:

@@ -12,7 +12,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from asr_runtime.records import (
     StateRecord,
     SummaryRecord,
 )
+from asr_runtime.reports.jpeg import jpeg
 
 __all__ = ["Wall"]
 
@@ -117,11 +117,11 @@ class Wall:
             if tile.jpeg is not None:
                 return tile.jpeg
             picture, version = tile.picture, tile.version
-        jpeg = _encoded(picture, _PICTURE_SIDE)  # outside the lock, for which the scoring thread may wait
+        encoded = jpeg(picture, _QUALITY, _PICTURE_SIDE)  # outside the lock, for which the scoring thread may wait
         with self._lock:
             if tile.version == version:
-                tile.jpeg = jpeg
-        return jpeg
+                tile.jpeg = encoded
+        return encoded
 
     def flagged(self, number: int) -> bytes | None:
         """Return a flagged picture as JPEG; None if it is no longer kept."""
@@ -163,7 +163,7 @@ class Wall:
     def _flag(self, tile: _Tile, probability: float, now: float, picture: NDArray[np.uint8]) -> None:
         self._flagged_count += 1
         entry = {"number": self._flagged_count, "source": tile.name, "time": now, "probability": probability}
-        self._flagged.append({**entry, "jpeg": _encoded(picture, _FLAGGED_SIDE)})
+        self._flagged.append({**entry, "jpeg": jpeg(picture, _QUALITY, _FLAGGED_SIDE)})
 
     def _shown(self, tile: _Tile, now: float) -> dict[str, Any]:
         recent = [moment for moment in tile.arrivals if now - moment < _RATE_OVER]
@@ -189,11 +189,3 @@ class Wall:
             "segments": list(tile.segments),
             "segment_start": tile.segment_start,
         }
-
-
-def _encoded(picture: NDArray[np.uint8], side: int) -> bytes:
-    shrink = side / max(picture.shape[:2])
-    if shrink < 1:
-        size = [max(1, round(length * shrink)) for length in picture.shape[1::-1]]
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.claims import Claim
-from asr_runtime.errors import InputError, SourceError
+from asr_runtime.errors import DecodeError, InputError, SourceError
 from asr_runtime.media.image import decode_image, read_image
 from asr_runtime.media.video import VideoFile
 from asr_runtime.sources.expand import Source, Unreadable
 
-__all__ = ["Decoded", "decode_source"]
+__all__ = ["Decoded", "decode_here", "decode_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,28 @@ def decode_source(source: Source | Unreadable, fps: float | None) -> Iterator[De
             yield Decoded(name, read_image(source.path or name, name))
     except InputError as error:
         yield Decoded(name, error=error)
+
+
+def decode_here(source: Source | Unreadable, fps: float | None) -> Iterator[Decoded]:
+    """Decode as `decode_source` does, in the process that also does everything else.
+
+    A source that takes more memory than there is, or that brings OpenCV to fail, gives an error of its own; those
+    after it are not affected.
+    """
+    frames = 0
+    try:
+        for step in decode_source(source, fps):
+            frames += step.frame is not None
+            yield step
+        return
+    except MemoryError:
+        what = "decoding takes more memory than there is; scale it down"
+    except cv2.error as error:
+        what = f"OpenCV failed ({error.err or error})"
+    if frames:
+        yield Decoded(source.name, ends=True)
+        what += f"; {frames} frames were decoded before"
+    yield Decoded(source.name, error=DecodeError(f"{source.name}: {what}"))
 
 
 def _decode_video(source: Source, fps: float | None) -> Iterator[Decoded]:
