@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import platform
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from asr_runtime.cameras.streams import open_stream
 from asr_runtime.errors import AsrError
@@ -32,14 +34,22 @@ __all__ = ["Check", "Examination", "examine"]
 CLIPS = {
     "H.264": "h264.mp4",
     "HEVC": "hevc.mp4",
+    "VP8": "vp8.webm",
     "VP9": "vp9.webm",
     "AV1": "av1.webm",
+    "MPEG-2": "mpeg2.mkv",
     "MPEG-4": "mpeg4.mp4",
     "MJPEG": "mjpeg.avi",
 }
 """Codec -> clip in the package: five frames of a test pattern, 64 x 64."""
 
-_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "TIFF": ".tiff", "AVIF": ".avif"}
+_SUFFIXES = {
+    **{"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "TIFF": ".tiff", "AVIF": ".avif", "GIF": ".gif"},
+    **{"JPEG 2000": ".jp2", "PNM": ".ppm", "PAM": ".pam", "PFM": ".pfm", "Radiance HDR": ".hdr", "Sun raster": ".ras"},
+}
+"""Format -> suffix by which OpenCV writes it."""
+_WORST = {"GIF": 24}  # levels that decoded pixels may be off; a GIF has 256 colours
+_HEIC_ADVICE = "pillow_heif is not installed: pip install 'asrnet-edge[heic]'"
 _NEEDED = frozenset({"packages onnxruntime", "device cpu", "image JPEG", "image PNG", "video H.264"})
 _TIMED_RUNS = 10
 _CLIP_FRAMES = 5
@@ -178,19 +188,49 @@ def _median_ms(detector: Detector) -> float:
 def _images() -> Iterator[Check]:
     """Encode a smooth picture, decode it, and compare: a decoder that is there but wrong fails as well."""
     ramp = np.linspace(0, 255, 64).astype(np.uint8)
-    picture = np.stack([np.tile(ramp, (48, 1)), np.tile(ramp[::-1], (48, 1)), np.full((48, 64), 90)], axis=2)
-    picture = picture.astype(np.uint8)
-    for name, suffix in _SUFFIXES.items():
+    layers = [np.tile(ramp, (48, 1)), np.tile(ramp[::-1], (48, 1)), np.full((48, 64), 90)]
+    picture = np.stack(layers, axis=2).astype(np.uint8)
+    for name, encode in {**{name: _with_opencv(suffix) for name, suffix in _SUFFIXES.items()}, **_OTHERS}.items():
         try:
-            written, data = cv2.imencode(suffix, picture)
-            if not written:
-                raise ValueError("this OpenCV cannot encode it")
-            decoded = decode_image(data.tobytes(), f"a {name} image")
+            decoded = decode_image(encode(picture), f"a {name} image")
             error = float(np.abs(decoded.astype(float) - picture).mean())
-            problem = None if error < 8 else f"decoded pixels are {error:.0f} levels off"
-        except (AsrError, ValueError, cv2.error) as failure:
-            problem = str(failure)
+            problem = None if error < _WORST.get(name, 8) else f"decoded pixels are {error:.0f} levels off"
+        except (AsrError, ValueError, cv2.error, RuntimeError, OSError, ImportError) as failure:
+            problem = _HEIC_ADVICE if isinstance(failure, ImportError) else str(failure)
         yield _check("image", name, problem, "decoded as encoded")
+
+
+def _with_opencv(suffix: str) -> Callable[[NDArray[np.uint8]], bytes]:
+    def encode(picture: NDArray[np.uint8]) -> bytes:
+        pixels = picture / np.float32(255) if suffix in (".pfm", ".hdr") else picture
+        written, data = cv2.imencode(suffix, pixels)
+        if not written:
+            raise ValueError("this OpenCV cannot encode it")
+        return data.tobytes()
+
+    return encode
+
+
+def _stereo(picture: NDArray[np.uint8]) -> bytes:
+    """Return two JPEG pictures in one file; the first is the one that counts."""
+    encode = _with_opencv(".jpg")
+    return encode(picture) + encode(255 - picture)
+
+
+def _heic(picture: NDArray[np.uint8]) -> bytes:
+    import pillow_heif
+
+    file = io.BytesIO()
+    height, width = picture.shape[:2]
+    pillow_heif.from_bytes("RGB", (width, height), np.ascontiguousarray(picture[..., ::-1]).tobytes()).save(file)
+    return file.getvalue()
+
+
+def _deep(picture: NDArray[np.uint8]) -> bytes:
+    return cv2.imencode(".png", picture.astype(np.uint16) * 257)[1].tobytes()
+
+
+_OTHERS = {"MPO": _stereo, "HEIC": _heic, "PNG, 16 bits": _deep}
 
 
 def _videos() -> Iterator[Check]:

@@ -10,6 +10,7 @@ import pytest
 from runtime_samples import Runner
 
 from asr_runtime.doctor import examine
+from asr_runtime.media.image import IMAGE_FORMATS
 
 
 def test_what_works_here_is_found_to_work(model_path: Path) -> None:
@@ -17,9 +18,9 @@ def test_what_works_here_is_found_to_work(model_path: Path) -> None:
     assert found.ok
     results = {(check.group, check.name): check.ok for check in found.checks}
     assert results["device", "cpu"]
-    for name in ("JPEG", "PNG", "WebP", "BMP", "TIFF", "AVIF"):
-        assert results["image", name]
-    for name in ("H.264", "HEVC", "VP9", "AV1", "MPEG-4", "MJPEG"):
+    for name in (*IMAGE_FORMATS, "Sun raster", "MPO", "HEIC", "PNG, 16 bits"):
+        assert results["image", name], name
+    for name in ("H.264", "HEVC", "VP8", "VP9", "AV1", "MPEG-2", "MPEG-4", "MJPEG"):
         assert results["video", name]
     for name in ("--mqtt", "--metrics", "--isolate"):
         assert results["live", name]
@@ -49,6 +50,15 @@ def test_a_model_that_does_not_load_is_2_and_told(run_command: Runner, tmp_path:
     assert cpu["needed"] is True
     assert cpu["ok"] is False
     assert "bad.onnx" in cpu["detail"]
+
+
+def test_heic_without_its_extra_is_named(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    found = examine(model_path)
+    assert found.ok
+    (check,) = [check for check in found.checks if check.name == "HEIC"]
+    assert not check.ok
+    assert check.detail == "pillow_heif is not installed: pip install 'asrnet-edge[heic]'"
 
 
 def test_openvino_is_optional(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

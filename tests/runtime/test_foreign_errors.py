@@ -75,7 +75,7 @@ LIBRARIES: dict[str, Library] = {
     "openvino": Library(
         ONE, {"inference/openvino_engine.py": "ModelError DeviceError"}, ("openvino", "openvino.exceptions")
     ),
-    "pillow_heif": Library(ONE, {"media/heif.py": "DecodeError"}),
+    "pillow_heif": Library(ONE, {"media/heif.py": "DecodeError", "doctor.py": "a finding"}),
     "PIL": Library(ONE, {"provenance/notes.py": "a claim that says so"}, ("PIL", "PIL.Image")),
     "c2pa": Library(("c2pa.C2paError",), {"provenance/credentials.py": "a claim that says so"}, ("c2pa.c2pa",)),
     "watchfiles": Library(

@@ -22,6 +22,7 @@ class Clock:
         latest: seconds that no frame of a sound file reaches.
 
     Attributes:
+        start: of the first frame, by the clock of the container.
         latest: time of the latest frame; 0 before the first.
         longest: seconds between two frames, at most.
         jump: the first step of the container's clock that cannot be: its seconds, and the time of the frame before.
@@ -35,7 +36,7 @@ class Clock:
         self._latest = latest
         self._late = 0.0
         self._time: float | None = None
-        self.latest, self.longest = 0.0, self._step
+        self.start, self.latest, self.longest = 0.0, 0.0, self._step
         self.jump: tuple[float, float] | None = None
 
     def time(self) -> float:
@@ -46,6 +47,7 @@ class Clock:
             if self._is_avi and stamp <= _LONGEST_REORDERING * self._step:
                 self._late = stamp
             self._time = max(0.0, stamp - self._late)
+            self.start = self._capture.get(cv2.CAP_PROP_PTS) * self._step  # it counts in periods of the frame rate
             return self._time
         after = stamp - self._late - self._time
         longest = _LONGEST_GAP if self._time + after <= self._latest else 0.0

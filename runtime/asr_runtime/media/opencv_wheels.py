@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from asr_runtime.errors import DependencyError
@@ -27,5 +28,11 @@ def check_opencv() -> None:
     if len(wheels) > 1:
         raise DependencyError(f"{' and '.join(sorted(wheels))} are installed and overwrite each other: {_ADVICE}")
     spec = importlib.util.find_spec("cv2")
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or not _has_code(Path(spec.origin)):
         raise DependencyError("OpenCV is missing or incomplete: pip install --force-reinstall opencv-python")
+
+
+def _has_code(origin: Path) -> bool:
+    """Whether the compiled part is there: the module itself, or a file in its package."""
+    compiled = tuple(EXTENSION_SUFFIXES)
+    return origin.name.endswith(compiled) or any(path.name.endswith(compiled) for path in origin.parent.rglob("cv2*"))

@@ -182,7 +182,7 @@ class VideoFile:
         seconds = self._contents.seconds
         if seconds is None or not self._contents.is_alone or self._stopped or not self._is_read:
             return False
-        missing = seconds - self._clock.latest
+        missing = seconds - max(0.0, self._clock.start) - self._clock.latest
         return missing > max(2.0, 0.2 * seconds, 5 * self._clock.longest)
 
     def _broken_at(self) -> int | None:
