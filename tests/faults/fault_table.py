@@ -32,4 +32,5 @@ FAULTS = {
     26: ("10,000 files copied into a watched folder, SIGKILL and restart", "each file scored once"),
     27: ("videos whose frames change size midway", "each frame at its own size, or partial is said"),
     28: ("several tracks, clocks that are set, recordings without an index", "said; durations stay plausible"),
+    29: ("folders of everything: pictures, videos, other formats, neither", "each file scored, an error, or ignored"),
 }

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from fault_clips import MJPEG, encode, plain_frames, run_ffmpeg
 from fault_process import run_python, screen
 from PIL import Image
 from runtime_samples import SUFFIXES, encoded, encoded_as
 
-from asr_runtime.media.image import IMAGE_FORMATS, decode_image
+from asr_runtime.errors import DecodeError
+from asr_runtime.media.image import IMAGE_FORMATS, decode_image, read_image
 
 Measured = Callable[[str], None]
 EXAMPLES = Path(__file__).parents[2] / "runtime/examples"
@@ -204,3 +206,23 @@ def test_a_video_whose_container_hides_its_size_is_refused_before_a_frame_is_dec
     assert seconds < 5.0
     assert peak < 900
     measured(f"container says 160 x 160, stream 16,000 x 16,000: refused in {seconds:.2f} s, process at {peak:.0f} MB")
+
+
+@pytest.mark.fault(4)
+def test_jpeg_2000_of_every_depth_is_as_bright_as_it_says(tmp_path: Path, measured: Measured) -> None:
+    """10, 12, 14 and 16 bits, as cameras and scanners write them; other colours than RGB and grey are refused."""
+    ramp = np.tile(np.linspace(0, 65535, 64).round().astype("<u2"), (48, 1))
+    source = ("-f", "rawvideo", "-pix_fmt", "gray16le", "-s", "64x48", "-i", "-", "-c:v", "libopenjpeg")
+    worst = 0.0
+    for form in ("gray", "gray10le", "gray12le", "gray14le", "gray16le", "rgb24", "rgb48le"):
+        path = tmp_path / f"{form}.jp2"
+        run_ffmpeg(*source, "-pix_fmt", form, path, data=ramp.tobytes())
+        worst = max(worst, float(np.abs(read_image(path)[..., 1] - ramp / 257.0).max()))
+    assert worst < 3
+    for form in ("yuv444p12le", "yuv420p"):
+        run_ffmpeg(*source, "-pix_fmt", form, tmp_path / f"{form}.jp2", data=ramp.tobytes())
+        with pytest.raises(DecodeError, match="JPEG 2000 with"):
+            read_image(tmp_path / f"{form}.jp2")
+    measured(
+        f"JPEG 2000 of 8 to 16 bits: brightness off by {worst:.1f} levels at most; luma and chroma refused by name"
+    )

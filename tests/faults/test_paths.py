@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from fault_process import screen
 from runtime_samples import build_model, command_line, encoded, environment, picture
 
+import asr_runtime
 from asr_runtime.errors import InputError
 from asr_runtime.media.image import read_image
 from asr_runtime.media.video import VideoFile
@@ -66,6 +68,51 @@ def test_a_folder_of_such_things_is_told_and_its_pictures_are_scored(
     assert sorted(told) == sorted([*map(str, odd_paths), *map(str, odd_paths), "/dev/zero"])
     assert [r["source"] for r in done.records if r["type"] == "image"] == [str(folder / "picture.png")]
     measured(f"asr-screen on all of them, by name and in a folder: {len(told)} errors, {seconds:.1f} s with its start")
+
+
+@pytest.mark.fault(29)
+def test_every_file_of_a_mixed_folder_is_accounted_for(tmp_path: Path, measured: Measured) -> None:
+    """The roll of a phone with pictures, videos, what cannot be read and what is neither, in every way of naming it."""
+    roll = Path(shutil.copytree(Path(__file__).parents[1] / "runtime/roll", tmp_path / "roll"))
+    clips = Path(asr_runtime.__file__).parent / "clips"
+    photo = encoded(picture(), ".jpg")
+    contents = {
+        **{f"clip-{path.stem}{path.suffix}": path.read_bytes() for path in clips.iterdir()},
+        "Kein Bild.jpg": b"This is no picture.",
+        "cut.jpg": photo[: len(photo) // 2],
+        "no suffix": photo,
+        "wrong.png": photo,
+        "notes.txt": b"hello",
+        "report.pdf": b"%PDF-1.4 ",
+        "empty.mp4": b"",
+        "unfinished.mp4": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41\0\0\0\x08free\0\0\0\0mdat" + bytes(5000),
+    }
+    for name, data in contents.items():
+        (roll / name).write_bytes(data)
+    (roll / "again.jpg").symlink_to(roll / "no suffix")
+    os.mkfifo(roll / "pipe")
+    names = sorted(str(path) for path in roll.iterdir())
+    accounts = set()
+    for arguments in ([roll], [f"{roll}/*", f"{roll}/.*"], names):
+        done = screen(tmp_path, *arguments, "--fps", 1)
+        assert done.exit_code == 1, done.errors
+        (summary,) = (record for record in done.records if record["type"] == "summary")
+        assert summary["read"] == summary["scored"] + summary["failed"] + summary["dropped"] + summary["skipped"]
+        whole = sorted(r["source"] for r in done.records if r["type"] in ("image", "video"))
+        failed = sorted(r["source"] for r in done.records if r["type"] == "error" and not r["source"].endswith("pipe"))
+        accounts.add((tuple(whole), tuple(failed)))
+    ((whole, failed),) = accounts
+    assert len(whole) == 5 + len(list(clips.iterdir())) + 2
+    assert {Path(name).name for name in failed} == {
+        "IMG_raw.DNG",
+        "Kein Bild.jpg",
+        "cut.jpg",
+        "empty.mp4",
+        "unfinished.mp4",
+    }
+    measured(
+        f"{len(names)} files by folder, pattern and name: {len(whole)} scored, {len(failed)} errors, others ignored"
+    )
 
 
 @pytest.mark.fault(7)

@@ -28,6 +28,8 @@ MAX_IMAGE_BYTES = 2**30
 # Tags of a TIFF file whose first picture is a preview, or the bare samples of a sensor.
 _NEW_SUBFILE_TYPE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
 _WIDTH_AND_HEIGHT = (256, 257)
+_JP2_HEADER = 1 << 16  # bytes in which a JPEG 2000 file says what it holds
+_JP2_COLOURS = (16, 17)  # sRGB, grey
 _DECODING_BYTES = 12  # a pixel: in three channels of 16 bits, and once more while it is converted
 _SENSOR = (32803, 34892)  # colour filter array, linear raw
 
@@ -59,6 +61,8 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     if not found.is_readable or _is_raw(found.name, data):
         form = found.name if not found.is_readable else "a camera's raw picture"
         raise DecodeError(f"{name}: {form}, a format that cannot be read; convert it to JPEG, PNG or TIFF")
+    if found.name == "JPEG 2000" and (colours := _unread_colours(data)):
+        raise DecodeError(f"{name}: JPEG 2000 with {colours}, which is not read; convert it to PNG or TIFF")
     if is_cut_short(found.name, data):
         raise DecodeError(f"{name}: the image is truncated; copy or download it again")
     if found.name == "HEIC":
@@ -131,6 +135,19 @@ def _is_raw(form: str, data: bytes) -> bool:
         return False
     tags = tiff_tags(data)
     return _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR or bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1)
+
+
+def _unread_colours(data: bytes) -> str | None:
+    """Return what OpenCV would take for red, green and blue though it is not; None: the colours are read."""
+    at = data.find(b"colr", 0, _JP2_HEADER)
+    if at >= 0 and data[at + 4 : at + 5] == b"\x01":
+        code = int.from_bytes(data[at + 7 : at + 11], "big")
+        if code not in _JP2_COLOURS:
+            return "luma and chroma (sYCC)" if code == 18 else f"colours of kind {code}"
+    at = data.find(b"\xff\x51", 0, _JP2_HEADER)
+    components = data[at + 40 : at + 40 + 3 * int.from_bytes(data[at + 38 : at + 40], "big")] if at >= 0 else b""
+    is_full = all(step == 1 for step in components[1::3] + components[2::3])
+    return None if is_full else "chroma of a lower resolution"
 
 
 def read_image(path: str | os.PathLike[str], name: str | None = None) -> NDArray[np.uint8]:

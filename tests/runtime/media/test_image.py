@@ -251,3 +251,21 @@ def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(DecodeError, match="empty"):
         read_image(tmp_path / "empty.jpg")
+
+
+@pytest.mark.parametrize(("code", "words"), [(18, "luma and chroma"), (12, "colours of kind 12")])
+def test_jpeg_2000_in_other_colours_is_refused_not_judged_in_wrong_ones(code: int, words: str) -> None:
+    data = bytearray(encoded(picture(4), ".jp2"))
+    at = data.index(b"colr")
+    assert data[at + 7 : at + 11] == b"\0\0\0\x10"
+    data[at + 10] = code
+    with pytest.raises(DecodeError, match=words):
+        decode_image(bytes(data), "picture")
+
+
+def test_jpeg_2000_with_smaller_chroma_is_refused_by_its_name() -> None:
+    data = bytearray(encoded(picture(4), ".jp2"))
+    at = data.index(b"\xff\x51") + 40
+    data[at + 4 : at + 6] = b"\x02\x02"
+    with pytest.raises(DecodeError, match="chroma of a lower resolution"):
+        decode_image(bytes(data), "picture")
