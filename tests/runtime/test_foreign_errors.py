@@ -124,6 +124,7 @@ LIBRARIES: dict[str, Library] = {
         {
             "contract.py": "ModelError ValueError",
             "sources/watch.py": "ConfigurationError",
+            "archive/ledger.py": "ConfigurationError",
             "inference/engine_times.py": "a file of times that is damaged is measured anew",
             "provenance/notes.py": "text that is no JSON holds no notes",
             "provenance/credentials.py": NOTHING_FOREIGN + ": reads what c2pa wrote",
@@ -135,6 +136,23 @@ LIBRARIES: dict[str, Library] = {
             ),
             "reports/guard.py": "an answer of HTTP with its status",
         },
+    ),
+    "fsspec": Library(
+        ONE,
+        {
+            "archive/chunk.py": "SourceError",
+            "archive/inputs.py": "ConfigurationError",
+            "archive/ledger.py": "ConfigurationError OutputError",
+        },
+        ("fsspec.exceptions",),
+    ),
+    "pyarrow": Library(
+        ONE, {"archive/inputs.py": "ConfigurationError", "archive/ledger.py": "ConfigurationError"}, ("pyarrow.lib",)
+    ),
+    "ray": Library(
+        ("ray.exceptions.RayError",),
+        {"archive/ray_cluster.py": "InferenceError"},
+        ("ray.exceptions",),
     ),
     "tomllib": Library(("ValueError",), {"sources/live.py": "ConfigurationError"}),
     "struct": Library(
@@ -166,6 +184,7 @@ LIBRARIES: dict[str, Library] = {
         ("OSError", "socket._GiveupOnSendfile"),  # the second never leaves the module
         {
             "http_client.py": "HttpError",
+            "archive/ray_cluster.py": "ConfigurationError",
             "cameras/rtsp.py": "returns what went wrong, as a text",
             "cameras/host_gate.py": "a connection that breaks is closed",
             "reports/http_server.py": "OutputError",
@@ -213,16 +232,21 @@ LIBRARIES: dict[str, Library] = {
             **dict.fromkeys(("cli.py", "command.py", "serve/cli.py"), "click itself says what is wrong, exit code 2"),
             "reports/outputs.py": "only writes to stderr",
             "reports/text.py": "only colours text",
+            "archive/report.py": "only writes to stderr",
         },
         ("click.exceptions",),
     ),
     "rich": Library(
-        ONE, {"reports/progress.py": NOTHING_FOREIGN + ": names of sources are shown as plain text"}, ("rich.errors",)
+        ONE,
+        dict.fromkeys(
+            ("reports/progress.py", "archive/report.py"), NOTHING_FOREIGN + ": names of sources are shown as plain text"
+        ),
+        ("rich.errors",),
     ),
 }
 NO_ERRORS_OF_THEIR_OWN = {
     *("__future__", "abc", "atexit", "collections", "contextlib", "csv", "ctypes", "dataclasses", "errno"),
-    *("fcntl", "fnmatch", "functools", "hashlib", "hmac", "html", "importlib", "io", "logging", "math"),
+    *("fcntl", "fnmatch", "functools", "hashlib", "hmac", "html", "importlib", "io", "itertools", "logging", "math"),
     *("numpy", "os", "pathlib", "platform", "queue", "random", "re", "resource", "secrets", "select", "shlex"),
     *("shutil", "signal", "stat", "statistics", "sys", "tempfile", "threading", "time", "types", "typing"),
     *("warnings", "weakref", "webbrowser"),
@@ -263,6 +287,12 @@ def handlers(path: Path) -> Iterator[type[BaseException]]:
     module = importlib.import_module(".".join(["asr_runtime", *path.relative_to(ROOT).with_suffix("").parts]))
     scope = {**vars(__import__("builtins")), **vars(module)}
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    lazily = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler) and node.type is not None:
             expressions: list[ast.expr] = [node.type]
@@ -275,7 +305,7 @@ def handlers(path: Path) -> Iterator[type[BaseException]]:
                 try:
                     found = eval(ast.unparse(part), dict(scope))
                 except NameError:  # imported where it is needed
-                    continue
+                    found = resolved(lazily.get(name := ast.unparse(part), name))
                 yield from found if isinstance(found, tuple) else (found,)
 
 

@@ -13,6 +13,7 @@ URL of an object store.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -105,13 +106,15 @@ class Ledger:
         """
         path = f"{self._root}/plan/plan.json"
         if self._store.exists(path):
-            plan = json.loads(self._store.cat_file(path))
-            if differing := [key for key in asked if plan["asked"].get(key) != asked[key]]:
+            with self._reading(path):
+                plan = json.loads(self._store.cat_file(path))
+                found, chunks, ignored = dict(plan["asked"]), int(plan["chunks"]), int(plan["ignored"])
+            if differing := [key for key in asked if found.get(key) != asked[key]]:
                 raise ConfigurationError(
                     f"{redact(self.folder)}: holds records of a run with other {', '.join(differing)}; give another "
                     "folder, or the same command line as before to go on"
                 )
-            return plan["chunks"], plan["ignored"]
+            return chunks, ignored
         chunks = 0
         for number, group in enumerate(_batches(_batches(inputs, chunk), _GROUPS)):
             self._write_whole(f"{self._root}/plan/{number:05}.parquet", _table_bytes([_plan_table(c) for c in group]))
@@ -125,28 +128,33 @@ class Ledger:
         from pyarrow.parquet import ParquetFile
 
         file, group = divmod(number, _GROUPS)
-        with self._store.open(f"{self._root}/plan/{file:05}.parquet", "rb") as handle, ParquetFile(handle) as table:
+        path = f"{self._root}/plan/{file:05}.parquet"
+        with self._reading(path), self._store.open(path, "rb") as handle, ParquetFile(handle) as table:
             return [ArchiveInput(**row) for row in table.read_row_group(group).to_pylist()]
 
     def finished(self) -> dict[int, Account]:
         """Read the accounts of the chunks that are complete."""
         self._store.invalidate_cache()
-        return {
-            int(path.rpartition("/")[2].removesuffix(".json")): Account(**json.loads(self._store.cat_file(path)))
-            for path in self._store.glob(f"{self._root}/done/*.json")
-        }
+        done = {}
+        for path in self._store.glob(f"{self._root}/done/*.json"):
+            with self._reading(path):
+                number = int(path.rpartition("/")[2].removesuffix(".json"))
+                done[number] = Account(**json.loads(self._store.cat_file(path)))
+        return done
 
     def account(self, number: int) -> Account | None:
         """Read the account of one chunk; None: it is not complete."""
         try:
-            return Account(**json.loads(self._store.cat_file(self._done(number))))
+            with self._reading(self._done(number)):
+                return Account(**json.loads(self._store.cat_file(self._done(number))))
         except FileNotFoundError:
             return None
 
     def begin(self, number: int) -> Attempt:
         """Note that a chunk is begun, and return what became of earlier attempts."""
         try:
-            last = Attempt(**json.loads(self._store.cat_file(self._begun(number))))
+            with self._reading(self._begun(number)):
+                last = Attempt(**json.loads(self._store.cat_file(self._begun(number))))
         except FileNotFoundError:
             attempt = Attempt()
         else:
@@ -197,6 +205,19 @@ class Ledger:
             self._store.pipe_file(path, data)
         except Exception as error:  # every store has errors of its own
             raise self._unwritable(path, error) from None
+
+    @contextlib.contextmanager
+    def _reading(self, path: str) -> Iterator[None]:
+        """Turn whatever reading a file of the folder raises into an error of ours, but that it does not exist."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # every store has errors of its own, and a damaged file may bring any
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigurationError(
+                f"{redact(path)}: damaged, or not written by asr-screen ({reason}); remove it, or give another folder"
+            ) from None
 
     def _unwritable(self, path: str, error: Exception) -> OutputError:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
