@@ -41,6 +41,7 @@ class Library:
 DRAWS = AT_EDGE + "reports/outputs.py turns what drawing and writing raise into OutputError"
 CHILD = "runs in a child process, whose end with any error is a ChildError in its parent"
 FRAMES = AT_EDGE + "sources/steps.py turns what decoding files raises into DecodeError"
+CONNECTS = AT_EDGE + "http_client.py turns what a connection raises into HttpError"
 ONE = ("Exception",)
 
 LIBRARIES: dict[str, Library] = {
@@ -170,6 +171,7 @@ LIBRARIES: dict[str, Library] = {
         ("http.client.HTTPException",),
         {
             "http_client.py": "HttpError",
+            "http_connection.py": CONNECTS,
             "cameras/streams.py": "SourceError",
             "cameras/host_gate.py": "a connection that breaks is closed",
             "reports/http_server.py": "names of statuses only",
@@ -177,13 +179,11 @@ LIBRARIES: dict[str, Library] = {
         },
         ("http.client",),
     ),
-    "ssl": Library(
-        ("OSError",), {"http_client.py": "HttpError", "reports/alert_targets.py": "DeliveryError"}, ("ssl",)
-    ),
+    "ssl": Library(("OSError",), {"http_connection.py": CONNECTS, "reports/alert_targets.py": "DeliveryError"}),
     "socket": Library(
         ("OSError", "socket._GiveupOnSendfile"),  # the second never leaves the module
         {
-            "http_client.py": "HttpError",
+            "http_connection.py": CONNECTS,
             "archive/ray_cluster.py": "ConfigurationError",
             "cameras/rtsp.py": "returns what went wrong, as a text",
             "cameras/host_gate.py": "a connection that breaks is closed",
