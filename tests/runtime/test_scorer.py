@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 
-from runtime_samples import picture
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from runtime_samples import build_model, picture, shade
 
 from asr_runtime import Detector
 from asr_runtime.cameras.camera import Camera, LiveFailure, LiveFrame
-from asr_runtime.errors import DecodeError
+from asr_runtime.errors import DecodeError, InferenceError
 from asr_runtime.feed import Feed
-from asr_runtime.records import ErrorRecord, FrameRecord, SummaryRecord
+from asr_runtime.inference.looking import Look
+from asr_runtime.records import ErrorRecord, FrameRecord, SegmentRecord, StateRecord, SummaryRecord, VideoRecord
 from asr_runtime.scorer import Scorer
 from asr_runtime.screening import open_stream
 from asr_runtime.sources.live import LiveSource
+from asr_runtime.sources.steps import Decoded
 from asr_runtime.windows import LookKind
 
 LOOKS: dict[str, LookKind] = {"images": "centre", "videos": "centre", "cameras": "centre"}
@@ -56,6 +61,56 @@ def test_a_dropped_frame_is_in_one_record_and_counted_once(detector: Detector) -
     assert reported == [0, 3, 0, 2]
     summary = summary_of(feed, scorer)
     assert (summary.read, summary.scored, summary.dropped) == (9, 4, 5)
+
+
+class Refusing(Detector):
+    """Gives no score for pictures that are brighter than 200."""
+
+    def look(self, frame: NDArray[np.uint8], kind: LookKind | None = None) -> Look:
+        if frame.mean() > 200:
+            raise InferenceError("the model gives NaN")
+        return super().look(frame, kind)
+
+
+def test_a_frame_after_one_without_a_score_is_scored_anew() -> None:
+    scorer = Scorer(Refusing(build_model(), device="cpu"), LOOKS)
+    bright, dark = shade(255), shade(20)
+    records = []
+    for number, image in enumerate((bright, dark, dark, bright, dark, dark)):
+        records += [r for r, _ in scorer.take(Decoded("clip", image, number, number / 25))]
+    frames = [r for r in records if isinstance(r, FrameRecord)]
+    assert [(frame.frame, frame.repeated) for frame in frames] == [(1, False), (2, True), (4, False), (5, True)]
+    errors = [r for r in records if isinstance(r, ErrorRecord)]
+    assert [(e.frame, e.kind, e.error) for e in errors] == [
+        (0, "InferenceError", "clip: the model gives NaN"),
+        (3, "InferenceError", "clip: the model gives NaN"),
+    ]
+    assert {frame.age for frame in frames} == {None}
+
+
+def test_a_camera_that_is_lost_ends_its_scene_and_a_video_that_ends_has_a_verdict(detector: Detector) -> None:
+    feed, scorer, camera = live_run(detector)
+    list(scorer.take(frame_of(camera, 0, 0.0)))
+    lost = [type(r) for r, _ in scorer.take(StateRecord("door", "lost", 0.0, "gone"))]
+    assert lost == [SegmentRecord, StateRecord]
+    assert [type(r) for r, _ in scorer.take(StateRecord("door", "live", 0.0, ""))] == [StateRecord]
+    list(scorer.take(Decoded("clip", shade(20), 0, 0.0, skipped=2)))
+    ended = [type(r) for r, _ in scorer.take(Decoded("clip", skipped=3, ends=True))]
+    assert ended == [SegmentRecord, VideoRecord]
+    list(scorer.take(Decoded("open", shade(20), 0, 0.0)))
+    *closed, (summary, _) = scorer.finish(feed.camera_counts(), ignored=4)
+    assert [type(r) for r, _ in closed] == [SegmentRecord], "no verdict on a whole that was not seen"
+    assert isinstance(summary, SummaryRecord)
+    assert (summary.read, summary.scored, summary.skipped, summary.ignored, summary.given_up) == (8, 3, 5, 4, 0)
+    assert 0 <= summary.seconds < 60
+
+
+def test_a_live_frame_says_how_old_it_is(detector: Detector) -> None:
+    _, scorer, camera = live_run(detector)
+    ((record, image),) = scorer.take(frame_of(camera, 0, 0.3))
+    assert isinstance(record, FrameRecord)
+    assert record.age == pytest.approx(0.3, abs=0.15)
+    assert image is not None
 
 
 def test_frames_that_nobody_took_at_the_end_are_dropped_and_failures_reported(detector: Detector) -> None:

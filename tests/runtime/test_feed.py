@@ -1,0 +1,84 @@
+"""What a run decodes: named files, files that arrive, and what cameras did, added up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime_samples import encoded, picture
+
+from asr_runtime.cameras.camera import LiveFrame
+from asr_runtime.errors import SourceError
+from asr_runtime.feed import CameraCounts, Feed, FileFeed, FileListing, _is_gone
+from asr_runtime.screening import open_stream
+from asr_runtime.sources.expand import Expansion, Source
+from asr_runtime.sources.live import LiveSource
+from asr_runtime.sources.steps import Decoded
+
+
+class Arrivals:
+    """Folders in which these files arrive."""
+
+    def __init__(self, *paths: Path) -> None:
+        self._paths = paths
+
+    def files(self, leave: threading.Event) -> Iterator[str]:
+        yield from map(str, self._paths)
+
+
+def _decoded(named: list[Path], watch: Arrivals | None) -> list[tuple[str, bool]]:
+    listing = FileListing(Expansion([str(path) for path in named], None), watch)  # type: ignore[arg-type]
+    assert listing.is_watching is (watch is not None)
+    return [(Path(item.source).name, item.error is None) for item in FileFeed(listing).items(threading.Event())]
+
+
+def test_files_that_were_moved_before_they_were_read_are_passed_over_in_watched_folders_only(tmp_path: Path) -> None:
+    good, cut, gone = (tmp_path / name for name in ("good.png", "cut.jpg", "gone.png"))
+    good.write_bytes(encoded(picture(1), ".png"))
+    cut.write_bytes(encoded(picture(1), ".jpg")[:-40])
+    assert _decoded([], Arrivals(good, cut, gone)) == [("good.png", True), ("cut.jpg", False)]
+    assert _decoded([good], Arrivals(cut)) == [("good.png", True), ("cut.jpg", False)]
+    assert _decoded([good, cut, gone], None) == [("good.png", True), ("cut.jpg", False), ("gone.png", False)]
+    assert not _is_gone(Source("https://example.org/photo.jpg", "image")), "it never was a file here"
+
+
+def test_what_cameras_did_is_added_up() -> None:
+    feed = Feed(
+        None,
+        [LiveSource(name, f"rtsp://127.0.0.1:9/{name}") for name in "ab"],
+        connect=open_stream,
+    )
+    for number, camera in enumerate(feed._cameras, start=1):
+        camera.received, camera.dropped, camera.undecided = 10 * number, number, 1
+        camera.skipped, camera.reconnects, camera.given_up = 2 * number, 3 * number, number == 1
+    assert feed.camera_counts() == CameraCounts(30, 3 + 2, 6, 9, 1)
+    assert CameraCounts() == CameraCounts(0, 0, 0, 0, 0)
+
+
+def _refused(url: str) -> object:
+    raise SourceError("connection refused")
+
+
+def test_a_camera_comes_back_unless_it_is_asked_not_to() -> None:
+    source = [LiveSource("door", "rtsp://127.0.0.1:9/x")]
+    ends = Feed(None, source, connect=_refused, reconnect=False)  # type: ignore[arg-type]
+    with ends:
+        states = [item.state for item in ends.items(threading.Event(), 20.0)]  # type: ignore[union-attr]
+    assert states == ["connecting", "lost"]
+    assert ends.camera_counts().given_up == 1
+    stays = Feed(None, source, connect=_refused)  # type: ignore[arg-type]
+    with stays:
+        list(stays.items(threading.Event(), 0.4))
+    assert stays.camera_counts().given_up == 0
+
+
+def test_files_and_cameras_end_together_and_not_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(picture(1), ".png"))
+    files = FileFeed(FileListing(Expansion([str(path)] * 1, None), None))
+    feed = Feed(files, [LiveSource("door", "rtsp://127.0.0.1:9/x")], connect=_refused, reconnect=False)  # type: ignore[arg-type]
+    with feed:
+        items = list(feed.items(threading.Event(), 20.0))
+    assert sorted(type(item).__name__ for item in items) == ["Decoded", "StateRecord", "StateRecord"]
+    assert all(isinstance(item, Decoded | LiveFrame) or item.state in ("connecting", "lost") for item in items)  # type: ignore[union-attr]
