@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
+from asr_train.fitting import ridge
 from asr_train.fitting.ridge import RidgeFit
 
 _SIZE = 5
@@ -124,3 +125,62 @@ def test_pairs_teach_a_trace_that_the_pictures_do_not_show() -> None:
     # A pair holds a picture of its photo source, whichever: where one picture is left out, all pairs of its source go.
     one = np.array([0])
     assert paired.head((), one).weight == pytest.approx(rest.head((), one).weight)
+
+
+def test_both_classes_must_be_left() -> None:
+    fit = RidgeFit(*_pictures(1), 0.1)
+    assert fit.solvable(())
+    assert fit.solvable({"a", "c"})
+    assert not fit.solvable({"a", "b"})
+    assert not fit.solvable({"c", "d", "a"})
+    every = np.flatnonzero(np.isin(fit.sources, ["c", "d"]))
+    with pytest.raises(ValueError, match="no pictures left"):
+        fit.head((), every)
+    assert np.isfinite(fit.head((), every[1:]).weight).all(), "one picture is enough"
+
+
+def test_many_features_are_solved_in_float32_with_hardly_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    views, labels, sources = _pictures(13)
+    differences = np.random.default_rng(0).normal(0, 0.1, (20, _SIZE)).astype(np.float32)
+    given = (views, labels, sources, 0.1, differences, np.array([["a", "x"]] * 20), 0.5)
+    exact = RidgeFit(*given)
+    monkeypatch.setattr(ridge, "_DOUBLE", _SIZE)
+    assert RidgeFit(*given)._dtype is np.float64
+    monkeypatch.setattr(ridge, "_DOUBLE", _SIZE - 1)
+    rough = RidgeFit(*given)
+    assert rough._dtype is np.float32
+    for without in ((), ("b",), ("a", "d")):
+        assert rough.head(without).weight == pytest.approx(exact.head(without).weight, rel=1e-3, abs=1e-4)
+        assert rough.head(without).weight.dtype == np.float64
+
+
+def test_a_feature_that_never_varies_changes_nothing_for_the_others() -> None:
+    views, labels, sources = _pictures(17)
+    constant = np.full((*views.shape[:2], 1), 1000.0, np.float32)
+    more = RidgeFit(np.concatenate([views, constant], axis=2), labels, sources, 0.1).head()
+    alone = RidgeFit(views, labels, sources, 0.1).head()
+    assert more.weight[:-1] == pytest.approx(alone.weight, rel=1e-6)
+    assert abs(more.weight[-1]) < 1e-6
+    assert more(np.concatenate([views, constant], axis=2)[0]) == pytest.approx(alone(views[0]), abs=1e-6)
+
+
+def test_a_head_asked_for_again_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More sets of sources than moments are kept of."""
+    fit = RidgeFit(*_pictures(19), 0.1)
+    sets = [(), ("a",), ("b",), ("c",), ("d",), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d")]
+    first = [fit.head(without).weight for without in sets]
+    for without, weight in zip(sets, first, strict=True):
+        assert np.array_equal(fit.head(without).weight, weight)
+        assert np.array_equal(RidgeFit(*_pictures(19), 0.1).head(without).weight, weight)
+
+
+def test_a_source_of_four_times_as_many_pictures_weighs_twice() -> None:
+    """Each source of constant pictures: the mean of a class is that of its sources, weighted by sqrt(m)."""
+    sources = np.array(["few"] * 4 + ["many"] * 16 + ["ai"] * 5)
+    labels = (sources == "ai").astype(int)
+    values = np.select([sources == "few", sources == "many"], [3.0, 0.0], 10.0)
+    views = values[None, :, None].astype(np.float32)
+    head = RidgeFit(views, labels, sources, 1e-9).head()
+    half_way = (3.0 * 1 / 3 + 10.0) / 2
+    assert head(np.array([[half_way]]))[0] == pytest.approx(0.0, abs=1e-6)
+    assert head(views[0])[-1] > 0 > head(views[0])[0]
