@@ -292,13 +292,13 @@ def _wait(setting: _Setting) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return {**found, "CUDA": str(torch.version.cuda)}
+    return {**versions, "CUDA": str(torch.version.cuda)}
 
 
 @command("python -m asr_bench.gpu")

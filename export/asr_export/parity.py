@@ -107,9 +107,9 @@ class Answers:
 
     def among(self, names: Collection[str]) -> Answers:
         """Return the answers on some of the frames."""
-        kept = np.array([name in names for name in self.names])
+        is_chosen = np.array([name in names for name in self.names])
         chosen = tuple(name for name in self.names if name in names)
-        return Answers(chosen, self.real[kept], self.probability[kept], self.logits[kept])
+        return Answers(chosen, self.real[is_chosen], self.probability[is_chosen], self.logits[is_chosen])
 
     @property
     def spread(self) -> float:

@@ -62,9 +62,9 @@ class Staged(nn.Module):
 
 def hide_stages(model: onnx.ModelProto) -> None:
     """Make stage outputs inner values of the graph that keep their names."""
-    kept = [output for output in model.graph.output if not output.name.startswith(STAGE)]
+    outputs = [output for output in model.graph.output if not output.name.startswith(STAGE)]
     del model.graph.output[:]
-    model.graph.output.extend(kept)
+    model.graph.output.extend(outputs)
 
 
 def stages_in(model: onnx.ModelProto) -> list[str]:

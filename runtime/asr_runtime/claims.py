@@ -66,13 +66,13 @@ def contradictions(claims: Sequence[Claim], verdict: Verdict) -> list[str]:
     """Say where claims contradict the verdict or one another, a sentence each."""
     camera = [claim for claim in claims if claim.says == "camera"]
     generated = [claim for claim in claims if claim.says == "generated"]
-    found = []
+    sentences = []
     if camera and verdict == "ai":
         signed = any(claim.signed for claim in camera)
         who = "Signed Content Credentials say" if signed else "The file says"
-        found.append(f"{who} that a camera took it, but the picture looks AI-generated.")
+        sentences.append(f"{who} that a camera took it, but the picture looks AI-generated.")
     if generated and verdict == "real":
-        found.append("The file says that it was generated, but the picture looks real.")
+        sentences.append("The file says that it was generated, but the picture looks real.")
     if camera and generated:
-        found.append("The file contradicts itself: one claim says generated, another says taken by a camera.")
-    return found
+        sentences.append("The file contradicts itself: one claim says generated, another says taken by a camera.")
+    return sentences

@@ -377,22 +377,22 @@ def doctor_command(model: str | None, form: str) -> None:
     from asr_runtime.doctor import examine
     from asr_runtime.reports.text import Output
 
-    found = examine(model)
-    text = json.dumps(found.to_dict(), indent=2) if form == "json" else _doctor_table(found)
+    examination = examine(model)
+    text = json.dumps(examination.to_dict(), indent=2) if form == "json" else _doctor_table(examination)
     Output().write(text + "\n")
-    if not found.ok:
+    if not examination.ok:
         click.get_current_context().exit(EXIT_NOT_WORKING)
 
 
-def _doctor_table(found: Examination) -> str:
-    lines = [f"{name:<16} {version}" for name, version in found.versions.items()]
+def _doctor_table(examination: Examination) -> str:
+    lines = [f"{name:<16} {version}" for name, version in examination.versions.items()]
     lines.append("")
-    for check in found.checks:
+    for check in examination.checks:
         state = "ok" if check.ok else ("FAILED" if check.needed else "no")
         lines.append(f"{check.group:<9} {check.name:<12} {state:<7} {check.detail}")
     lines.append("")
-    if found.model:
-        lines.append("model     " + ", ".join(f"{key} {value}" for key, value in found.model.items()))
-    verdict = "works on this machine" if found.ok else "does not work on this machine: see FAILED above"
+    if examination.model:
+        lines.append("model     " + ", ".join(f"{key} {value}" for key, value in examination.model.items()))
+    verdict = "works on this machine" if examination.ok else "does not work on this machine: see FAILED above"
     lines.append(f"asr-screen {verdict}")
     return "\n".join(lines)

@@ -112,9 +112,9 @@ def examine(model: str | os.PathLike[str] | None = None) -> Examination:
     Returns:
         The findings; what does not work is a finding, never an exception.
     """
-    devices, found = _devices(model)
+    devices, model_facts = _devices(model)
     checks = (*_packages(), *devices, *_images(), *_videos(), *_live())
-    return Examination(_versions(), found, checks)
+    return Examination(_versions(), model_facts, checks)
 
 
 def _check(group: str, name: str, problem: str | None, detail: str) -> Check:
@@ -154,7 +154,7 @@ def _packages() -> Iterator[Check]:
 def _devices(model: str | os.PathLike[str] | None) -> tuple[list[Check], dict[str, Any]]:
     """Start a session on every device and run it; the model's facts come from the CPU."""
     checks: list[Check] = []
-    found: dict[str, Any] = {}
+    model_facts: dict[str, Any] = {}
     for device, providers in PROVIDERS.items():
         try:
             detector = Detector(model, device=device)
@@ -163,15 +163,15 @@ def _devices(model: str | os.PathLike[str] | None) -> tuple[list[Check], dict[st
             checks.append(_check("device", device, str(error), ""))
             continue
         checks.append(_check("device", device, None, f"{providers[0]} runs, {milliseconds:.1f} ms per image"))
-        if not found:
-            found = {
+        if not model_facts:
+            model_facts = {
                 "name": detector.name,
                 "sha256": detector.sha256,
                 "network": detector.card.name,
                 "provider": detector.provider,
                 "ms_per_image": round(milliseconds, 3),
             }
-    return checks, found
+    return checks, model_facts
 
 
 def _median_ms(detector: Detector) -> float:

@@ -1,21 +1,21 @@
-"""Every error a user can meet, one tree.
+"""Every error that a user can meet, as one tree.
 
 AsrError                      exit code
 ├── ConfigurationError        2   an option or a combination of options that cannot work
 ├── DependencyError           2   a package (an extra) is missing, or two exclude each other
 ├── ModelError                2   the model file is refused: no card, unknown schema, contradicts its graph
-├── DeviceError               2   the device that was asked for does not start
-├── DatasetError              2   a data folder is not what its layout says
-├── InputError                1   one input could not be scored; the others go on
-│   ├── DecodeError           1   the bytes are not a whole image
+├── DeviceError               2   no session starts on the device that was asked for
+├── DatasetError              2   a data folder does not have the structure of its layout
+├── InputError                1   one input could not be scored; the run goes on
+│   ├── DecodeError           1   the bytes are not a complete image
 │   └── SourceError           1   the path cannot be read, or the video has no frame
-├── InferenceError            1   the model ran and gave no usable number
+├── InferenceError            1   the model ran, and its output is not usable
 │   └── DeadlineError         1   the model did not answer in time
 ├── RankError                 1   another process of the same training was lost
-├── GateError                 1   parity, or another promised quality, was not reached
+├── GateError                 1   parity or another quality gate failed
 └── OutputError               3   results could not be written
 
-A message names the thing, says what was expected and what to do. The commands print it as one line.
+A message has three parts: what is wrong, what was expected, and what to do. The commands print it as one line.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class AsrError(Exception):
-    """Root of the tree; `exit_code` is what a command ends with when the error reaches it."""
+    """Root of the tree. A command that ends with the error has the exit code `exit_code`."""
 
     exit_code = 2
 
@@ -57,11 +57,11 @@ class ModelError(AsrError):
 
 
 class DeviceError(AsrError):
-    """A device was asked for by name and no session starts on it."""
+    """No session starts on the device that was asked for."""
 
 
 class DatasetError(AsrError):
-    """A data folder does not hold what its layout says."""
+    """A data folder does not have the structure of its layout."""
 
 
 class InputError(AsrError):
@@ -79,7 +79,7 @@ class SourceError(InputError):
 
 
 class InferenceError(AsrError):
-    """The model ran and its output is not usable (NaN, or the engine failed)."""
+    """The model ran, and its output is not usable: NaN or infinity, or the engine failed."""
 
     exit_code = 1
 
@@ -95,7 +95,7 @@ class RankError(AsrError):
 
 
 class GateError(AsrError):
-    """A promised quality (parity, for one) was not reached."""
+    """Parity or another quality gate failed."""
 
     exit_code = 1
 

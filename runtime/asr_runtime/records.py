@@ -1,4 +1,4 @@
-"""What a screening reports: one record per image, frame or failed input, what they add up to, and a summary."""
+"""The records of a screening: one per image, frame or failed input, one per segment and video, and a summary."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ __all__ = [
 ]
 
 SourceState = Literal["connecting", "live", "stalled", "lost"]
-"""Of a live source. connecting: being opened; live: frames come; stalled: open, but the newest frame is old;
-lost: not there, or gone; it is tried again, or given up."""
+"""State of a live source. connecting: it is being opened; live: frames arrive; stalled: it is open, but no new frame
+arrives; lost: it cannot be opened, or the connection broke. A lost source is opened again, or given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class ImageRecord:
     Attributes:
         source: its path, or `-` for an image from standard input.
         probability: calibrated P(AI-generated), 0..1.
-        verdict: by the decision rule of the model's card; `unsure` where there is a reason.
-        look: what the score comes from: the centre of the picture, or windows all over it.
-        windows: that were looked at, the centre first; empty unless they were asked for.
-        reason: why the image holds nothing to judge (`inference.flatness`); None: it holds something.
-        claims: what the file says about itself; None: it was not asked for.
+        verdict: by the decision rule of the model's card; always `unsure` where `reason` is given.
+        look: which part was scored: the centre of the picture, or windows all over it.
+        windows: windows that were scored, the centre first; empty unless they were asked for.
+        reason: why the image has no content to judge (`inference.flatness`); None: it has.
+        claims: what the file says about its own origin; None: claims were not asked for.
     """
 
     source: str
@@ -68,18 +68,18 @@ class FrameRecord:
 
     Attributes:
         source: path of the video, or name of the live source.
-        frame: index from 0 among all frames that were received; skipped and dropped ones count.
+        frame: index from 0 among all frames received, skipped and dropped ones included.
         time: presentation time in seconds; of a live source the Unix time at which the frame was received.
         probability: calibrated P(AI-generated) of this frame alone, 0..1.
-        verdict: of this frame alone, by the decision rule of the model's card; `unsure` where there is a reason.
+        verdict: of this frame alone, by the decision rule of the model's card; always `unsure` where `reason` is given.
         smoothed: probability over the latest frames of the same scene; see `asr_runtime.smoothing`.
         steady: verdict of the segment that the frame belongs to: `smoothed` with hysteresis.
-        repeated: the frame equals the one scored before, pixel by pixel: its score was taken over.
+        repeated: the frame equals the one scored before, pixel by pixel, so it has the same score.
         age: seconds from reception to score; live sources only, otherwise None.
-        dropped: frames of this live source that were given up for newer ones since its last record.
-        look: what the score of the frame comes from, as `ImageRecord.look`.
-        windows: that were looked at, as `ImageRecord.windows`.
-        reason: why the frame holds nothing to judge (`inference.flatness`); it has no weight in `smoothed` then.
+        dropped: frames of this live source that were dropped for newer ones since its last record.
+        look: as `ImageRecord.look`.
+        windows: as `ImageRecord.windows`.
+        reason: why the frame has no content to judge (`inference.flatness`); such a frame has no weight in `smoothed`.
     """
 
     source: str
@@ -128,7 +128,7 @@ class SegmentRecord:
         verdict: the steady verdict.
         probability: mean of the frames' probabilities.
         peak: largest of the frames' probabilities.
-        frames: how many were scored.
+        frames: number of frames that were scored.
     """
 
     source: str
@@ -162,12 +162,12 @@ class VideoRecord:
         probability: pooled over the scored frames; see `asr_runtime.smoothing`.
         verdict: by the decision rule of the model's card.
         peak: largest of the frames' probabilities.
-        frames: how many were scored.
+        frames: number of frames that were scored.
         duration: seconds from the first to the last scored frame.
-        reason: why no frame of it holds anything to judge; None: some do, and the others have no weight.
-        note: what else to know about it, though nothing was lost: several video tracks, frames of several sizes, a
-            clock that jumps, a missing index; None: nothing.
-        claims: what the file says about itself; None: it was not asked for.
+        reason: why no frame of the video has content to judge; None: some have, and the others have no weight.
+        note: remarkable facts about a file that was read completely: several video tracks, frames of several sizes, a
+            clock that jumps, a missing index; None: there are none.
+        claims: what the file says about its own origin; None: claims were not asked for.
     """
 
     source: str
@@ -202,11 +202,11 @@ class StateRecord:
 
     Attributes:
         source: its name.
-        state: the new one.
+        state: the new state.
         time: of the change, Unix time in seconds.
-        detail: what was found, one line; why, for `stalled` and `lost`.
+        detail: one line that says why, for `stalled` and `lost`.
         retry: seconds until the next attempt; None: none is due, or the source is given up.
-        given_up: no further attempt will be made.
+        given_up: the source will not be opened again.
     """
 
     source: str
@@ -240,7 +240,7 @@ class ErrorRecord:
         source: the path or pattern, or the name of the live source.
         kind: class name of the error (`SourceError`, `DecodeError`, `InferenceError`, `DeadlineError`).
         error: the message, one line.
-        frame: index of the frame, where it was one frame that failed.
+        frame: index of the frame, if a single frame failed.
     """
 
     source: str
@@ -256,22 +256,22 @@ class ErrorRecord:
 
 @dataclass(frozen=True, slots=True)
 class SummaryRecord:
-    """The account of a run: `read == scored + failed + dropped + skipped`; `ignored` stands beside.
+    """The totals of a run: `read == scored + failed + dropped + skipped`. `ignored` is not part of `read`.
 
     Attributes:
-        read: images, frames and failures met.
+        read: images, frames and failures.
         scored: image and frame records.
         failed: error records.
-        dropped: frames that live sources gave up for newer ones because scoring was behind; 0 for files.
-        skipped: frames passed over by `fps`.
-        ignored: files that were met and left out: neither pictures nor videos, or of the operating system.
-        reconnects: how often live sources came back; 0 for files.
-        given_up: live sources that were given up, or 1 where inference itself was.
+        dropped: frames of live sources that were dropped for newer ones because scoring was too slow; 0 for files.
+        skipped: frames that were not scored because of `fps`.
+        ignored: files in folders that are neither pictures nor videos, or belong to the operating system.
+        reconnects: how often the connection to a live source was restored; 0 for files.
+        given_up: live sources that were given up; 1 if inference itself was given up.
         seconds: from the first read to the last score.
         model: name or path of the model.
         sha256: of the model file.
         provider: onnxruntime's execution provider that ran it, or `openvino fp32`, or `openvino bf16`.
-        looks: how `images`, the frames of `videos` and those of `cameras` were looked at.
+        looks: which look (`ImageRecord.look`) was used for `images`, frames of `videos` and frames of `cameras`.
     """
 
     read: int
@@ -319,8 +319,8 @@ def _claimed(claims: tuple[Claim, ...] | None, verdict: Verdict) -> dict[str, An
 
 def _looked(look: LookKind, windows: tuple[Window, ...]) -> dict[str, Any]:
     """Return what a record says of the look; nothing of the centre alone, so that its records stay as they were."""
-    said: dict[str, Any] = {} if look == "centre" else {"look": look}
-    return said | ({"windows": [window.to_dict() for window in windows]} if windows else {})
+    data: dict[str, Any] = {} if look == "centre" else {"look": look}
+    return data | ({"windows": [window.to_dict() for window in windows]} if windows else {})
 
 
 Record = ImageRecord | FrameRecord | SegmentRecord | VideoRecord | StateRecord | ErrorRecord | SummaryRecord

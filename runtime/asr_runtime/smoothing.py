@@ -129,8 +129,8 @@ class Track:
         if self._segment is None or (old := self._segment.verdict) == new:
             return new
         towards = -HYSTERESIS if new == "real" or (new == "unsure" and old == "ai") else HYSTERESIS
-        held = self._decision.verdict(sigmoid(smoothed - towards))
-        return old if held == old else new
+        with_hysteresis = self._decision.verdict(sigmoid(smoothed - towards))
+        return old if with_hysteresis == old else new
 
 
 class _Segment:

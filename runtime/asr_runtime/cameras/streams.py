@@ -305,9 +305,9 @@ def _open_http(url: str, fps: float | None) -> Stream:
     response.close()
     if head.lstrip()[:7] == b"#EXTM3U" or head[:1] == b"\x47":
         return _GatedStream(url)
-    found = "a web page" if head.lstrip()[:1] == b"<" or kind == "text/html" else kind
+    content = "a web page" if head.lstrip()[:1] == b"<" or kind == "text/html" else kind
     if kind.startswith("video/"):
-        found += " (a file is to be fetched first: curl -o FILE URL)"
+        content += " (fetch a file first: curl -o FILE URL)"
     raise SourceError(
-        f"{found}, expected JPEG pictures, an MJPEG stream, an HLS playlist or a transport stream: check the URL's path"
+        f"{content}, expected JPEG pictures, an MJPEG stream, an HLS playlist or a transport stream: check the path"
     )

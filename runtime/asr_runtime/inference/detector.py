@@ -226,10 +226,10 @@ class Detector:
             self._session = open_openvino(data, self.card, self._session, "bf16", threads)
             self.provider = "openvino bf16"
         elif self.provider in PROVIDERS["cpu"]:
-            found = choose_engine(data, self.card, self._session, threads)
-            self._session, self.choice = found.session, found.told
-            if found.engine != "onnxruntime":
-                self.provider = found.engine
+            choice = choose_engine(data, self.card, self._session, threads)
+            self._session, self.choice = choice.session, choice.summary
+            if choice.engine != "onnxruntime":
+                self.provider = choice.engine
         else:
             self.choice = f"computed by {self.provider}: a choice is there on the CPU only"
         self._timed = TimedSession(self._session, self.jobs)
@@ -326,8 +326,8 @@ def _check_graph(session: Any) -> None:
 
 def _check_tensor(tensor: Any, kind: str, shape: tuple[int | None, ...]) -> None:
     """Compare type and shape; None is a dimension that must be dynamic (no number in the graph)."""
-    found = tuple(d if isinstance(d, int) else None for d in tensor.shape)
-    if tensor.type != kind or found != shape:
+    sides = tuple(d if isinstance(d, int) else None for d in tensor.shape)
+    if tensor.type != kind or sides != shape:
         shown = [d if d is not None else "any" for d in shape]
         raise ModelError(
             f"{tensor.name} is {tensor.type} {tensor.shape}, expected {kind} {shown}; "

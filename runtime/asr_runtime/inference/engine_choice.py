@@ -43,12 +43,12 @@ class Choice:
     Attributes:
         engine: `onnxruntime`, `openvino fp32` or `openvino bf16`.
         session: its session.
-        told: what was chosen and why, one line.
+        summary: which engine was chosen and why, one line.
     """
 
     engine: str
     session: Any
-    told: str
+    summary: str
 
 
 def passed_bf16_gate(card: ModelCard) -> bool:
@@ -82,13 +82,13 @@ def open_openvino(
     session = OpenVinoSession(model, precision, threads)
     (expected,) = reference.run(["logits"], {"frames": _frame(card)})
     try:
-        (found,) = session.run(["logits"], {"frames": _frame(card)})
+        (logits,) = session.run(["logits"], {"frames": _frame(card)})
     except RuntimeError as error:
         raise ModelError(f"OpenVINO loads it but does not run it ({error}); use --precision file") from None
     scale = max(1.0, float(np.abs(expected).max()))
-    if found.shape != expected.shape or not np.abs(found - expected).max() <= _DISAGREEMENT[precision] * scale:
+    if logits.shape != expected.shape or not np.abs(logits - expected).max() <= _DISAGREEMENT[precision] * scale:
         raise ModelError(
-            f"OpenVINO in {precision} gives the logits {found.tolist()} where onnxruntime gives {expected.tolist()}; "
+            f"OpenVINO in {precision} gives the logits {logits.tolist()} where onnxruntime gives {expected.tolist()}; "
             "use --precision file"
         )
     return session
@@ -109,18 +109,20 @@ def choose_engine(model: bytes, card: ModelCard, reference: Any, threads: int | 
     candidates, left_out = _candidates(card)
     if len(candidates) == 1:
         return Choice(
-            "onnxruntime", reference, _told("onnxruntime", Times({}, left_out), card, "nothing to choose from")
+            "onnxruntime", reference, _summary("onnxruntime", Times({}, left_out), card, "nothing to choose from")
         )
     key = fingerprint(model, threads)
-    if kept := kept_times(key, candidates):
-        engine = _fastest(kept.milliseconds)
-        # What does not start any more is found out, and told, below.
+    if cached := kept_times(key, candidates):
+        engine = _fastest(cached.milliseconds)
+        # What does not start any more is logits out, and told, below.
         with contextlib.suppress(AsrError):
             precision = candidates[engine]
             is_reference = engine == "onnxruntime"
             session = reference if is_reference else open_openvino(model, card, reference, precision, threads)
-            told = Times(kept.milliseconds, {**left_out, **kept.left_out})
-            return Choice(engine, session, _told(engine, told, card, f"timed earlier, kept in {times_path(key)}"))
+            everything = Times(cached.milliseconds, {**left_out, **cached.left_out})
+            return Choice(
+                engine, session, _summary(engine, everything, card, f"timed earlier, kept in {times_path(key)}")
+            )
     sessions: dict[str, Any] = {"onnxruntime": reference}
     failed: dict[str, AsrError] = {}
     for engine, precision in list(candidates.items())[1:]:
@@ -129,13 +131,13 @@ def choose_engine(model: bytes, card: ModelCard, reference: Any, threads: int | 
         except AsrError as error:
             failed[engine] = error
     reasons = {engine: str(error) for engine, error in failed.items()}
-    found = Times(_timed(sessions, _frame(card)), reasons)
+    times = Times(_timed(sessions, _frame(card)), reasons)
     # What a processor cannot do stays so; a package that is broken, or computes something else, may be mended.
     lasting = all(isinstance(error, DeviceError) for error in failed.values())
-    where = keep_times(key, found) if lasting else "not kept"
-    engine = _fastest(found.milliseconds)
-    told = Times(found.milliseconds, {**left_out, **reasons})
-    return Choice(engine, sessions[engine], _told(engine, told, card, where))
+    where = keep_times(key, times) if lasting else "not kept"
+    engine = _fastest(times.milliseconds)
+    everything = Times(times.milliseconds, {**left_out, **reasons})
+    return Choice(engine, sessions[engine], _summary(engine, everything, card, where))
 
 
 def _candidates(card: ModelCard) -> tuple[dict[str, Literal["fp32", "bf16"]], dict[str, str]]:
@@ -170,7 +172,7 @@ def _timed(sessions: Mapping[str, Any], frame: NDArray[np.uint8]) -> dict[str, f
         rounds += 1
         if rounds == _WARM_UP:
             end = time.perf_counter() + _SECONDS
-    return {name: round(statistics.median(found[_WARM_UP:]), 3) for name, found in samples.items()}
+    return {name: round(statistics.median(times[_WARM_UP:]), 3) for name, times in samples.items()}
 
 
 def _fastest(times: Mapping[str, float]) -> str:
@@ -181,7 +183,7 @@ def _fastest(times: Mapping[str, float]) -> str:
     return chosen
 
 
-def _told(engine: str, times: Times, card: ModelCard, where: str) -> str:
+def _summary(engine: str, times: Times, card: ModelCard, where: str) -> str:
     def shown(name: str) -> str:
         named = f"onnxruntime {card.precision}" if name == "onnxruntime" else name
         return f"{named}: {timed[name]:.1f} ms" if timed else named

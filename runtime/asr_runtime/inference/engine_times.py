@@ -61,10 +61,10 @@ def times_path(of: Mapping[str, Any]) -> Path:
 def kept_times(of: Mapping[str, Any], engines: Collection[str]) -> Times | None:
     """Return what was kept of these engines; a file that is damaged, or tells of something else, counts as none."""
     try:
-        found = json.loads(times_path(of).read_bytes())
-        left_out = {engine: str(why) for engine, why in found["left_out"].items() if engine in engines}
-        times = {engine: float(found["milliseconds"][engine]) for engine in engines if engine not in left_out}
-        usable = found["fingerprint"] == of and times and all(0 < value < math.inf for value in times.values())
+        content = json.loads(times_path(of).read_bytes())
+        left_out = {engine: str(why) for engine, why in content["left_out"].items() if engine in engines}
+        times = {engine: float(content["milliseconds"][engine]) for engine in engines if engine not in left_out}
+        usable = content["fingerprint"] == of and times and all(0 < value < math.inf for value in times.values())
     except (OSError, RuntimeError, RecursionError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return Times(times, left_out) if usable else None

@@ -30,8 +30,10 @@ def both_installed() -> bool:
     Looks for the folders that name installed packages. importlib.metadata reads them too, but loads 60 modules for it,
     which cost every start 20 ms and 4 MB.
     """
-    found = {path.name.partition("-")[0] for folder in sys.path for path in Path(folder).glob("onnxruntime*.dist-info")}
-    return {"onnxruntime", "onnxruntime_gpu"} <= found
+    packages = {
+        path.name.partition("-")[0] for folder in sys.path for path in Path(folder).glob("onnxruntime*.dist-info")
+    }
+    return {"onnxruntime", "onnxruntime_gpu"} <= packages
 
 
 def import_onnxruntime() -> Any:

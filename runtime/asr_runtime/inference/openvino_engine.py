@@ -135,12 +135,12 @@ class OpenVinoSession:
                     if options is not None and options.terminate:
                         raise InferenceError("the run was stopped")
                 request.wait()  # raises what went wrong
-                found = [np.array(request.get_tensor(name).data) for name in outputs]
+                results = [np.array(request.get_tensor(name).data) for name in outputs]
                 finished = True
             finally:
                 if not finished:
                     self._abandon()
-        return found
+        return results
 
     def _compile(self) -> Any:
         return self._core.compile_model(self._model, "CPU", self._settings).create_infer_request()

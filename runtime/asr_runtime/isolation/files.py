@@ -19,10 +19,10 @@ from asr_runtime.errors import DecodeError, InputError, SourceError
 from asr_runtime.isolation.worker import (
     OUT_OF_MEMORY,
     START_SECONDS,
-    Child,
     ChildError,
+    ChildProcess,
     Limit,
-    Parent,
+    ParentProcess,
     malformed_answer,
     pixels,
     text,
@@ -135,7 +135,7 @@ class IsolatedDecoder:
         raise ChildError("decoding was closed", "finish one source before the next")
 
 
-class _Decoder(Child):
+class _Decoder(ChildProcess):
     """A child that decodes files, and whether it is at it."""
 
     def __init__(self, memory: int, pixels: int | None) -> None:
@@ -165,12 +165,12 @@ class _Decoder(Child):
         is_sound = kind in allowed and (height * width > 0) == has_pixels and height * width * 3 <= self._memory
         if not (is_sound and math.isfinite(at) and at >= 0):
             raise malformed_answer()
-        said = self.read_text(length, limit)
+        message = self.read_text(length, limit)
         image = self.read_picture(height, width, limit) if has_pixels else None
         error: InputError | None = None
         if kind in (_UNDECODABLE, _UNREADABLE):
-            error = (DecodeError if kind == _UNDECODABLE else SourceError)(said)
-        note = said if kind == _END and said else None
+            error = (DecodeError if kind == _UNDECODABLE else SourceError)(message)
+        note = message if kind == _END and message else None
         frame = number if kind == _FRAME else None
         return kind, Decoded(source.name, image, frame, at, error, skipped, kind == _END, note)
 
@@ -179,7 +179,7 @@ class _Server:
     """The child's end: decodes what is asked for, two frames ahead of the one that the parent has."""
 
     def __init__(self, memory: int) -> None:
-        self._parent = Parent(memory, _OPEN_FILES)
+        self._parent = ParentProcess(memory, _OPEN_FILES)
         self._steps: queue.Queue[tuple[bytes, Decoded] | int] = queue.Queue(maxsize=1)
 
     def serve(self) -> None:
@@ -225,10 +225,10 @@ class _Server:
             os._exit(1)
 
     def _write(self, kind: bytes, step: Decoded) -> None:
-        said = text(step.error or step.note)
+        message = text(step.error or step.note)
         height, width = (0, 0) if step.image is None else step.image.shape[:2]
-        header = _STEP.pack(kind, height, width, step.frame or 0, step.time, step.skipped, len(said))
-        self._parent.write(header + said)
+        header = _STEP.pack(kind, height, width, step.frame or 0, step.time, step.skipped, len(message))
+        self._parent.write(header + message)
         if step.image is not None:
             self._parent.write(pixels(step.image))
 

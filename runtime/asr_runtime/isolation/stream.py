@@ -21,10 +21,10 @@ from asr_runtime.errors import DecodeError, SourceError
 from asr_runtime.isolation.worker import (
     OUT_OF_MEMORY,
     START_SECONDS,
-    Child,
     ChildError,
+    ChildProcess,
     Limit,
-    Parent,
+    ParentProcess,
     malformed_answer,
     pixels,
     text,
@@ -68,7 +68,7 @@ class IsolatedStream(Stream):
     ) -> None:
         self._read_timeout = read_timeout
         try:
-            self._child = Child("asr_runtime.isolation.stream", memory)
+            self._child = ChildProcess("asr_runtime.isolation.stream", memory)
         except ChildError as failure:
             raise _lost(failure) from None
         address = url.encode(errors="surrogateescape")
@@ -113,11 +113,11 @@ class IsolatedStream(Stream):
             raise malformed_answer()
         if (height * width > 0) != is_picture or height * width > MAX_FRAME_PIXELS:
             raise malformed_answer()
-        said = "".join(letter if letter.isprintable() else " " for letter in self._child.read_text(length, limit))
+        message = "".join(letter if letter.isprintable() else " " for letter in self._child.read_text(length, limit))
         if kind == _LOST:
-            raise SourceError(said)
+            raise SourceError(message)
         if kind == _UNDECODABLE:
-            raise DecodeError(said)
+            raise DecodeError(message)
         return own_time, self._child.read_picture(height, width, limit) if is_picture else None
 
 
@@ -129,7 +129,7 @@ class _Server:
     """The child's end: does with one stream what it is told, one thing at a time."""
 
     def __init__(self, memory: int) -> None:
-        self._parent = Parent(memory, _OPEN_FILES)
+        self._parent = ParentProcess(memory, _OPEN_FILES)
 
     def serve(self) -> None:
         """Open the stream and answer until it is lost or to be closed; ends the process."""
@@ -172,14 +172,14 @@ class _Server:
     def _fail(self, kind: bytes, error: DecodeError | SourceError) -> None:
         if self._parent.refused_memory:
             raise MemoryError
-        self._answer(kind, said=text(error))
+        self._answer(kind, message=text(error))
 
     def _answer(
-        self, kind: bytes, own_time: float | None = None, image: NDArray[np.uint8] | None = None, said: bytes = b""
+        self, kind: bytes, own_time: float | None = None, image: NDArray[np.uint8] | None = None, message: bytes = b""
     ) -> None:
         height, width = (0, 0) if image is None else image.shape[:2]
         self._parent.write(
-            _ANSWER.pack(kind, math.nan if own_time is None else own_time, height, width, len(said)) + said
+            _ANSWER.pack(kind, math.nan if own_time is None else own_time, height, width, len(message)) + message
         )
         if image is not None:
             self._parent.write(pixels(image))

@@ -1,9 +1,10 @@
 """A child process that decodes, and both ends of the pipes to it.
 
-`Child` is the child process as its parent uses it: start it, send requests, read answers. `Parent` is the parent as the
-child uses it: read requests, send answers. The child gives up every right that decoding does not need, because a file
-may make it crash or hang, or take it over. So `Child` waits for nothing without a limit, and says what happened to the
-child.
+    ChildProcess     used by the parent: starts the child, sends requests, reads answers
+    ParentProcess    used by the child: reads requests, sends answers
+
+A file may make the child crash or hang, or take it over. So the child gives up every right that decoding does not need,
+and the parent waits for each answer within a time limit.
 """
 
 from __future__ import annotations
@@ -26,30 +27,30 @@ from numpy.typing import NDArray
 __all__ = [
     "OUT_OF_MEMORY",
     "START_SECONDS",
-    "Child",
     "ChildError",
+    "ChildProcess",
     "Limit",
-    "Parent",
+    "ParentProcess",
     "malformed_answer",
     "pixels",
     "text",
 ]
 
 START_SECONDS = 60.0
-"""Until a child is ready, which is to import OpenCV on a slow card; 0.3 s elsewhere."""
+"""Time until a child is ready. It imports OpenCV, which takes 0.3 s on a PC and far longer from a slow SD card."""
 OUT_OF_MEMORY = 86
-"""Exit status of a child that was refused memory."""
+"""Exit status of a child that ran out of its memory limit."""
 
 _PIPE_BYTES = 1 << 18  # fastest: fewer turns than with less, and still in the cache
 _LONGEST_TEXT = 1 << 16
-_ENVIRONMENT = (  # what decoding needs; everything else stays here, secrets included
+_ENVIRONMENT = (  # what decoding needs; the child gets nothing else, so no secrets
     *("LANG", "LC_ALL", "LC_CTYPE", "PYTHONUTF8", "LD_LIBRARY_PATH", "SYSTEMROOT", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("OPENCV_IO_MAX_IMAGE_PIXELS", "OPENCV_FFMPEG_LOGLEVEL", "OPENCV_LOG_LEVEL"),
 )
 
 
 class ChildError(Exception):
-    """What happened to a child process, worded to follow the name of a source; `advice` says what to do about it."""
+    """A child process failed. The message follows the name of a source; `advice` says what the user can do."""
 
     def __init__(self, what: str, advice: str = "") -> None:
         super().__init__(what)
@@ -58,28 +59,28 @@ class ChildError(Exception):
 
 def malformed_answer() -> ChildError:
     """Return the error for a malformed answer."""
-    return ChildError("decoding crashed (what it answers makes no sense)")
+    return ChildError("decoding crashed (its answer is malformed)")
 
 
 class Limit:
-    """A time that is running out."""
+    """A time limit that starts now."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._until = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Return the seconds that are left, from 0."""
+        """Return the seconds that are left, 0 after the end."""
         return max(0.0, self._until - time.monotonic())
 
 
-class Child:
-    """A child process, used by its parent (Linux).
+class ChildProcess:
+    """The child process, as its parent uses it (Linux).
 
     The child writes no file, sees little of the environment, and ends when this process ends.
 
     Args:
-        module: module that the child runs, with `memory` as its argument; it makes a `Parent` first.
+        module: module that the child runs, with `memory` as its argument; it makes a `ParentProcess` first.
         memory: bytes that the child may take on top of the bare process.
         environment: variables that the child gets beside those that decoding needs.
 
@@ -90,7 +91,7 @@ class Child:
     def __init__(self, module: str, memory: int, environment: Mapping[str, str] | None = None) -> None:
         self._memory = memory
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | dict(environment or {})
+        variables = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | dict(environment or {})
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(memory)],
@@ -98,8 +99,8 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                env={**kept, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "2"},
-                start_new_session=True,  # Ctrl-C is for the parent, which ends the child
+                env={**variables, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "2"},
+                start_new_session=True,  # so that Ctrl-C reaches the parent only; the parent ends the child
             )
         except OSError as error:
             raise ChildError(f"decoding does not start ({error.strerror})", "check the installation") from None
@@ -112,7 +113,7 @@ class Child:
             _widen(pipe)
 
     def is_alive(self) -> bool:
-        """Tell whether the process runs."""
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def kill(self) -> None:
@@ -129,7 +130,7 @@ class Child:
         self.kill()
 
     def write(self, part: bytes, seconds: float) -> None:
-        """Send a part of a request; `seconds` without progress are a failure."""
+        """Send a part of a request. It fails after `seconds` without progress."""
         left = memoryview(part)
         while left:
             self._wait(self._requests, select.POLLOUT, Limit(seconds))
@@ -145,7 +146,7 @@ class Child:
         return data
 
     def read_text(self, length: int, limit: Limit) -> str:
-        """Receive a text of `length` bytes; of a file's name, what is no UTF-8 is kept as `os.fsdecode` does."""
+        """Receive a text of `length` bytes. Bytes of file names that are no UTF-8 are decoded as `os.fsdecode` does."""
         if length > _LONGEST_TEXT:
             raise malformed_answer()
         return self.read(length, limit).decode(errors="surrogateescape")
@@ -165,7 +166,7 @@ class Child:
             left = left[count:]
 
     def _wait(self, pipe: int, event: int, limit: Limit) -> None:
-        if self._is_killed:  # the number may be another file's by now
+        if self._is_killed:  # the descriptor may belong to another file by now
             raise ChildError("decoding was closed")
         poll = select.poll()
         poll.register(pipe, event)
@@ -185,12 +186,14 @@ class Child:
 def _widen(pipe: int) -> None:
     import fcntl
 
-    with contextlib.suppress(OSError):  # the user's share of pipes is used up
+    with contextlib.suppress(OSError):  # the user has no more room for larger pipes
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
-class Parent:
-    """The parent process, used by its child. Making one confines this process for good, and ends it with the parent.
+class ParentProcess:
+    """The parent process, as its child uses it.
+
+    Making one limits the memory and files of this process for good. The process ends with its parent.
 
     Args:
         memory: bytes that this process may take from now on.
@@ -206,7 +209,7 @@ class Parent:
         self._answers = os.dup(1)
         os.dup2(2, 1)  # a library that prints would break into the answers
         _limit(memory, open_files)
-        # "Not a complete image" is what a picture without room looks like, unless one listens.
+        # Without this, a picture for which there is no memory looks like an incomplete one.
         cv2.redirectError(self._note)
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -228,12 +231,12 @@ class Parent:
 
 
 def text(error: object) -> bytes:
-    """Return the message of an error as `Child.read_text` takes it; nothing for None."""
+    """Return the message of an error as `ChildProcess.read_text` takes it; nothing for None."""
     return str(error or "").encode(errors="surrogateescape")[:_LONGEST_TEXT]
 
 
 def pixels(image: NDArray[np.uint8]) -> memoryview:
-    """Return the bytes of a picture as `Child.read_picture` takes them."""
+    """Return the bytes of a picture as `ChildProcess.read_picture` takes them."""
     return np.ascontiguousarray(image).data.cast("B")
 
 
@@ -255,7 +258,7 @@ def _limit(memory: int, open_files: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait until no one holds the other end of standard input: the parent is gone, however it ended."""
+    """End this process when the parent is gone: nobody has the other end of standard input open any more."""
     poll = select.poll()
     poll.register(0, 0)
     poll.poll()

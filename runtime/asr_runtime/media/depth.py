@@ -42,8 +42,8 @@ def declared_white(form: str, data: bytes) -> int | None:
     if form == "PNM":
         return _white_of_pnm(data)
     if form == "PAM":
-        found = re.match(rb"[^\0]{0,200}?\bMAXVAL\s+(\d{1,5})\s", data[:400])
-        return int(found[1]) if found else None
+        match = re.match(rb"[^\0]{0,200}?\bMAXVAL\s+(\d{1,5})\s", data[:400])
+        return int(match[1]) if match else None
     if form == "JPEG 2000" and (at := data.find(_J2K_SIZE, 0, 1 << 16)) >= 0 and len(data) > at + 40:
         return (1 << ((data[at + 40] & 0x7F) + 1)) - 1
     return _white_of_tiff(data) if form == "TIFF" else None

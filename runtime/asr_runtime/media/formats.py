@@ -148,12 +148,12 @@ def recognise(head: bytes, name: str = "") -> Format | None:
     suffix = PurePath(name).suffix.lower()
     if head.startswith(b"\xff\xd8\xff") and suffix in _MJPEG_SUFFIXES:
         return Format("MJPEG", "video")
-    found = _by_bytes(head)
-    if found == _TIFF and suffix in _RAW_SUFFIXES:
+    form = _by_bytes(head)
+    if form == _TIFF and suffix in _RAW_SUFFIXES:
         return _RAW
-    if found is not None and found.kind == "video" and suffix in _AUDIO_SUFFIXES:
+    if form is not None and form.kind == "video" and suffix in _AUDIO_SUFFIXES:
         return None
-    return found
+    return form
 
 
 def kind_by_suffix(name: str, head: bytes | None) -> Literal["image", "video"] | None:
@@ -175,10 +175,10 @@ def kind_by_suffix(name: str, head: bytes | None) -> Literal["image", "video"] |
 
 
 def _by_bytes(head: bytes) -> Format | None:
-    for magic, found in _SIGNATURES:
+    for magic, form in _SIGNATURES:
         # A text may begin with letters that are also the mark of a binary format.
-        if head.startswith(magic) and (found.name in _OF_TEXT or not _is_text(head[:64])):
-            return found
+        if head.startswith(magic) and (form.name in _OF_TEXT or not _is_text(head[:64])):
+            return form
     if head[4:8] == b"ftyp" and head[:1] == b"\0":
         return _of_brands(head)
     if head[4:8] in _QUICKTIME_BOXES and int.from_bytes(head[:4], "big") not in range(2, 8):

@@ -54,27 +54,27 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """
     if not data:
         raise DecodeError(f"{name}: the file is empty, expected an image")
-    found = recognise(data[:HEAD_BYTES], name)
-    if found is None or found.kind != "image":
-        what = "not a complete image of a known format" if found is None else f"a video ({found.name}), not an image"
+    known = recognise(data[:HEAD_BYTES], name)
+    if known is None or known.kind != "image":
+        what = "not a complete image of a known format" if known is None else f"a video ({known.name}), not an image"
         raise DecodeError(f"{name}: {what} ({', '.join(IMAGE_FORMATS)})")
-    if not found.is_readable or _is_raw(found.name, data):
-        form = found.name if not found.is_readable else "a camera's raw picture"
+    if not known.is_readable or _is_raw(known.name, data):
+        form = known.name if not known.is_readable else "a camera's raw picture"
         raise DecodeError(f"{name}: {form}, a format that cannot be read; convert it to JPEG, PNG or TIFF")
-    if found.name == "JPEG 2000" and (colours := _unread_colours(data)):
+    if known.name == "JPEG 2000" and (colours := _unread_colours(data)):
         raise DecodeError(f"{name}: JPEG 2000 with {colours}, which is not read; convert it to PNG or TIFF")
-    if is_cut_short(found.name, data):
+    if is_cut_short(known.name, data):
         raise DecodeError(f"{name}: the image is truncated; copy or download it again")
-    if found.name == "HEIC":
+    if known.name == "HEIC":
         return decode_heif(data, name)
     try:
-        image = _decoded(found.name, data, name)
+        image = _decoded(known.name, data, name)
     except MemoryError:
         raise _too_large(name) from None
-    if image is None and not _fits(found.name, data):
+    if image is None and not _fits(known.name, data):
         raise _too_large(name)
     if image is None:
-        raise DecodeError(f"{name}: not a complete {found.name} image; copy or download it again")
+        raise DecodeError(f"{name}: not a complete {known.name} image; copy or download it again")
     return image
 
 

@@ -103,11 +103,11 @@ def _plain_samples_end(data: bytes) -> bool:
     wanted = 2 if kind == b"P4" else 3
     at, numbers = 2, list[float]()
     while len(numbers) < wanted:
-        found = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])+([-+.\deE]+)").match(data, at)
-        if found is None:
+        match = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])+([-+.\deE]+)").match(data, at)
+        if match is None:
             return False
-        numbers.append(float(found[1]))
-        at = found.end()
+        numbers.append(float(match[1]))
+        at = match.end()
     width, height = int(numbers[0]), int(numbers[1])
     row = (width + 7) // 8 if kind == b"P4" else width
     row *= {b"P4": 1, b"P5": 1, b"P6": 3, b"Pf": 4, b"PF": 12}[kind]

@@ -71,8 +71,8 @@ def _automatic1111(parameters: str) -> str:
 
 
 def _from_xmp(xmp: str) -> Iterator[Claim]:
-    if found := _SOURCE_TYPE.search(xmp):
-        yield Claim("iptc", origin_of(found[1]), f"Digital source type {source_type_name(found[1])}")
+    if match := _SOURCE_TYPE.search(xmp):
+        yield Claim("iptc", origin_of(match[1]), f"Digital source type {source_type_name(match[1])}")
     for tool in _TOOL.finditer(xmp):
         name = tool[1] or tool[2] or ""
         if generator_in(name):

@@ -37,5 +37,5 @@ def origin_of(uri: str) -> Origin:
 
 def generator_in(text: str) -> str | None:
     """Return the name of a generator that a text contains."""
-    found = _GENERATORS.search(text)
-    return found[0] if found else None
+    match = _GENERATORS.search(text)
+    return match[0] if match else None

@@ -16,7 +16,7 @@ from typing import IO
 
 from asr_runtime.claims import Claim
 from asr_runtime.errors import ConfigurationError, DependencyError
-from asr_runtime.isolation.worker import START_SECONDS, Child, ChildError, Limit, Parent, malformed_answer
+from asr_runtime.isolation.worker import START_SECONDS, ChildError, ChildProcess, Limit, ParentProcess, malformed_answer
 from asr_runtime.sources.expand import Source
 from asr_runtime.sources.steps import Decoded
 
@@ -76,7 +76,7 @@ class ClaimReader:
         check_claims()
         self._anchors = trust_anchors
         self._seconds = seconds
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
         self._turn = threading.Lock()
 
     def read(self, source: Source) -> tuple[Claim, ...]:
@@ -113,7 +113,7 @@ class ClaimReader:
         child = self._child
         if child is None or not child.is_alive():
             self.close()
-            child = self._child = Child("asr_runtime.provenance.reader", _MEMORY)
+            child = self._child = ChildProcess("asr_runtime.provenance.reader", _MEMORY)
             anchors = (self._anchors or "").encode()
             child.write(struct.pack("<I", len(anchors)) + anchors, START_SECONDS)
             self._answer(child, START_SECONDS)
@@ -123,7 +123,7 @@ class ClaimReader:
             child.write(part, self._seconds)
         return self._answer(child, self._seconds)
 
-    def _answer(self, child: Child, seconds: float) -> tuple[Claim, ...]:
+    def _answer(self, child: ChildProcess, seconds: float) -> tuple[Claim, ...]:
         limit = Limit(seconds)
         (length,) = _ANSWER.unpack(child.read(_ANSWER.size, limit))
         text = child.read_text(length, limit)
@@ -138,7 +138,7 @@ def _serve(memory: int) -> None:
     from asr_runtime.provenance.credentials import read_credentials
     from asr_runtime.provenance.notes import read_notes
 
-    parent = Parent(memory, _OPEN_FILES)
+    parent = ParentProcess(memory, _OPEN_FILES)
     (length,) = struct.unpack("<I", parent.read(4))
     anchors = parent.read(length).decode() or None
     parent.write(_ANSWER.pack(len(_READY)) + _READY)

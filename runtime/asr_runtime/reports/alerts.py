@@ -141,8 +141,8 @@ class Alerts:
             self._cancel((alert.source, _OPPOSITE[alert.event]))
         pace = self._paces.setdefault(key, _Pace())
         wait = pace.last + self._interval - time.monotonic()
-        pace.suppressed += pace.held is not None
-        pace.held = alert
+        pace.suppressed += pace.waiting is not None
+        pace.waiting = alert
         if wait <= 0:
             self._release(key)
         elif pace.timer is None:
@@ -156,9 +156,9 @@ class Alerts:
 
     def _release(self, key: tuple[str, AlertEvent]) -> None:
         pace = self._paces.get(key)
-        if pace is None or pace.held is None:
+        if pace is None or pace.waiting is None:
             return
-        self._send(replace(pace.held, suppressed=pace.suppressed))
+        self._send(replace(pace.waiting, suppressed=pace.suppressed))
         pace.stop()
         pace.suppressed = 0
         pace.last = time.monotonic()
@@ -166,7 +166,7 @@ class Alerts:
     def _cancel(self, key: tuple[str, AlertEvent]) -> None:
         """What waits is no longer so: a lost source that is live again, or the reverse."""
         pace = self._paces.get(key)
-        if pace is not None and pace.held is not None:
+        if pace is not None and pace.waiting is not None:
             pace.stop()
             pace.suppressed += 1
 
@@ -182,11 +182,11 @@ class _Pace:
     def __init__(self) -> None:
         self.last = float("-inf")
         self.suppressed = 0
-        self.held: Alert | None = None
+        self.waiting: Alert | None = None
         self.timer: threading.Timer | None = None
 
     def stop(self) -> None:
-        self.held = None
+        self.waiting = None
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

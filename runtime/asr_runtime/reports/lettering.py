@@ -40,10 +40,10 @@ def fitting(name: str, letter: int, width: int) -> NDArray[np.float32]:
     full = lettering(name, letter)
     if full.shape[1] <= width:
         return full
-    kept = max(0, int(len(name) * width / full.shape[1]) - 2)
-    while kept and lettering(".." + name[-kept:], letter).shape[1] > width:
-        kept -= 1
-    return lettering(".." + name[-kept:] if kept else "", letter)
+    letters = max(0, int(len(name) * width / full.shape[1]) - 2)
+    while letters and lettering(".." + name[-letters:], letter).shape[1] > width:
+        letters -= 1
+    return lettering(".." + name[-letters:] if letters else "", letter)
 
 
 def put(strip: NDArray[np.uint8], text: NDArray[np.float32], left: int, colour: Colour) -> None:

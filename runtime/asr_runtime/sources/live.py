@@ -75,14 +75,14 @@ def named_sources(path: str | os.PathLike[str]) -> list[LiveSource]:
 
     where = os.fspath(path)
     try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"sources {where}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         reason = re.sub(r"'.*'", "...", str(error))
         raise ConfigurationError(f'sources {where}: {reason}; expected lines name = "rtsp://HOST/..."') from None
     sources = []
-    for name, url in found.items():
+    for name, url in table.items():
         if not isinstance(url, str | int) or not is_live(str(url)):
             raise ConfigurationError(f"sources {where}: {name}: expected a URL, a video device or a camera's index")
         try:

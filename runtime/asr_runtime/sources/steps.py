@@ -96,11 +96,11 @@ def decode_here(source: Source | Unreadable, fps: float | None) -> Iterator[Deco
 def _decode_video(source: Source, fps: float | None) -> Iterator[Decoded]:
     name = source.name
     video = VideoFile(source.path or name, fps, name=name)
-    told = scored = 0
+    skipped_before = scored = 0
     for number, seconds, image in video:
-        yield Decoded(name, image, number, seconds, skipped=video.skipped - told)
-        told = video.skipped
+        yield Decoded(name, image, number, seconds, skipped=video.skipped - skipped_before)
+        skipped_before = video.skipped
         scored += 1
-    yield Decoded(name, skipped=video.skipped - told, ends=True, note=video.notes())
+    yield Decoded(name, skipped=video.skipped - skipped_before, ends=True, note=video.notes())
     if damage := video.damage():
         raise SourceError(f"{name}: partial, {scored} frames were scored: {damage}")

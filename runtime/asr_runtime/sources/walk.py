@@ -62,8 +62,8 @@ def entries_of(folder: str) -> Iterator[Entry]:
     Links are followed; the kind `system` stands for itself and all below it.
     """
     try:
-        with os.scandir(folder or ".") as found:
-            listed = [(entry.name, _is_folder(entry)) for entry in found]
+        with os.scandir(folder or ".") as entries:
+            listed = [(entry.name, _is_folder(entry)) for entry in entries]
     except OSError as error:
         yield Entry(folder, "closed", error.strerror or "")
         return

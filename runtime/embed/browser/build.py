@@ -57,11 +57,11 @@ def _facts(detector: Detector, out: Path) -> dict[str, object]:
     frames = np.stack(pictures)
     (out / "check.bin").write_bytes(frames.tobytes())
     card = dataclasses.asdict(detector.card)
-    kept = {name: card[name] for name in ("name", "preprocess", "calibration", "decision", "whole")}
+    facts = {name: card[name] for name in ("name", "preprocess", "calibration", "decision", "whole")}
     return {
         "name": Path(detector.name).stem,
         "sha256": detector.sha256,
-        "card": kept,
+        "card": facts,
         "webgpu": True,
         "check": {
             "height": frames.shape[1],

@@ -176,7 +176,7 @@ def test_an_engine_that_disagrees_is_left_out_whatever_its_time(monkeypatch: pyt
     model = build_model().replace(np.float32(8 / 255).tobytes(), np.float32(9 / 255).tobytes())
     found = choose_engine(model, CARD, open_session(build_model(), "cpu", 1), 1)
     assert found.engine == "onnxruntime"
-    assert "openvino fp32 left out: OpenVINO in fp32 gives the logits" in found.told
+    assert "openvino fp32 left out: OpenVINO in fp32 gives the logits" in found.summary
 
 
 def test_a_kept_engine_that_does_not_start_any_more_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -335,7 +335,7 @@ def test_a_stream_that_took_over_its_process_is_not_believed(
     kind, message = failure(read_one)
     assert time.monotonic() - began < 3
     assert kind is SourceError
-    assert message.startswith("decoding crashed (what it answers makes no sense); ")
+    assert message.startswith("decoding crashed (its answer is malformed); ")
 
 
 def test_a_reason_brings_no_control_characters(replace_child: Callable[[bytes], None]) -> None:

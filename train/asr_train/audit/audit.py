@@ -117,7 +117,7 @@ def audit(data: DataFolder, progress: bool = True) -> Audit:
     content = measured(looked_at.labels, _content_scores(features, looked_at, content_folds))
     if content is not None:
         single.append({"what": "content", "kind": "content", **content, "says": _content_says(content["auroc"])})
-    found = [{**f, "gives_away": _gives_away(f)} for f in sorted(single, key=lambda f: -float(f["auroc"]))]
+    facts = [{**f, "gives_away": _gives_away(f)} for f in sorted(single, key=lambda f: -float(f["auroc"]))]
     twice = duplicates(files.samples, files.splits.tolist(), files.facts, data.root)
     blank = [
         s.path.relative_to(data.root).as_posix() for s, f in zip(files.samples, files.facts, strict=True) if f.blank
@@ -131,7 +131,7 @@ def audit(data: DataFolder, progress: bool = True) -> Audit:
             "unreadable": unreadable,
         },
         measured=how,
-        findings=found,
+        findings=facts,
         files=measured(files.labels, scores),
         content=content,
         content_note=note,
@@ -151,13 +151,15 @@ def audit_warning(data: DataFolder, progress: bool = False) -> str | None:
     folds, _ = cross_validation_folds(files.splits, files.labels)
     features, looked_at, _ = _content(files, _LARGEST_WARNING, progress)
     content_folds, _ = cross_validation_folds(looked_at.splits, looked_at.labels)
-    found = {
+    measured_leaks = {
         "container, size and compression of the files": measured(
             files.labels, file_scores(files.facts, files.labels, folds)
         ),
         "subject matter": measured(looked_at.labels, _content_scores(features, looked_at, content_folds)),
     }
-    leaks = [f"{name} (AUROC {f['auroc']:.2f})" for name, f in found.items() if f is not None and _gives_away(f)]
+    leaks = [
+        f"{name} (AUROC {f['auroc']:.2f})" for name, f in measured_leaks.items() if f is not None and _gives_away(f)
+    ]
     if not leaks:
         return None
     return (
@@ -224,7 +226,7 @@ def _leave_one_out(files: _Files, looked_at: _Files, features: NDArray[np.float3
     )
     generators: dict[str, dict[str, float]] = {}
     for name in sorted(name for name, count in counts.items() if count >= _AT_LEAST):
-        found: dict[str, float] = {}
+        aurocs: dict[str, float] = {}
         for kind, own in (("content", looked_at), ("files", files)):
             fold = _without(own, name)
             if fold is None:
@@ -234,9 +236,9 @@ def _leave_one_out(files: _Files, looked_at: _Files, features: NDArray[np.float3
                 _content_scores(features, own, [fold]) if by_content else file_scores(own.facts, own.labels, [fold])
             )
             if (figures := measured(own.labels, scores)) is not None:
-                found[kind] = figures["auroc"]
-        if found:
-            generators[name] = found
+                aurocs[kind] = figures["auroc"]
+        if aurocs:
+            generators[name] = aurocs
     means = {
         f"mean_{kind}": float(np.mean(values))
         for kind in ("content", "files")
@@ -288,7 +290,7 @@ def _counts(samples: Sequence[Sample]) -> dict[str, int]:
 
 
 def _groups(files: _Files) -> list[dict[str, Any]]:
-    found = []
+    groups = []
     sources = np.array([s.source for s in files.samples])
     for split in SPLITS:
         for label, kind in ((0, "real"), (1, "ai")):
@@ -297,5 +299,5 @@ def _groups(files: _Files) -> list[dict[str, Any]]:
             for source in (None, *names) if names else ():
                 chosen = own if source is None else own & (sources == source)
                 group = {"split": split, "class": kind, "source": source}
-                found.append({**group, **summary(files.where(chosen).facts)})
-    return found
+                groups.append({**group, **summary(files.where(chosen).facts)})
+    return groups

@@ -84,15 +84,15 @@ def file_facts(
     Returns:
         n facts, None where a file cannot be read; and path -> why.
     """
-    found: list[FileFacts | None] = []
+    facts: list[FileFacts | None] = []
     unreadable: dict[str, str] = {}
     for sample in progress_bar(samples, "reading files", visible=progress):
         try:
-            found.append(read_facts(sample.path, hashes))
+            facts.append(read_facts(sample.path, hashes))
         except _BROKEN as error:
-            found.append(None)
+            facts.append(None)
             unreadable[str(sample.path)] = " ".join(str(error).split())
-    return found, unreadable
+    return facts, unreadable
 
 
 def read_facts(path: Path, hashes: bool = False) -> FileFacts:
@@ -197,11 +197,11 @@ def _tables(image: Image.Image) -> tuple[int, str]:
 @functools.cache
 def _standard_tables() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the standard's tables of luminance and chrominance for qualities 1 to 100, each (100, 64)."""
-    found = []
+    tables_of_quality = []
     for quality in range(1, 101):
         buffer = io.BytesIO()
         Image.new("RGB", (8, 8)).save(buffer, "JPEG", quality=quality)
         with Image.open(buffer) as image:
-            found.append([image.quantization[0], image.quantization[1]])  # type: ignore[attr-defined]
-    tables = np.array(found)
+            tables_of_quality.append([image.quantization[0], image.quantization[1]])  # type: ignore[attr-defined]
+    tables = np.array(tables_of_quality)
     return tables[:, 0], tables[:, 1]

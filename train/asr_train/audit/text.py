@@ -46,11 +46,11 @@ def _verdict(audit: Audit) -> Iterator[str]:
         yield "(asr-resynthesise) or add the subjects that one class lacks."
 
 
-def _left_out(found: Mapping[str, Any]) -> Iterator[str]:
-    generators = found["generators"]
+def _left_out(table: Mapping[str, Any]) -> Iterator[str]:
+    generators = table["generators"]
     if not generators:
         return
-    means = [f"{k} {found[f'mean_{k}']:.2f}" for k in ("content", "files") if f"mean_{k}" in found]
+    means = [f"{k} {table[f'mean_{k}']:.2f}" for k in ("content", "files") if f"mean_{k}" in table]
     yield ""
     yield f"The same for generators that were left out of the fit (AUROC; mean: {', '.join(means)})"
     width = max(len(name) for name in generators)
@@ -60,16 +60,16 @@ def _left_out(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"    {name:<{width}} {values}"
 
 
-def _twice(found: Mapping[str, Any]) -> Iterator[str]:
+def _twice(pairs: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for kind, name in (("exact", "the same file"), ("near", "nearly the same picture")):
-        counts = found[kind]
+        counts = pairs[kind]
         text = f"{counts['across_splits']} across splits, {counts['across_classes']} across classes"
         yield f"Pairs of {name}: {text}, {counts['within']} within a class of a split"
         if counts["across_splits"] or counts["across_classes"]:
             yield from (f"    {a} = {b}" for a, b in counts["examples"][:3])
-    if found["blank"]:
-        yield f"Pictures of one colour: {len(found['blank'])}: {', '.join(found['blank'][:3])}"
+    if pairs["blank"]:
+        yield f"Pictures of one colour: {len(pairs['blank'])}: {', '.join(pairs['blank'][:3])}"
 
 
 def _table(audit: Audit) -> Iterator[str]:

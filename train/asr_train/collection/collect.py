@@ -24,12 +24,12 @@ class Collected:
 
     Attributes:
         written: pictures written by this run, per source.
-        kept: pictures that an earlier run had written, with the right hash, per source.
+        present: pictures that an earlier run had written, with the right hash, per source.
         missing: reason -> pictures that could not be had for it.
     """
 
     written: Counter[str] = field(default_factory=Counter)
-    kept: Counter[str] = field(default_factory=Counter)
+    present: Counter[str] = field(default_factory=Counter)
     missing: dict[str, list[Picture]] = field(default_factory=lambda: defaultdict(list))
 
     @property
@@ -41,8 +41,8 @@ class Collected:
         """Return the account in words: what is there, then what is missing and why, most first."""
         absent = sum(map(len, self.missing.values()))
         lines = [
-            f"{self.written.total()} pictures written, {self.kept.total()} were there already, {absent} missing; "
-            f"{len(self.written | self.kept)} sources"
+            f"{self.written.total()} pictures written, {self.present.total()} were there already, {absent} missing; "
+            f"{len(self.written | self.present)} sources"
         ]
         for reason, pictures in sorted(self.missing.items(), key=lambda item: -len(item[1])):
             sources = Counter(picture.source for picture in pictures)
@@ -62,8 +62,8 @@ def collect(
 ) -> Collected:
     """Write the pictures of an index as a data folder in the layout `generators`, with `families.csv` beside them.
 
-    A picture is written only if its SHA-256 is the one in the index; one that is there with the right hash is kept, so
-    a run that was stopped goes on where it was. Every picture is written whole or not at all.
+    A picture is written only if its SHA-256 is the one in the index. A picture that is there already with that hash is
+    left alone, so a run that was stopped goes on where it was. Every picture is written whole or not at all.
 
     Args:
         pictures: rows of the index.
@@ -89,7 +89,7 @@ def collect(
     waiting: dict[str, list[Picture]] = defaultdict(list)
     for picture in pictures:
         if _is_there(out / picture.target, picture):
-            collected.kept[picture.source] += 1
+            collected.present[picture.source] += 1
             advance(1)
         else:
             waiting[picture.repository].append(picture)

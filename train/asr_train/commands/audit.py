@@ -29,7 +29,7 @@ def audit_command(data: Path, layout: str | None, labels_by_position: bool, path
     from asr_train.data.layouts import find_data
 
     log_to_stderr()
-    found = audit(find_data(data, layout, labels_by_position))
-    click.echo(audit_text(found), nl=False)
+    report = audit(find_data(data, layout, labels_by_position))
+    click.echo(audit_text(report), nl=False)
     if path is not None:
-        write_json(path, found.to_dict())
+        write_json(path, report.to_dict())

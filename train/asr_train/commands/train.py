@@ -292,8 +292,8 @@ def _run(options: dict[str, Any], progress: bool, ranks: Ranks) -> None:
         click.echo(json.dumps(_by_families(protocol, config, runs, progress), indent=2))
         return
     if protocol != "seen":
-        found = leave_out_protocol(protocol, config, runs, progress=progress, degradations=degraded)
-        click.echo(json.dumps(found, indent=2))
+        figures = leave_out_protocol(protocol, config, runs, progress=progress, degradations=degraded)
+        click.echo(json.dumps(figures, indent=2))
         return
     mlflow = (address or f"sqlite:///{(runs / 'mlflow.db').absolute()}") if tracker else None
     _say_where(train(config, runs, progress=progress, ranks=ranks, mlflow=mlflow), ranks)

@@ -48,9 +48,9 @@ def labels_of(images: Sequence[Path], folder: Path, file: Path, by_position: boo
             raise DatasetError(f"{file}: image_id {name!r} stands there twice, with label 0 and with label 1")
     best: tuple[int, str] = (-1, "")
     for key_of in _FORMS:
-        found, matched, problem = _matched(images, ids, folder, key_of)
+        matched_labels, matched, problem = _matched(images, ids, folder, key_of)
         if not problem:
-            return found, f"{file.name}: rows matched to files by image_id"
+            return matched_labels, f"{file.name}: rows matched to files by image_id"
         best = max(best, (matched, problem), key=lambda known: known[0])
     matched, problem = best
     if matched == 0:
@@ -77,20 +77,20 @@ def _matched(
                 f"{image.name} and {image_of[key].name} cannot be told apart by image_id",
             )
         image_of[key] = image
-    found: dict[Path, int] = {}
+    labels: dict[Path, int] = {}
     strangers = []
     for name, label in ids.items():
         image_or_none = image_of.get(key_of(name, folder.name) or " ")
         if image_or_none is None:
             strangers.append(name)
-        elif found.setdefault(image_or_none, label) != label:
-            return {}, len(found), f"{image_or_none.name} has two rows, with label 0 and with label 1"
-    if unlabelled := [image for image in images if image not in found]:
+        elif labels.setdefault(image_or_none, label) != label:
+            return {}, len(labels), f"{image_or_none.name} has two rows, with label 0 and with label 1"
+    if unlabelled := [image for image in images if image not in labels]:
         rows = f"{len(ids)} rows, {len(images)} images"
-        return {}, len(found), f"{unlabelled[0].name} has no row ({rows}, {len(found)} of them match)"
+        return {}, len(labels), f"{unlabelled[0].name} has no row ({rows}, {len(labels)} of them match)"
     if strangers:
-        return {}, len(found), f"no file for image_id {strangers[0]!r} ({len(ids)} rows, {len(images)} images)"
-    return found, len(found), ""
+        return {}, len(labels), f"no file for image_id {strangers[0]!r} ({len(ids)} rows, {len(images)} images)"
+    return labels, len(labels), ""
 
 
 def _path(name: str, folder: str) -> str:

@@ -99,7 +99,7 @@ class DataFolder:
 
     def lines(self) -> list[str]:
         """Say in words how many images of which class and source each split has, and what was left out."""
-        found = []
+        lines = []
         for name in SPLITS:
             classes = []
             for label, kind in ((0, "real"), (1, "AI-generated")):
@@ -107,8 +107,8 @@ class DataFolder:
                 of = ", ".join(f"{source} {n}" for source, n in sorted(counts.items()))
                 classes.append(f"{sum(counts.values())} {kind}" + (f" ({of})" if counts else ""))
             if getattr(self, name):
-                found.append(f"{name}: {', '.join(classes)}")
-        return [*found, *self.notes]
+                lines.append(f"{name}: {', '.join(classes)}")
+        return [*lines, *self.notes]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -125,11 +125,11 @@ def _thinned(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
     groups: dict[tuple[int, str], list[Sample]] = {}
     for sample in samples:
         groups.setdefault((sample.label, sample.source), []).append(sample)
-    kept: set[Path] = set()
+    chosen: set[Path] = set()
     for group in groups.values():
         places = range(len(group)) if len(group) <= count else np.linspace(0, len(group) - 1, count).round().astype(int)
-        kept |= {group[place].path for place in places}
-    return tuple(sample for sample in samples if sample.path in kept)
+        chosen |= {group[place].path for place in places}
+    return tuple(sample for sample in samples if sample.path in chosen)
 
 
 def content_key(path: Path) -> str:
@@ -250,9 +250,9 @@ def _check_both_classes(data: DataFolder, tree: Tree) -> None:
 
 def _hold_out(samples: tuple[Sample, ...]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Split off one image in `_HELD_OUT` of each class, at least one where there are two, chosen by name."""
-    held: set[Path] = set()
+    held_out: set[Path] = set()
     for label in (0, 1):
         paths = [s.path for s in samples if s.label == label]
         paths.sort(key=lambda path: hashlib.sha256(path.name.encode()).digest())
-        held.update(paths[: min(max(1, len(paths) // _HELD_OUT), len(paths) - 1)])
-    return tuple(s for s in samples if s.path not in held), tuple(s for s in samples if s.path in held)
+        held_out.update(paths[: min(max(1, len(paths) // _HELD_OUT), len(paths) - 1)])
+    return tuple(s for s in samples if s.path not in held_out), tuple(s for s in samples if s.path in held_out)

@@ -148,7 +148,7 @@ def evaluate_model(
         loaded = load_checkpoint(checkpoint, model, {"spectrum": spectrum} if spectrum else None)
         judged = _loaded(loaded, batch_size, workers, torch_device(device))
     trained_on = find_data(content_data) if content_data is not None else whole
-    probe, said = _content_probe(trained_on, samples, leave_out, judged.training)
+    probe, probe_source = _content_probe(trained_on, samples, leave_out, judged.training)
     scored = judged.score(samples, equalise, None)
     for why in scored.unreadable.values():
         log.warning("skipped: %s", why)
@@ -165,12 +165,14 @@ def evaluate_model(
         "equalise": equalise,
         "look": "windows all over each image" if kind == "whole" else "the centre of each image",
         "left out": list(leave_out),
-        "content held fixed": said,
+        "content held fixed": probe_source,
         "notes": list(folder.notes),
     }
-    found = evaluate(scored, protocol, judged.decision, judged.points, raw if equalise else None, probe, known)
+    evaluation = evaluate(scored, protocol, judged.decision, judged.points, raw if equalise else None, probe, known)
     if reencoding_shift:
-        found = dataclasses.replace(found, reencoding=_shift(raw, judged.score(samples, _SHIFT_QUALITY, None)))
+        evaluation = dataclasses.replace(
+            evaluation, reencoding=_shift(raw, judged.score(samples, _SHIFT_QUALITY, None))
+        )
     if robustness is not None:
         content = (
             None
@@ -181,8 +183,8 @@ def evaluate_model(
         curves = measure_robustness(
             judged.score, scored.samples, content, degraded or None, number, quality=equalise or 90
         )
-        found = dataclasses.replace(found, robustness=curves)
-    return found
+        evaluation = dataclasses.replace(evaluation, robustness=curves)
+    return evaluation
 
 
 def evaluate(
@@ -212,8 +214,10 @@ def evaluate(
     verdicts = baseline = decisions = None
     if decision is not None:
         named = [s.source if families is None else families.of(s.label, s.source) for s in scored.samples]
-        said = [decision.verdict(float(p)) for p in scored.probability]
-        decisions = {str(protocol.get("look", "the centre of each image")): decision_table(scored.labels, said, named)}
+        image_verdicts = [decision.verdict(float(p)) for p in scored.probability]
+        decisions = {
+            str(protocol.get("look", "the centre of each image")): decision_table(scored.labels, image_verdicts, named)
+        }
         verdicts = verdict_metrics(scored.labels, scored.probability, sources, decision, points)
     if probe is not None and scored.content is not None:
         likelihood = sigmoid(scored.content)
@@ -278,7 +282,7 @@ def _content_probe(
 
 def _shift(raw: Scored, changed: Scored) -> dict[str, float]:
     before, after = raw.probability >= 0.5, changed.probability >= 0.5
-    accuracy, raw_accuracy = (float((said == raw.labels).mean()) for said in (after, before))
+    accuracy, raw_accuracy = (float((verdicts == raw.labels).mean()) for verdicts in (after, before))
     return {
         "quality": _SHIFT_QUALITY,
         "accuracy": accuracy,

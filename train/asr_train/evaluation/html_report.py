@@ -109,27 +109,27 @@ def _photos(evaluation: Evaluation) -> list[dict[str, Any]]:
     scored = evaluation.scored
     sources = np.array([s.source for s in scored.samples])
     points = (evaluation.verdicts or {}).get("operating_points", ())
-    found = []
+    rows = []
     for name in sorted(set(sources[scored.labels == 0].tolist())):
         own = (sources == name) & (scored.labels == 0)
         wrong, total = int((scored.probability[own] >= 0.5).sum()), int(own.sum())
         at = [point["found_by_source"].get(name) for point in points]
         row = {"name": name, "images": total, "share": wrong / total, "interval": share_interval(wrong, total)}
-        found.append({**row, "mean": float(scored.probability[own].mean()), "at": at})
-    return sorted(found, key=lambda row: -float(row["share"]))
+        rows.append({**row, "mean": float(scored.probability[own].mean()), "at": at})
+    return sorted(rows, key=lambda row: -float(row["share"]))
 
 
 def _plots(evaluation: Evaluation, key: str, generators: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     labels, probability = evaluation.scored.labels, evaluation.scored.probability
     verdicts = evaluation.verdicts
     band = (verdicts["real_below"], verdicts["ai_from"]) if verdicts else None
-    found: dict[str, Any] = {
+    plots: dict[str, Any] = {
         "histogram": plot_histogram(labels, probability, band),
         "reliability": plot_reliability(labels, probability),
     }
     if evaluation.overall["auroc"] is not None:
-        found["roc"] = plot_roc(labels, probability)
-        found["headline"] = plot_bars(
+        plots["roc"] = plot_roc(labels, probability)
+        plots["headline"] = plot_bars(
             "Beside content", _headline_rows(evaluation), "AUROC", limits=(0.4, 1), width=5.9, row_height=0.34
         )
     rows = [
@@ -138,14 +138,14 @@ def _plots(evaluation: Evaluation, key: str, generators: Mapping[str, Mapping[st
         if m.get(key) is not None
     ]
     if rows:
-        found["generators"] = plot_bars("Generators", rows, "by generator (pictures); 0.5 is chance", limits=(0.3, 1))
+        plots["generators"] = plot_bars("Generators", rows, "by generator (pictures); 0.5 is chance", limits=(0.3, 1))
     photos = [Row(f"{p['name']} ({p['images']})", p["share"], p["interval"], "real") for p in _photos(evaluation)]
     if photos:
         label = "share of photos called generated at 0.5, by source (photos)"
-        found["photos"] = plot_bars("Photo sources", photos, label, origin=0)
+        plots["photos"] = plot_bars("Photo sources", photos, label, origin=0)
     if evaluation.robustness is not None:
-        found["robustness"], found["robustness_key"] = _robustness_plots(evaluation.robustness, key)
-    return found
+        plots["robustness"], plots["robustness_key"] = _robustness_plots(evaluation.robustness, key)
+    return plots
 
 
 def _headline_rows(evaluation: Evaluation) -> list[Row]:
@@ -177,7 +177,7 @@ def _robustness_plots(robustness: Mapping[str, Any], key: str) -> tuple[list[str
 def _examples(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return the picture of middling probability of each of the largest sources of both classes."""
     scored, quality = evaluation.scored, evaluation.protocol.get("equalise")
-    found = []
+    examples = []
     for label in (0, 1):
         groups: dict[str, list[int]] = {}
         for index in np.flatnonzero(scored.labels == label).tolist():
@@ -187,8 +187,8 @@ def _examples(evaluation: Evaluation) -> list[dict[str, Any]]:
             middle = sorted(members, key=lambda i: float(scored.probability[i]))[len(members) // 2]
             shown = traces(scored.samples[middle], quality)
             if shown is not None:
-                found.append({**_named(scored.samples[middle], scored.probability[middle]), "traces": shown})
-    return found
+                examples.append({**_named(scored.samples[middle], scored.probability[middle]), "traces": shown})
+    return examples
 
 
 def _mistakes(

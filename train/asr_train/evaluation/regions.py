@@ -83,13 +83,13 @@ def region_figures(
     ways = sorted(path for path in folder.glob("partly_*") if (path / split / "ai").is_dir())
     if not ways:
         raise DatasetError(f"{folder}: no partly generated pictures of the split {split}; make them with asr-composite")
-    found = {}
+    figures = {}
     for way in ways:
         files = sorted((way / split / "ai").iterdir())
         shown = progress_bar(files, way.name)
         pictures = [_judge(detector, file, quality, most) for file in shown]
-        found[way.name.removeprefix("partly_")] = _figures(pictures, detector)
-    return found
+        figures[way.name.removeprefix("partly_")] = _figures(pictures, detector)
+    return figures
 
 
 def _judge(detector: Detector, file: Path, quality: int | None, most: int) -> _Picture:

@@ -67,22 +67,22 @@ def robustness(
         raise DatasetError("robustness needs readable images of both classes")
     figures = _figures(undegraded, content)
     threshold = threshold_at(undegraded.probability[undegraded.labels == 0], _KEPT_RATE)
-    found: dict[str, Any] = {}
+    curves: dict[str, Any] = {}
     for degradation in chosen:
         family = FAMILIES[degradation.family]
-        if degradation.family not in found:
+        if degradation.family not in curves:
             log.info("robustness: %s", family.title)
-            found[degradation.family] = {"title": family.title, "axis": family.axis, "points": []}
+            curves[degradation.family] = {"title": family.title, "axis": family.axis, "points": []}
         scored = score(samples, degradation.quality_after(quality), degradation)
         point = {"strength": degradation.strength, **_point(scored, content, figures, threshold)}
-        found[degradation.family]["points"].append(point)
+        curves[degradation.family]["points"].append(point)
     return {
         "quality": quality,
         "images": len(undegraded.labels),
         "sampled": per_class is not None,
         "undegraded": figures,
         "threshold": threshold,
-        "families": found,
+        "families": curves,
     }
 
 
@@ -97,7 +97,7 @@ def subsample(samples: Sequence[Sample], per_class: int) -> list[Sample]:
     groups: dict[tuple[int, str], list[Sample]] = {}
     for sample in sorted(samples, key=lambda s: (hashlib.sha256(s.path.name.encode()).digest(), s.path)):
         groups.setdefault((sample.label, sample.source), []).append(sample)
-    kept: list[Sample] = []
+    chosen: list[Sample] = []
     for label in (0, 1):
         placed = [
             ((place + 0.5) / len(group), source, sample)
@@ -105,15 +105,15 @@ def subsample(samples: Sequence[Sample], per_class: int) -> list[Sample]:
             if own == label
             for place, sample in enumerate(group)
         ]
-        kept += [sample for *_, sample in sorted(placed, key=lambda item: item[:2])[:per_class]]
-    return kept
+        chosen += [sample for *_, sample in sorted(placed, key=lambda item: item[:2])[:per_class]]
+    return chosen
 
 
 def _figures(scored: Scored, content: Mapping[Path, float] | None) -> dict[str, Any]:
-    held = None if content is None else _aligned(scored, content)
-    found = binary_metrics(scored.labels, scored.probability, held)
-    interval = {key: ends for key, ends in found["interval"].items() if key in FIGURES}
-    return {**{key: found[key] for key in FIGURES}, "interval": interval}
+    content_scores = None if content is None else _aligned(scored, content)
+    figures = binary_metrics(scored.labels, scored.probability, content_scores)
+    interval = {key: ends for key, ends in figures["interval"].items() if key in FIGURES}
+    return {**{key: figures[key] for key in FIGURES}, "interval": interval}
 
 
 def _aligned(scored: Scored, content: Mapping[Path, float]) -> NDArray[np.float64]:

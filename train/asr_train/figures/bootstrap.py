@@ -49,13 +49,13 @@ def bootstrap_intervals(
     Returns:
         key of the figure -> (low, high). Figures that need both classes are missing where one is.
     """
-    found: dict[str, list[Floats]] = {}
+    resampled: dict[str, list[Floats]] = {}
     for counts in _resamples(labels, seed):
         for key, values in _figures(labels, probability.astype(np.float64), strata, rates, ece_bins, counts).items():
-            found.setdefault(key, []).append(values)
+            resampled.setdefault(key, []).append(values)
     tail = (1 - _COVERAGE) / 2
     intervals = {}
-    for key, blocks in found.items():
+    for key, blocks in resampled.items():
         value = point.get(key)
         if value is not None:
             low, high = np.nanquantile(np.concatenate(blocks), [tail, 1 - tail]).tolist()
@@ -122,24 +122,24 @@ def _figures(
 ) -> Mapping[str, Floats]:
     """Compute every figure of every resample, each (R,)."""
     n = len(labels)
-    found = {
+    figures = {
         "accuracy": counts @ ((probability >= 0.5) == (labels == 1)) / n,
         "ece": _calibration_error(labels, probability, ece_bins, counts),
     }
     if not 0 < labels.sum() < n:
-        return found
+        return figures
     real, ai = _grouped(labels, probability, counts)
     real_so_far, ai_so_far = real.cumsum(1), ai.cumsum(1)
     reals, ais = real_so_far[:, -1:], ai_so_far[:, -1:]
-    found["auroc"] = (ai * (reals - real_so_far + real / 2)).sum(1) / (reals * ais)[:, 0]
+    figures["auroc"] = (ai * (reals - real_so_far + real / 2)).sum(1) / (reals * ais)[:, 0]
     precision = ai_so_far / np.maximum(real_so_far + ai_so_far, 1)
-    found["ap"] = (ai * precision).sum(1) / ais[:, 0]
+    figures["ap"] = (ai * precision).sum(1) / ais[:, 0]
     for rate in rates:
         passed = real_so_far <= np.floor(rate * reals + 1e-9)
-        found[f"tpr_at_fpr_{rate * 100:g}%"] = (ai * passed).sum(1) / ais[:, 0]
+        figures[f"tpr_at_fpr_{rate * 100:g}%"] = (ai * passed).sum(1) / ais[:, 0]
     if strata is not None:
-        found["ca_auroc"] = concordance(labels, probability, strata, counts)
-    return found
+        figures["ca_auroc"] = concordance(labels, probability, strata, counts)
+    return figures
 
 
 def _grouped(labels: NDArray[np.int_], scores: NDArray[np.floating[Any]], counts: Floats) -> tuple[Floats, Floats]:

@@ -112,21 +112,21 @@ def fit_features(features: NDArray[np.float32], samples: Sequence[Sample], fitte
         DatasetError: fewer than two readable images, or one class.
     """
     readable = np.flatnonzero(~np.isnan(features[:, 0]))
-    kept = [samples[i] for i in readable.tolist()]
-    labels = np.array([s.label for s in kept])
+    usable = [samples[i] for i in readable.tolist()]
+    labels = np.array([s.label for s in usable])
     if len(set(labels.tolist())) < 2:
         raise DatasetError("the content-only probe needs readable training images of both classes")
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=1000))
-    classifier.fit(features[readable], labels, logisticregression__sample_weight=source_weights(kept))
-    return ContentProbe(classifier, len(kept), fitted_on)
+    classifier.fit(features[readable], labels, logisticregression__sample_weight=source_weights(usable))
+    return ContentProbe(classifier, len(usable), fitted_on)
 
 
 def source_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
     """Return weights (n,) of mean 1: classes weigh the same, within a class a source of n images weighs sqrt(n)."""
     counts = Counter((s.label, s.source) for s in samples)
     per_class = {label: sum(n**0.5 for (k, _), n in counts.items() if k == label) for label in (0, 1)}
-    found = np.array([counts[s.label, s.source] ** -0.5 / per_class[s.label] for s in samples])
-    return np.asarray(found * (len(samples) / found.sum()), np.float64)
+    weights = np.array([counts[s.label, s.source] ** -0.5 / per_class[s.label] for s in samples])
+    return np.asarray(weights * (len(samples) / weights.sum()), np.float64)
 
 
 def too_small(samples: Sequence[Sample]) -> int | None:
@@ -156,7 +156,7 @@ def content_features(samples: Sequence[Sample], progress: bool = True) -> NDArra
     Raises:
         WeightsError: the package with the network's weights is not installed.
     """
-    found = np.full((len(samples), _FEATURES), np.nan, np.float32)
+    features = np.full((len(samples), _FEATURES), np.nan, np.float32)
     network: EfficientNetLite0 | None = None
     waiting: list[tuple[int, str, NDArray[np.uint8]]] = []
     for index, sample in enumerate(progress_bar(samples, "looking at content", visible=progress)):
@@ -165,19 +165,19 @@ def content_features(samples: Sequence[Sample], progress: bool = True) -> NDArra
         except OSError:
             continue
         key = hashlib.sha256(data).hexdigest()
-        kept = _cached(key)
-        if kept is not None:
-            found[index] = kept
+        cached = _cached(key)
+        if cached is not None:
+            features[index] = cached
             continue
         with contextlib.suppress(InputError):
             waiting.append((index, key, _thumbnail(decode_image(data, str(sample.path)))))
         if len(waiting) == _BATCH:
             network = network or _network()
-            _describe(network, waiting, found)
+            _describe(network, waiting, features)
             waiting = []
     if waiting:
-        _describe(network or _network(), waiting, found)
-    return found
+        _describe(network or _network(), waiting, features)
+    return features
 
 
 def _network() -> EfficientNetLite0:

@@ -28,9 +28,9 @@ def decision_table(
         `called_ai`, `called_real`, `unsure`, and `families`: name -> the same, worst first. Shares of classes are means
         over families where `per_family`; `decided` and `error` weigh both classes the same.
     """
-    names, said = np.asarray(families), np.asarray(verdicts)
+    names, verdict_array = np.asarray(families), np.asarray(verdicts)
     classes = {
-        key: _of_class(names[labels == label], said[labels == label], key, per_family)
+        key: _of_class(names[labels == label], verdict_array[labels == label], key, per_family)
         for label, key in ((0, "real"), (1, "ai"))
     }
     shares = [one for one in classes.values() if one["images"]]

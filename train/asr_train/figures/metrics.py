@@ -105,7 +105,7 @@ def binary_metrics(
     ece = binary_calibration_error(
         torch.from_numpy(probability.astype(np.float32)), torch.from_numpy(labels.astype(np.int64)), n_bins=_ECE_BINS
     )
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "images": len(labels),
         "real": len(real),
         "ai": len(fake),
@@ -122,10 +122,10 @@ def binary_metrics(
     }
     for rate in FALSE_POSITIVE_RATES:
         key = f"tpr_at_fpr_{rate * 100:g}%"
-        found[key] = float((fake >= threshold_at(real, rate)).mean()) if both else None
+        figures[key] = float((fake >= threshold_at(real, rate)).mean()) if both else None
     strata = content_strata(content) if content is not None else None
-    found["interval"] = bootstrap_intervals(labels, probability, strata, FALSE_POSITIVE_RATES, _ECE_BINS, found)
-    return found
+    figures["interval"] = bootstrap_intervals(labels, probability, strata, FALSE_POSITIVE_RATES, _ECE_BINS, figures)
+    return figures
 
 
 def balanced_calibration_error(labels: NDArray[np.int_], probability: NDArray[np.floating[Any]]) -> float:
@@ -151,12 +151,12 @@ def reliability(labels: NDArray[np.int_], probability: NDArray[np.floating[Any]]
         float64 (2, 2, 15): for photos and generated images, how many lie in each bin, and their probabilities' sum.
     """
     bins = np.minimum((probability * _ECE_BINS).astype(int), _ECE_BINS - 1)
-    found = np.zeros((2, 2, _ECE_BINS))
+    table = np.zeros((2, 2, _ECE_BINS))
     for label in (0, 1):
         own = labels == label
-        found[label, 0] = np.bincount(bins[own], minlength=_ECE_BINS)
-        found[label, 1] = np.bincount(bins[own], probability[own], minlength=_ECE_BINS)
-    return found
+        table[label, 0] = np.bincount(bins[own], minlength=_ECE_BINS)
+        table[label, 1] = np.bincount(bins[own], probability[own], minlength=_ECE_BINS)
+    return table
 
 
 def calibration_error(table: NDArray[np.float64]) -> float:
@@ -199,10 +199,10 @@ def metrics_by_source(
             continue
         chosen = own if has_real else own | (labels == 0)
         against = "own photos" if has_real else "all photos"
-        held = content[chosen] if content is not None else None
-        figures = binary_metrics(labels[chosen], probability[chosen], held)
-        both = figures["auroc"] is not None and held is not None
-        content_auroc = float(sk.roc_auc_score(labels[chosen], held)) if both else None
+        content_scores = content[chosen] if content is not None else None
+        figures = binary_metrics(labels[chosen], probability[chosen], content_scores)
+        both = figures["auroc"] is not None and content_scores is not None
+        content_auroc = float(sk.roc_auc_score(labels[chosen], content_scores)) if both else None
         generators[name] = {"against": against, **figures, "content_auroc": content_auroc}
     ordered = sorted(generators.items(), key=lambda item: _worst(item[1]))
     return dict(ordered) | dict(sorted(photos.items(), key=lambda item: float(item[1]["accuracy"])))

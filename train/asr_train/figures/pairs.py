@@ -50,10 +50,10 @@ def pair_figures(
     by_source: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     for photo, twin in _matches(samples):
         by_source[samples[twin].source].append((photo, twin))
-    found = {name: _figures([matches], scores, seed) for name, matches in sorted(by_source.items())}
-    if len(found) > 1:
-        found["all"] = _figures(list(by_source.values()), scores, seed)
-    return found
+    figures = {name: _figures([matches], scores, seed) for name, matches in sorted(by_source.items())}
+    if len(figures) > 1:
+        figures["all"] = _figures(list(by_source.values()), scores, seed)
+    return figures
 
 
 def _matches(samples: Sequence[Sample]) -> list[tuple[int, int]]:

@@ -83,8 +83,8 @@ def plot_roc(labels: Labels, probability: Floats) -> str:
     figure, axes = _axes(3.9, 3.3)
     fpr, tpr, _ = sk.roc_curve(labels, probability)
     if len(fpr) > _POINTS:  # tens of thousands of steps would make the page heavy and look the same
-        kept = np.unique(np.linspace(0, len(fpr) - 1, _POINTS).round().astype(int))
-        fpr, tpr = fpr[kept], tpr[kept]
+        points = np.unique(np.linspace(0, len(fpr) - 1, _POINTS).round().astype(int))
+        fpr, tpr = fpr[points], tpr[points]
     axes.plot([0, 1], [0, 1], color=_CHANCE, linestyle="--", linewidth=1)
     axes.fill_between(fpr, tpr, color=_AI, alpha=0.1, linewidth=0)
     axes.plot(fpr, tpr, color=_AI)
@@ -98,11 +98,13 @@ def plot_reliability(labels: Labels, probability: Floats) -> str:
     """Draw ten groups of equally many images with their 95% intervals, so that no point stands for a handful."""
     figure, axes = _axes(3.9, 3.3)
     groups = [g for g in np.array_split(np.argsort(probability, kind="stable"), 10) if len(g)]
-    said = [float(probability[g].mean()) for g in groups]
+    mean_probability = [float(probability[g].mean()) for g in groups]
     share = np.array([labels[g].mean() for g in groups])
     ends = np.array([share_interval(int(labels[g].sum()), len(g)) for g in groups])
     axes.plot([0, 1], [0, 1], color=_CHANCE, linestyle="--", linewidth=1)
-    axes.errorbar(said, share, np.abs(ends.T - share), color=_PLAIN, marker="o", markersize=4, elinewidth=0.9)
+    axes.errorbar(
+        mean_probability, share, np.abs(ends.T - share), color=_PLAIN, marker="o", markersize=4, elinewidth=0.9
+    )
     axes.set(xlabel="probability said", ylabel="share that is generated", xlim=(0, 1), ylim=(0, 1))
     return _svg(figure, "Reliability diagram", "reliability")
 
@@ -254,8 +256,8 @@ def plot_learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> s
 
 def share_interval(hits: int, total: int) -> tuple[float, float]:
     """Return the 95% Wilson interval of a share."""
-    found = binomtest(hits, total).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    interval = binomtest(hits, total).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _said(row: Row) -> str:

@@ -67,9 +67,9 @@ def score_checkpoint(
     """
     deployed = checkpoint.deployed().to(device)
     images = EvaluationImages(samples, deployed.preprocess, quality, transform)
-    values, kept, problems = _run(deployed, images, batch_size, workers)
+    values, readable, problems = _run(deployed, images, batch_size, workers)
     unreadable = {str(samples[index].path): why for index, why in problems}
-    return _scored(samples, kept, [values], unreadable)
+    return _scored(samples, readable, [values], unreadable)
 
 
 def score_clips(
@@ -99,7 +99,7 @@ def _run(
     """Return probability and margin (n, 2) of the images that can be read, where these stand, and why others cannot."""
     device = next(deployed.parameters()).device
     loader: DataLoader[Batch] = DataLoader(images, batch_size=batch_size, collate_fn=collate, num_workers=workers)  # type: ignore[arg-type]
-    kept: list[int] = []
+    readable: list[int] = []
     rows: list[NDArray[np.float64]] = [np.empty((0, 2))]
     problems: list[tuple[int, str]] = []
     for batch in progress_bar(loader, "scoring", total=len(loader)):
@@ -108,8 +108,8 @@ def _run(
             logits = deployed.network(deployed.preprocess.normalise(batch.frames.to(device)))
             values = torch.stack([deployed.probability(logits), logits[:, 1] - logits[:, 0]], dim=1)
             rows.append(values.double().cpu().numpy())
-            kept += batch.indices.tolist()
-    return np.concatenate(rows), kept, problems
+            readable += batch.indices.tolist()
+    return np.concatenate(rows), readable, problems
 
 
 def score_exported(
@@ -123,7 +123,7 @@ def score_exported(
 
     `look` says what each image is scored from: its centre, or windows all over it.
     """
-    kept: list[int] = []
+    readable: list[int] = []
     rows: list[NDArray[np.float64]] = []
     unreadable: dict[str, str] = {}
     for index, sample in enumerate(progress_bar(samples, "scoring")):
@@ -136,8 +136,8 @@ def score_exported(
             continue
         seen = detector.look(image if quality is None else reencoded(image, quality), look)
         rows.append(np.array([[seen.probability, seen.margin]]))
-        kept.append(index)
-    return _scored(samples, kept, rows, unreadable)
+        readable.append(index)
+    return _scored(samples, readable, rows, unreadable)
 
 
 def torch_device(device: str) -> str:
@@ -152,9 +152,9 @@ def torch_device(device: str) -> str:
 
 
 def _scored(
-    samples: Sequence[Sample], kept: list[int], rows: list[NDArray[np.float64]], unreadable: dict[str, str]
+    samples: Sequence[Sample], readable: list[int], rows: list[NDArray[np.float64]], unreadable: dict[str, str]
 ) -> Scored:
     values = np.concatenate(rows) if rows else np.empty((0, 2))
-    chosen = tuple(samples[i] for i in kept)
+    chosen = tuple(samples[i] for i in readable)
     labels = np.array([s.label for s in chosen], dtype=np.int64)
     return Scored(chosen, labels, values[:, 0], values[:, 1], unreadable)

@@ -114,8 +114,8 @@ class ClosedForm:
         differences = pair_sources = None
         if config.pairs is not None:
             self.pairs = pair_table(self._extractor, find_data(config.pairs, "generators"), folder)
-            kept = ~np.isin(self.pairs.sources, config.leave_out).any(axis=1)
-            differences, pair_sources = self.pairs.differences[kept], self.pairs.sources[kept]
+            usable = ~np.isin(self.pairs.sources, config.leave_out).any(axis=1)
+            differences, pair_sources = self.pairs.differences[usable], self.pairs.sources[usable]
         train = self.table.rows(data.train)
         self._train = [self.table.samples[row] for row in train]
         self._labels = np.array([s.label for s in self._train])
@@ -302,9 +302,9 @@ class ClosedForm:
         table = self.table if degradation is None else self._table_of(degradation)
         rows = table.rows(samples)
         margins = head(table.plain[rows])
-        kept = tuple(table.samples[row] for row in rows)
-        labels = np.array([s.label for s in kept], dtype=np.int64)
-        return Scored(kept, labels, fitted.calibration.probability(margins), margins, table.unreadable)
+        scored = tuple(table.samples[row] for row in rows)
+        labels = np.array([s.label for s in scored], dtype=np.int64)
+        return Scored(scored, labels, fitted.calibration.probability(margins), margins, table.unreadable)
 
     def _table_of(self, degradation: Degradation) -> FeatureTable:
         if degradation not in self._degraded:

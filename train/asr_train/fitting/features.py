@@ -106,21 +106,23 @@ def feature_table(extractor: Extractor, data: DataFolder, folder: Path) -> Featu
         _extract(extractor, data, missing)
     windows = np.empty((len(everything), config.windows, extractor.network.features_out), np.float32)
     views = np.empty((config.views, len(data.train), extractor.network.features_out), np.float32)
-    kept: list[int] = []
+    readable: list[int] = []
     unreadable: dict[str, str] = {}
     trained = 0
     for shard in shards:
         content = np.load(shard.path)
         good = (content["good"] + shard.first).tolist()
-        windows[len(kept) : len(kept) + len(good)] = content["windows"]
+        windows[len(readable) : len(readable) + len(good)] = content["windows"]
         if shard.trained:
             views[:, trained : trained + len(good)] = content["views"]
             trained += len(good)
-        kept += good
+        readable += good
         for place, why in json.loads(str(content["unreadable"])).items():
             path = str(everything[int(place) + shard.first].path)
             unreadable[path] = f"{path}: {why}"  # where it is now
-    return FeatureTable(tuple(everything[i] for i in kept), windows[: len(kept)], views[:, :trained], unreadable)
+    return FeatureTable(
+        tuple(everything[i] for i in readable), windows[: len(readable)], views[:, :trained], unreadable
+    )
 
 
 def extract_shares(extractor: Extractor, data: DataFolder, folder: Path, ranks: Ranks) -> None:
@@ -286,7 +288,7 @@ def pair_table(extractor: Extractor, data: DataFolder, folder: Path) -> PairTabl
     images = TrainingImages([sample for pair in pairs for sample in pair], preprocess, config.augment)
     draws = [(i, draw(config.seed, 0, pairs[i // 2][1].path.name)) for i in range(2 * len(pairs))]
     seen = EvaluationImages(judged, preprocess, config.quality)
-    found = []
+    tables = []
     for part, samples, title in (
         (Keyed(images, draws), images.samples, "pairs"),
         (seen, judged, "validation pairs"),
@@ -295,8 +297,8 @@ def pair_table(extractor: Extractor, data: DataFolder, folder: Path) -> PairTabl
         if problems:
             index, why = problems[0]
             raise DatasetError(f"{samples[index].path}: a picture of a pair cannot be read ({why})")
-        found.append(features)
-    table = PairTable((found[0][1::2] - found[0][::2]) / np.float32(2), sources, judged, found[1])
+        tables.append(features)
+    table = PairTable((tables[0][1::2] - tables[0][::2]) / np.float32(2), sources, judged, tables[1])
     keep(path, differences=table.differences, plain=table.plain)
     return table
 

@@ -189,8 +189,8 @@ def _fitted(
     """Solve for the head, or run the loop."""
     if isinstance(config, ClosedFormConfig):
         assert isinstance(network, ASRNetLite)
-        kept = f"what was extracted is kept in {folder.parent / 'features'}; the same command goes on from there"
-        with losing_ranks(ranks, lambda: kept), stop_on_signal(_said_by_rank_0(lambda: kept, ranks)):
+        advice = f"what was extracted is kept in {folder.parent / 'features'}; the same command goes on from there"
+        with losing_ranks(ranks, lambda: advice), stop_on_signal(_said_by_rank_0(lambda: advice, ranks)):
             if ranks.size > 1:
                 extract_shares(Extractor(network, config), data, folder.parent, ranks)
             return ranks.from_first(lambda: _solve(network, config, data, folder))

@@ -161,11 +161,9 @@ def _ranks_of_the_environment() -> Ranks:
 def _connect() -> None:
     backend = "gloo"
     if torch.cuda.is_available():
-        local, found = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-        if local >= found:
-            raise ConfigurationError(
-                f"process {local} of this machine has no GPU: it has {found}; use --devices {found}"
-            )
+        local, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if local >= gpus:
+            raise ConfigurationError(f"process {local} of this machine has no GPU: it has {gpus}; use --devices {gpus}")
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
     try:

@@ -52,8 +52,8 @@ class FoldContent:
         """
         without = frozenset(fold.without if unseen is None else unseen)
         if without not in self._probes:
-            kept = [i for i, sample in enumerate(self.train) if sample.source not in without]
-            self._probes[without] = fit_features(self.features[kept], [self.train[i] for i in kept])
+            rows = [i for i, sample in enumerate(self.train) if sample.source not in without]
+            self._probes[without] = fit_features(self.features[rows], [self.train[i] for i in rows])
         return self._probes[without].score_features(self._judged[[self._row_of[s.path] for s in fold.samples]])
 
 

@@ -119,8 +119,8 @@ def _points(whole: RidgeFit, draws: int, rng: np.random.Generator) -> Iterator[_
     """Yield the points of all curves; what uses everything is drawn once."""
     for share in _SHARES:
         for _ in range(1 if share == 1 else draws):
-            kept = None if share == 1 else _share_of_each(whole, share, rng)
-            yield _Point("images", len(whole.labels) if kept is None else len(kept), kept)
+            rows = None if share == 1 else _share_of_each(whole, share, rng)
+            yield _Point("images", len(whole.labels) if rows is None else len(rows), rows)
     for label, curve in ((1, "generators"), (0, "photo sources")):
         names = sorted({str(s) for s in whole.sources[whole.labels == label]})
         most = len(names) - label  # one generator is judged

@@ -247,14 +247,14 @@ def _summary(
 def _means(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return means over families with 95% intervals: families are drawn with replacement."""
     rng = np.random.default_rng(0)
-    found: dict[str, Any] = {"interval": {}}
+    figures_mean: dict[str, Any] = {"interval": {}}
     for key in ("ca_auroc", "auroc", "balanced_ece"):
         values = np.array([one[key] for one in figures if one[key] is not None])
-        found[key] = float(values.mean()) if len(values) else None
+        figures_mean[key] = float(values.mean()) if len(values) else None
         if len(values) > 1:
             means = rng.choice(values, (_RESAMPLES, len(values))).mean(axis=1)
-            found["interval"][key] = np.quantile(means, [0.025, 0.975]).tolist()
-    return found
+            figures_mean["interval"][key] = np.quantile(means, [0.025, 0.975]).tolist()
+    return figures_mean
 
 
 def _decisions(everything: Sequence[_Judgement], families: Families, look: str) -> dict[str, Any]:

@@ -210,18 +210,26 @@ def _figures(
     if len(judged) == 1:
         fold, (scored, decision, points, run, degraded), probed = judged[0]
         of = dict(zip((s.path for s in fold.samples), probed, strict=True))
-        held = np.array([of[s.path] for s in scored.samples])
+        content_scores = np.array([of[s.path] for s in scored.samples])
         worse = {}
         for name, under in degraded.items():
-            found = binary_metrics(under.labels, under.probability, np.array([of[s.path] for s in under.samples]))
-            worse[name] = {key: found[key] for key in _DEGRADED}
+            figures_here = binary_metrics(
+                under.labels, under.probability, np.array([of[s.path] for s in under.samples])
+            )
+            worse[name] = {key: figures_here[key] for key in _DEGRADED}
         sources = [s.source for s in scored.samples]
-        figures = binary_metrics(scored.labels, scored.probability, held)
+        figures = binary_metrics(scored.labels, scored.probability, content_scores)
         verdicts = verdict_metrics(scored.labels, scored.probability, sources, decision, points)
-        content_auroc = float(roc_auc_score(scored.labels, held))
+        content_auroc = float(roc_auc_score(scored.labels, content_scores))
         table = reliability(scored.labels, scored.probability).tolist()
-        found = {"run": run, **figures, "content_auroc": content_auroc, "verdicts": verdicts, "reliability": table}
-        return {**found, "degraded": worse} if worse else found
+        figures_here = {
+            "run": run,
+            **figures,
+            "content_auroc": content_auroc,
+            "verdicts": verdicts,
+            "reliability": table,
+        }
+        return {**figures_here, "degraded": worse} if worse else figures_here
     return _pooled(judged)
 
 
@@ -229,12 +237,12 @@ def _pooled(judged: Sequence[tuple[Fold, _Judged, NDArray[np.float64]]]) -> dict
     labels, margins, probability, strata, folds, false_positives = [], [], [], [], [], {}
     for number, (fold, (scored, _, points, *_), probed) in enumerate(judged):
         of = dict(zip((s.path for s in fold.samples), probed, strict=True))
-        held = np.array([of[s.path] for s in scored.samples])
+        content_scores = np.array([of[s.path] for s in scored.samples])
         labels.append(scored.labels)
         margins.append(scored.margins)
         probability.append(scored.probability)
-        strata.append(content_strata(held) + CONTENT_BINS * number)
-        folds.append(np.full(len(held), number))
+        strata.append(content_strata(content_scores) + CONTENT_BINS * number)
+        folds.append(np.full(len(content_scores), number))
         photos = scored.probability[scored.labels == 0]
         false_positives[str(fold.photos)] = {
             "photos": len(photos),

@@ -148,7 +148,7 @@ def resynthesise(
         tasks = _tasks(data, splits, names, index.present)
         outcomes = _outcomes([task for task in tasks if task.names], maker, workers, stop)
         count = sum(bool(task.names) for task in tasks)
-        found: defaultdict[str, list[float]] = defaultdict(list)
+        distances: defaultdict[str, list[float]] = defaultdict(list)
         identical: Counter[str] = Counter()
         failed: dict[str, str] = {}
         for task, outcome in progress_bar(outcomes, "resynthesising", total=count):
@@ -158,12 +158,12 @@ def resynthesise(
             index.add(outcome)
             identical.update(set(task.names) - {row.resynthesiser for row in outcome})
             for row in outcome:
-                found[row.resynthesiser].append(row.psnr)
+                distances[row.resynthesiser].append(row.psnr)
     return Resynthesised(
-        {name: len(found[name]) for name in names},
+        {name: len(distances[name]) for name in names},
         {name: sum(name not in task.names for task in tasks) for name in names},
         {name: identical[name] for name in names},
-        {name: float(np.mean(found[name])) for name in names if found[name]},
+        {name: float(np.mean(distances[name])) for name in names if distances[name]},
         failed,
     )
 
