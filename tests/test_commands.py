@@ -34,6 +34,8 @@ _SURFACE = {
     "--sources --state --threads --token-file --trust-anchors --version --view --watch --webhook --windows",
     "asr-serve": "--allow-host --device -h --help --host --max-pixels --max-size --model --open --port --precision "
     "--queue --sha256 --time-limit --token-file --trust-anchors --version --workers",
+    "asr-shards": "--data -h --help --labels-by-position --layout --leave-out -o --output --seed "
+    "--shard-size --version",
     "asr-tune": "--at-least --compare --config --data --families -h --help --jobs --judge --margin --model --most-macs "
     "--name -o --output --seed --space --study --trials --version --warmup",
     "asr-train": "--accumulate --activations --amp --balance --batch-size --blocks --blur --clip --config --crop-size "

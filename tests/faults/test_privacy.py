@@ -166,6 +166,8 @@ def test_training_evaluating_and_exporting_send_nothing(
     seen = [observe(tmp_path, *command("asr-train", *options, "--data", generators, "--runs", "runs"), home=home)]
     (checkpoint,) = tmp_path.glob("runs/run-*/checkpoint_asrnet.pth")
     for arguments in (
+        command("asr-shards", "--data", generators, "-o", "shards"),
+        command("asr-train", *options, "--data", "shards", "--runs", "streamed"),
         command("asr-export", checkpoint, "-o", "x.onnx"),
         command("asr-parity", checkpoint, "x.onnx", "--report", "parity"),
         command("asr-evaluate", "--model", "x.onnx", "--data", generators, "--report", "report", "--workers", 0),
@@ -179,4 +181,4 @@ def test_training_evaluating_and_exporting_send_nothing(
         assert (each.names, each.packets, each.files) == ([], [], [])
         assert "ead-only" not in each.errors
         assert "atplotlib" not in each.errors
-    measured(f"asr-train, with MLflow too, to asr-register, home {home}: nothing sent, nothing outside")
+    measured(f"asr-train, with MLflow and from shards too, to asr-register, home {home}: nothing sent, nothing outside")

@@ -313,7 +313,9 @@ def _look_at_data(config: TrainConfig, progress: bool) -> None:
     log = logging.getLogger("asr_train")
     for line in data.lines():
         log.info("%s: %s", data.root.name, line)
-    if warning := audit_warning(data, progress):
+    if data.layout == "shards":
+        log.info("%s: asr-audit looks at the folder that shards are made of", data.root.name)
+    elif warning := audit_warning(data, progress):
         log.warning(warning)
 
 

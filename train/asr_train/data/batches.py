@@ -6,8 +6,7 @@ A batch is a `Batch`: frames (B, S, S, 3) BGR in [0, 255], uint8 or float32, bef
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -21,9 +20,8 @@ from torch.utils.data import Dataset, Sampler
 
 from asr_models import InputTransform
 from asr_runtime.errors import InputError
-from asr_runtime.media.image import read_image
 from asr_train.data.augment import Augment, equalise, mirrored_window
-from asr_train.data.layouts import Sample
+from asr_train.data.layouts import Sample, picture_counts
 from asr_train.data.windows import CENTRE, Place, equalised_window
 
 __all__ = [
@@ -35,12 +33,16 @@ __all__ = [
     "RankBatches",
     "TrainingImages",
     "collate",
+    "source_weights",
 ]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a dataset; `frame` is None when the file could not be read, and `problem` says why."""
+    """One image of a dataset; `frame` is None when the file could not be read, and `problem` says why.
+
+    The label of an image that could not be read means nothing.
+    """
 
     index: int
     label: int
@@ -89,11 +91,11 @@ class TrainingImages(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         """Read and augment one image."""
         index, draw = key
-        sample = self.samples[index]
         try:
-            image = read_image(sample.path)
+            sample = self.samples[index]
+            image = sample.read()
         except InputError as error:
-            return Item(index, sample.label, None, str(error))
+            return Item(index, -1, None, str(error))
         return Item(index, sample.label, self.view(image, draw))
 
     def view(self, image: NDArray[np.uint8], draw: int) -> Tensor:
@@ -160,13 +162,13 @@ class EvaluationImages(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         """Read one image."""
-        sample = self.samples[index]
         try:
-            image = read_image(sample.path)
+            sample = self.samples[index]
+            image = sample.read()
             if self.transform is not None:
                 image = self.transform(image)
         except InputError as error:
-            return Item(index, sample.label, None, str(error))
+            return Item(index, -1, None, str(error))
         return Item(index, sample.label, self.window(image, CENTRE))
 
     def window(self, image: NDArray[np.uint8], place: Place) -> Tensor:
@@ -204,7 +206,7 @@ class PictureViews(Dataset[list[Item]]):
         """Return an item for each view, or a single one with the problem of a picture that cannot be read."""
         sample = self.plain.samples[index]
         try:
-            image = read_image(sample.path)
+            image = sample.read()
         except InputError as error:
             return [Item(index, sample.label, None, str(error))]
         frames = [self.plain.window(image, place) for place in self.places]
@@ -226,13 +228,8 @@ class BalancedSampler(Sampler[tuple[int, int]]):
     """
 
     def __init__(self, samples: Sequence[Sample], balance: str, length: int, seed: int) -> None:
-        counts = Counter((s.label, s.source) for s in samples)
-        power = {"sources": 0.5, "classes": 1.0}.get(balance)
-        if power is None:
-            weights = np.ones(len(samples))
-        else:
-            total = {label: sum(n**power for (k, _), n in counts.items() if k == label) for label in (0, 1)}
-            weights = np.array([counts[s.label, s.source] ** (power - 1) / total[s.label] for s in samples])
+        often = source_weights(picture_counts(samples), balance)
+        weights = np.array([often[s.label, s.source] for s in samples])
         self.weights = weights / weights.sum()
         self.length, self.seed, self.epoch = length, seed, 0
 
@@ -252,6 +249,16 @@ class BalancedSampler(Sampler[tuple[int, int]]):
         yield from zip(indices.tolist(), draws.tolist(), strict=True)
 
 
+def source_weights(counts: Mapping[tuple[int, str], int], balance: str) -> dict[tuple[int, str], float]:
+    """Return the probability of one draw to be a given picture of each (label, source), as `BalancedSampler` draws."""
+    power = {"sources": 0.5, "classes": 1.0}.get(balance)
+    if power is None:
+        return dict.fromkeys(counts, 1 / sum(counts.values()))
+    total = {label: sum(n**power for (k, _), n in counts.items() if k == label) for label in (0, 1)}
+    classes = sum(value > 0 for value in total.values())
+    return {(k, s): n ** (power - 1) / total[k] / classes for (k, s), n in counts.items()}
+
+
 class RankBatches(Sampler[list[tuple[int, int]]]):
     """One rank's part of every batch. All ranks together have the batches that one process would have.
 
@@ -262,14 +269,15 @@ class RankBatches(Sampler[list[tuple[int, int]]]):
         ranks: how many there are.
     """
 
-    def __init__(self, draws: BalancedSampler, size: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(self, draws: Sampler[tuple[int, int]], size: int, rank: int = 0, ranks: int = 1) -> None:
         self.sampler, self.size, self.rank, self.ranks = draws, size, rank, ranks
+        self._length = max(1, len(draws) // size)  # type: ignore[arg-type]
         self.skipped = 0
         """Batches at the start of the next epoch that an interrupted run has behind it."""
 
     def __len__(self) -> int:
         """Batches per epoch. A shorter last one is left out: one image has no batch statistics."""
-        return max(1, len(self.sampler) // self.size)
+        return self._length
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         """Yield (index, draw) of each batch."""

@@ -23,7 +23,6 @@ from torch.utils.data import Dataset
 
 from asr_models import InputTransform
 from asr_runtime.errors import InputError
-from asr_runtime.media.image import read_image
 from asr_train.data.augment import equalise, mirrored_window
 from asr_train.data.batches import Item
 from asr_train.data.layouts import Sample
@@ -83,7 +82,7 @@ class ClipImages(Dataset[Item]):
         sample = self.samples[index]
         try:
             if self._last[0] != index:
-                self._last = index, self._clip(read_image(sample.path))
+                self._last = index, self._clip(sample.read())
         except InputError as error:
             return Item(position, sample.label, None, str(error))
         pixels = self._last[1][frame]

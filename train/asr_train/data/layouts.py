@@ -5,6 +5,8 @@
     DIR/val/...       (optional)                DIR/<name>/val/ai     DIR/<name>/val/nature
     DIR/test/...      + DIR/label_test.csv      any <name> may hold one class only
 
+`shards` (WebDataset's tar files with an index): see `asr_train.data.shards`.
+
 `asr_train.data.roles` knows the other names and orders in which these folders are published.
 """
 
@@ -12,19 +14,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asr_runtime.contract import CLASSES
-from asr_runtime.errors import DatasetError
+from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_runtime.media.image import read_image
 from asr_train.data.label_file import labels_of
 from asr_train.data.roles import SPLITS, Folder, Tree, read_tree
 
-__all__ = ["LAYOUTS", "SPLITS", "DataFolder", "Sample", "content_key", "find_data"]
+__all__ = ["LAYOUTS", "SPLITS", "DataFolder", "Sample", "content_key", "find_data", "picture_counts"]
 
 LAYOUTS = ("folders", "generators")
 _EXPECTED = {
@@ -45,6 +49,14 @@ class Sample:
     label: int
     source: str
 
+    def read(self) -> NDArray[np.uint8]:
+        """Decode the file, as `asr_runtime.media.image.read_image`: uint8 (H, W, 3), BGR.
+
+        Raises:
+            InputError: it cannot be read or decoded.
+        """
+        return read_image(self.path)
+
 
 @dataclass(frozen=True)
 class DataFolder:
@@ -52,18 +64,18 @@ class DataFolder:
 
     root: Path
     layout: str
-    train: tuple[Sample, ...]
-    val: tuple[Sample, ...]
-    test: tuple[Sample, ...]
+    train: Sequence[Sample]
+    val: Sequence[Sample]
+    test: Sequence[Sample]
     notes: tuple[str, ...] = ()
 
-    def split(self, name: str) -> tuple[Sample, ...]:
+    def split(self, name: str) -> Sequence[Sample]:
         """Samples of `train`, `val` or `test`.
 
         Raises:
             DatasetError: the folder has no such split.
         """
-        samples: tuple[Sample, ...] = getattr(self, name)
+        samples: Sequence[Sample] = getattr(self, name)
         if not samples:
             raise DatasetError(f"{self.root}: layout {self.layout} found no images for the split {name!r}")
         return samples
@@ -75,6 +87,9 @@ class DataFolder:
             DatasetError: a source that does not exist.
         """
         left_out = set(sources)
+        if self.layout == "shards":
+            self._refuse_part(bool(left_out), "--leave-out")
+            return self
         known = {s.source for name in SPLITS for s in getattr(self, name)}
         if unknown := sorted(left_out - known):
             raise DatasetError(f"{self.root}: no source {unknown[0]!r}; it has {', '.join(sorted(known))}")
@@ -83,14 +98,19 @@ class DataFolder:
 
     def thinned(self, train: int, val: int) -> DataFolder:
         """Keep at most so many training and validation images of each class of every source, spread over its files."""
+        self._refuse_part(self.layout == "shards", "--per-source")
         return replace(self, train=_thinned(self.train, train), val=_thinned(self.val, val))
+
+    def _refuse_part(self, asked: bool, option: str) -> None:
+        if asked:
+            raise ConfigurationError(f"{self.root}: {option} does not work on shards; use asr-shards --leave-out")
 
     def summary(self) -> dict[str, object]:
         """Counts per split and source, the fingerprint, and the notes."""
         counts: dict[str, dict[str, dict[str, int]]] = {}
         for name in SPLITS:
             if samples := getattr(self, name):
-                counted = Counter((s.label, s.source) for s in samples)
+                counted = picture_counts(samples)
                 counts[name] = {
                     kind: {source: n for (label, source), n in sorted(counted.items()) if label == value}
                     for kind, value in (("real", 0), ("ai", 1))
@@ -103,7 +123,7 @@ class DataFolder:
         for name in SPLITS:
             classes = []
             for label, kind in ((0, "real"), (1, "AI-generated")):
-                counts = Counter(s.source for s in getattr(self, name) if s.label == label)
+                counts = {s: n for (k, s), n in picture_counts(getattr(self, name)).items() if k == label}
                 of = ", ".join(f"{source} {n}" for source, n in sorted(counts.items()))
                 classes.append(f"{sum(counts.values())} {kind}" + (f" ({of})" if counts else ""))
             if getattr(self, name):
@@ -113,12 +133,20 @@ class DataFolder:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over split, path below the folder, label and content of every image: size, first and last bytes."""
+        if (known := getattr(self.train, "fingerprint", None)) is not None:
+            return str(known)
         digest = hashlib.sha256()
         for name in SPLITS:
             for sample in sorted(getattr(self, name), key=lambda s: s.path):
                 path = sample.path.relative_to(self.root).as_posix()
                 digest.update(f"{name} {path} {sample.label} {content_key(sample.path)}\n".encode())
         return digest.hexdigest()
+
+
+def picture_counts(samples: Sequence[Sample]) -> Counter[tuple[int, str]]:
+    """Count the pictures of each label and source; an index knows without looking at each."""
+    known: Mapping[tuple[int, str], int] | None = getattr(samples, "counts", None)
+    return Counter(known) if known is not None else Counter((s.label, s.source) for s in samples)
 
 
 def _thinned(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
@@ -160,6 +188,10 @@ def find_data(root: str | Path, layout: str | None = None, labels_by_position: b
     Raises:
         DatasetError: no such folder, no known layout, a class without images, a label file that does not match.
     """
+    from asr_train.data.shards import find_shards, is_sharded
+
+    if is_sharded(root):
+        return find_shards(root)
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected training data in the layout folders or generators")

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.errors import InputError
-from asr_runtime.media.image import read_image
 from asr_train.data.augment import equalise, mirrored_window
 from asr_train.data.layouts import Sample
 
@@ -40,7 +39,7 @@ def traces(sample: Sample, quality: int | None) -> Traces | None:
         quality: JPEG quality that it was re-encoded with; None if it was not.
     """
     try:
-        image = read_image(sample.path)
+        image = sample.read()
     except InputError:
         return None
     image = image if quality is None else equalise(image, quality)
@@ -69,7 +68,7 @@ def spectrum(left_over: NDArray[np.float32]) -> Image:
 def thumbnail(sample: Sample) -> str | None:
     """Return a small JPEG of the whole picture; None if the file cannot be read any more."""
     try:
-        image = read_image(sample.path)
+        image = sample.read()
     except InputError:
         return None
     scale = min(1.0, _THUMBNAIL / max(image.shape[:2]))

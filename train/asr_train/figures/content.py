@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from asr_models.efficientnet_lite import EfficientNetLite0, pretrained_state
 from asr_runtime.caches import cache_folder
 from asr_runtime.errors import DatasetError, InputError, OutputError
-from asr_runtime.media.image import decode_image, read_image
+from asr_runtime.media.image import decode_image
 from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import whole_file
 from asr_train.data.layouts import Sample
@@ -134,7 +134,7 @@ def too_small(samples: Sequence[Sample]) -> int | None:
     sides = []
     for sample in samples[:: max(1, len(samples) // 20)]:
         with contextlib.suppress(InputError):
-            sides.append(min(read_image(sample.path).shape[:2]))
+            sides.append(min(sample.read().shape[:2]))
     typical = int(np.median(sides)) if sides else SMALLEST_SIDE
     return typical if typical < SMALLEST_SIDE else None
 

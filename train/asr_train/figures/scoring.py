@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset
 from asr_models import Checkpoint, Deployed
 from asr_runtime import Detector
 from asr_runtime.errors import DeviceError, InputError
-from asr_runtime.media.image import read_image
 from asr_runtime.reports.progress import progress_bar
 from asr_runtime.windows import LookKind
 from asr_train.data.augment import equalise as reencoded
@@ -128,7 +127,7 @@ def score_exported(
     unreadable: dict[str, str] = {}
     for index, sample in enumerate(progress_bar(samples, "scoring")):
         try:
-            image = read_image(sample.path)
+            image = sample.read()
             if transform is not None:
                 image = transform(image)
         except InputError as error:

@@ -41,11 +41,11 @@ from asr_models import (
 )
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError
 from asr_runtime.machine import package_version
-from asr_runtime.media.image import read_image
 from asr_runtime.whole_file import whole_file
 from asr_train.data.families import find_families
 from asr_train.data.json_file import read_json, write_json
-from asr_train.data.layouts import DataFolder
+from asr_train.data.layouts import DataFolder, picture_counts
+from asr_train.data.shards import is_sharded
 from asr_train.figures.calibrate import FittedCalibration, calibrate, calibrate_video
 from asr_train.figures.scoring import score_checkpoint, score_clips, torch_device
 from asr_train.fitting.closed_form import ClosedForm, pretrained
@@ -150,7 +150,7 @@ def _resumed_config(folder: Path, epochs: int | None, data: Path | None) -> Loop
         raise ConfigurationError(f"{folder}: {done} epochs are done already; expected --epochs {done} or more")
     if data is not None:
         config = dataclasses.replace(config, data=str(data))
-    elif not Path(config.data).is_dir():
+    elif not is_sharded(config.data) and not Path(config.data).is_dir():
         raise DatasetError(f"{config.data}: no such folder; if the data of {folder} moved, add --data DIR")
     return config
 
@@ -221,6 +221,8 @@ def how_to_go_on(folder: Path) -> str:
 
 def _checked_data(config: TrainConfig) -> DataFolder:
     data = config.pictures()
+    if data.layout == "shards" and isinstance(config, ClosedFormConfig):
+        raise ConfigurationError(f"{data.root}: {config.model} is not trained from shards; give the folder of pictures")
     _check_enough(data)
     _warn_of_lone_sources(data)
     return data
@@ -252,7 +254,9 @@ def _check_enough(data: DataFolder) -> None:
         DatasetError: too few images of a class; the message says how many are needed.
     """
     for name, least in _LEAST.items():
-        counts = Counter(sample.label for sample in data.split(name))
+        counts: Counter[int] = Counter()
+        for (label, _), number in picture_counts(data.split(name)).items():
+            counts[label] += number
         if min(counts[0], counts[1]) < least:
             raise DatasetError(
                 f"{data.root}: the split {name!r} has {counts[0]} real and {counts[1]} AI-generated images; training "
@@ -385,7 +389,7 @@ def _warn_of_small_images(data: DataFolder, preprocess: InputTransform) -> None:
     sides = []
     for sample in data.train[:: max(1, len(data.train) // 20)]:
         with contextlib.suppress(InputError):
-            sides.append(min(read_image(sample.path).shape[:2]))
+            sides.append(min(sample.read().shape[:2]))
     typical = int(np.median(sides)) if sides else preprocess.size
     if preprocess.mode == "crop" and typical <= preprocess.size // 2:
         log.warning(
@@ -399,7 +403,7 @@ def _warn_of_small_images(data: DataFolder, preprocess: InputTransform) -> None:
 def _warn_of_lone_sources(data: DataFolder) -> None:
     """Say when a class has one source only: no threshold can be tried on another."""
     for label, kind in ((0, "real"), (1, "AI-generated")):
-        sources = {sample.source for sample in data.train if sample.label == label}
+        sources = {source for k, source in picture_counts(data.train) if k == label}
         if len(sources) == 1:
             log.warning(
                 "%s is the only source of %s images: thresholds are fitted on other images of it and hold for that "

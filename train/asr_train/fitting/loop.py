@@ -23,10 +23,12 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score
 
 from asr_models import Checkpoint, InputTransform, save_checkpoint
-from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_runtime.errors import ConfigurationError, DatasetError, InputError, SourceError
 from asr_runtime.whole_file import whole_file
 from asr_train.data.batches import BalancedSampler, Batch, EvaluationImages, RankBatches, TrainingImages, collate
 from asr_train.data.layouts import DataFolder
+from asr_train.data.shard_order import ShardOrder
+from asr_train.data.shards import ShardSamples
 from asr_train.fitting.config import LoopConfig
 from asr_train.fitting.rank_norm import synchronised
 from asr_train.fitting.ranks import ALONE, Ranks
@@ -36,6 +38,7 @@ __all__ = ["RESUME", "BestEpoch", "DetectorModule", "epochs_done", "run_loop"]
 log = logging.getLogger("asr_train")
 RESUME = "resume.ckpt"
 """Lightning's checkpoint in a run folder, written after every epoch."""
+_UNREAD = 50  # batches in a row without a picture: the store has gone
 
 
 class DetectorModule(pl.LightningModule):
@@ -56,6 +59,7 @@ class DetectorModule(pl.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.preprocess, self.config, self.data = preprocess, config, data
         self.unreadable: dict[str, str] = {}
+        self._unread = 0
         # Gathered before they are computed.
         scores = BinaryAccuracy, BinaryAUROC, BinaryF1Score
         self.scores = MetricCollection(
@@ -140,10 +144,20 @@ class DetectorModule(pl.LightningModule):
 
     def _note_unreadable(self, batch: Batch, split: str) -> None:
         for index, problem in batch.problems:
-            path = str(self.data.split(split)[index].path)
+            try:
+                path = str(self.data.split(split)[index].path)
+            except InputError:  # its row of an index is damaged
+                path = f"{split} image {index}"
             if path not in self.unreadable:
+                if problem not in self.unreadable.values():  # all pictures of a missing shard have the same one
+                    log.warning("skipped: %s", problem)
                 self.unreadable[path] = problem
-                log.warning("skipped: %s", problem)
+        self._unread = 0 if len(batch.labels) else self._unread + 1
+        if self._unread == _UNREAD and batch.problems:
+            raise SourceError(
+                f"{_UNREAD} batches in a row could not be read (last: {batch.problems[-1][1]}); when they can be read "
+                "again, go on with --resume"
+            )
 
 
 def _warmup_cosine(step: int, steps: int, warmup: float, final: float) -> float:
@@ -313,7 +327,8 @@ def run_loop(
 
 def _train_loader(fit: DetectorModule, config: LoopConfig, data: DataFolder) -> DataLoader[Any]:
     images = TrainingImages(data.train, fit.preprocess, config.augment)
-    draws = BalancedSampler(data.train, config.balance, config.epoch_size or len(data.train), config.seed)
+    order = ShardOrder if isinstance(data.train, ShardSamples) else BalancedSampler
+    draws = order(data.train, config.balance, config.epoch_size or len(data.train), config.seed)  # type: ignore[arg-type]
     size, ranks = config.batch_size // config.accumulate, fit.ranks
     if size < ranks.size:
         raise ConfigurationError(
