@@ -33,4 +33,7 @@ FAULTS = {
     27: ("videos whose frames change size midway", "each frame at its own size, or partial is said"),
     28: ("several tracks, clocks that are set, recordings without an index", "said; durations stay plausible"),
     29: ("folders of everything: pictures, videos, other formats, neither", "each file scored, an error, or ignored"),
+    30: ("clients of asr-serve that stall", "cut off after 10 s; every answer of another client right and in time"),
+    31: ("clients of asr-serve that lie about lengths", "refused; every answer of another client right and in time"),
+    32: ("decompression bombs sent to asr-serve", "an error each; every answer of another client right and in time"),
 }

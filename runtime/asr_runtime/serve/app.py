@@ -21,6 +21,7 @@ from asr_runtime.machine import package_version
 from asr_runtime.records import SummaryRecord
 from asr_runtime.reports.guard import Guard
 from asr_runtime.serve.api_page import api_page
+from asr_runtime.serve.browser_demo import BrowserDemo
 from asr_runtime.serve.figures import server_figures
 from asr_runtime.serve.limits import RefusedError
 from asr_runtime.serve.screener import Job, MapRecord, Screener, Wishes
@@ -71,7 +72,11 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def make_app(
-    screener: Screener, *, token: str | None = None, hosts: Collection[str] | None = None, page: bool = True
+    screener: Screener,
+    *,
+    token: str | None = None,
+    hosts: Collection[str] | None = None,
+    browser_demo: Path | None = None,
 ) -> Guard:
     """Make the ASGI application.
 
@@ -79,10 +84,11 @@ def make_app(
         screener: scores the uploads; it is started and closed with the application.
         token: that clients must show; None: no token is asked for.
         hosts: names beside those of this machine that the Host header may have; None: any.
-        page: serve the page too, not only the API.
+        browser_demo: folder of the built browser demo, served at `/browser-demo/`; None: it is not offered.
 
     Raises:
         DependencyError: prometheus-client is not installed.
+        ConfigurationError: the folder is not a built browser demo.
     """
 
     @contextlib.asynccontextmanager
@@ -100,10 +106,11 @@ def make_app(
         redoc_url=None,
     )
     _add_errors(app)
-    _add_api(app, screener)
+    _add_api(app, screener, has_demo=browser_demo is not None)
     _add_state(app, screener)
-    if page:
-        _add_page(app)
+    _add_page(app)
+    if browser_demo is not None:
+        app.mount("/browser-demo", BrowserDemo(browser_demo))
     return Guard(
         app,
         token,
@@ -134,7 +141,7 @@ def _add_errors(app: FastAPI) -> None:
         return Response(status_code=400)  # no one reads it
 
 
-def _add_api(app: FastAPI, screener: Screener) -> None:
+def _add_api(app: FastAPI, screener: Screener, *, has_demo: bool) -> None:
     limits = screener.limits
     budget = Budget(limits)
     figures, requests, seconds = server_figures(screener, budget)
@@ -195,13 +202,14 @@ def _add_api(app: FastAPI, screener: Screener) -> None:
 
     @app.get("/v1/model")
     async def model() -> dict[str, Any]:
-        """Return the model's card: what it was made of, how it was tested, how it decides."""
+        """Return the model's card (how it was made and tested, how it decides) and what the server offers."""
         detector = screener.detector
         return {
             "name": detector.name,
             "sha256": detector.sha256,
             "provider": detector.provider,
             "reads_claims": screener.reads_claims,
+            "browser_demo": has_demo,
             "card": asdict(detector.card),
         }
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import webbrowser
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -59,6 +60,12 @@ _MIB = 1 << 20
     metavar="SECONDS",
     help="Longest screening time of one request. A longer video is scored in part.",
 )
+@click.option(
+    "--browser-demo",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Also serve the page that scores pictures in the browser itself, as `make browser-demo` builds it.",
+)
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 def serve_command(
     model: str | None,
@@ -75,6 +82,7 @@ def serve_command(
     max_size: int,
     max_pixels: int,
     time_limit: float,
+    browser_demo: Path | None,
     opens: bool,
 ) -> None:
     """Serve a page to drop pictures on, and an HTTP API, on this machine.
@@ -124,6 +132,7 @@ def serve_command(
         make_reader=_make_reader(trust_anchors),
         token=token,
         hosts=hosts if is_loopback(host) or hosts else None,
+        browser_demo=browser_demo,
         announce=announce,
     )
     click.get_current_context().exit(code)

@@ -8,6 +8,7 @@ import logging
 import resource
 import socket
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 
 import uvicorn
 
@@ -34,6 +35,7 @@ class Server(uvicorn.Server):
         listening: a listening socket; the caller closes it.
         token: that clients must show; None: no token is asked for.
         hosts: see `app.make_app`.
+        browser_demo: see `app.make_app`.
         announce: called with `HOST:PORT` once requests are taken.
 
     Attributes:
@@ -47,11 +49,12 @@ class Server(uvicorn.Server):
         *,
         token: str | None = None,
         hosts: Collection[str] | None = (),
+        browser_demo: Path | None = None,
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
-                make_app(screener, token=token, hosts=hosts),
+                make_app(screener, token=token, hosts=hosts, browser_demo=browser_demo),
                 http=patient_protocol(screener.limits.patience),
                 ws="none",
                 log_config=None,
@@ -89,6 +92,7 @@ def run_server(
     make_reader: Callable[[], ClaimReader] | None,
     token: str | None,
     hosts: Collection[str] | None,
+    browser_demo: Path | None,
     announce: Callable[[str], None],
 ) -> int:
     """Serve until a signal comes.
@@ -100,6 +104,7 @@ def run_server(
         make_reader: makes the reader of claims of one worker; None: no claims are read.
         token: that clients must show; None: no token is asked for.
         hosts: see `app.make_app`.
+        browser_demo: see `app.make_app`.
         announce: called with `HOST:PORT` once requests are taken.
 
     Returns:
@@ -107,13 +112,14 @@ def run_server(
 
     Raises:
         OutputError: the address cannot be listened on.
+        ConfigurationError: `browser_demo` is not a built browser demo.
         AsrError: whatever making the model raises.
     """
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what a client does wrong is the client's to know
     _allow_files()
     with contextlib.closing(listen(address)) as listening:
         screener = Screener(make_detector, limits, make_reader)
-        server = Server(screener, listening, token=token, hosts=hosts, announce=announce)
+        server = Server(screener, listening, token=token, hosts=hosts, browser_demo=browser_demo, announce=announce)
         with _stopped_by_signals(server) as signals:
             server.run()
     return 128 + signals[0] if signals else 1

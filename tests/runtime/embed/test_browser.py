@@ -19,6 +19,7 @@ import pytest
 from browser import open_browser
 from PIL import Image, ImageCms
 from playwright.sync_api import Browser, Page, expect
+from serve_samples import command
 
 from asr_runtime import Detector, read_image
 
@@ -186,6 +187,46 @@ def test_the_page_keeps_its_policy_and_asks_only_its_own_host(
     page.close()
 
 
+def test_files_that_come_before_the_detector_is_ready_wait_for_it(demo: Path, browser: Browser, examples: Path) -> None:
+    host = _Host(demo)
+    context = browser.new_context()
+    page = context.new_page()
+    try:
+        page.goto(host.url, wait_until="domcontentloaded")
+        page.set_input_files("#files", [str(examples / "real" / "dress.jpg")])
+        expect(page.locator(".item")).to_have_count(1)
+        expect(page.locator("#engine")).not_to_have_attribute("data-state", "ready")
+        expect(page.locator(".item")).to_have_attribute("data-verdict", "real", timeout=_READY)
+    finally:
+        host.close()
+    context.close()
+
+
+def test_asr_serve_offers_it_and_no_reload_is_needed(demo: Path, browser: Browser, examples: Path) -> None:
+    path = examples / "real" / "dress.jpg"
+    with command("--model", _MODEL, "--port", 0, "--workers", 1, "--browser-demo", demo) as (_, address):
+        context = browser.new_context()
+        page = context.new_page()
+        asked: list[str] = []
+        complaints: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        page.goto(f"http://{address}/")
+        page.get_by_role("link", name="In the browser alone").click()
+        expect(page.locator("#engine")).to_have_attribute("data-state", "ready", timeout=_READY)
+        assert page.evaluate("crossOriginIsolated")
+        assert asked.count(f"http://{address}/browser-demo/demo.js") == 1
+        scored = _scored(page, [path])["dress.jpg"]
+        assert not any("/v1/screen" in url for url in asked)
+        context.close()
+    detector = Detector(_MODEL, device="cpu")
+    assert float(scored["data-probability"]) == pytest.approx(detector.look(read_image(path)).probability, abs=2e-2)
+    assert [
+        url for url in asked if not url.startswith((f"http://{address}/", f"blob:http://{address}/", "data:"))
+    ] == []
+    assert complaints == []
+
+
 def test_a_file_that_computes_something_else_is_not_used(demo: Path, browser: Browser, tmp_path: Path) -> None:
     folder = tmp_path / "site"
     shutil.copytree(demo, folder)
@@ -200,4 +241,6 @@ def test_a_file_that_computes_something_else_is_not_used(demo: Path, browser: Br
     finally:
         host.close()
     assert "Nothing is scored" in page.inner_text("#engine")
+    page.set_input_files("#files", [str(demo / "model.json")])
+    expect(page.locator(".item .verdict")).to_have_text("Not scored: the detector does not work in this browser.")
     page.close()

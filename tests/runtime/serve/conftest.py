@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from serve_samples import Client, Serve
 
 from asr_runtime import Detector
+from asr_runtime.provenance.reader import ClaimReader
 from asr_runtime.reports.http_server import listen
 from asr_runtime.serve.limits import Limits
 from asr_runtime.serve.screener import Screener
@@ -22,7 +23,12 @@ from asr_runtime.serve.server import Server
 def serve(model_bytes: bytes) -> Serve:
     @contextlib.contextmanager
     def run(
-        token: str | None = None, model: bytes | str = model_bytes, deadline: float = 10.0, **limits: Any
+        token: str | None = None,
+        model: bytes | str = model_bytes,
+        deadline: float = 10.0,
+        make_reader: Callable[[], ClaimReader] | None = None,
+        browser_demo: Path | None = None,
+        **limits: Any,
     ) -> Iterator[Client]:
         ready: list[str] = []
         is_ready = threading.Event()
@@ -34,9 +40,9 @@ def serve(model_bytes: bytes) -> Serve:
         def make_detector() -> Detector:
             return Detector(model, device="cpu", threads=1, deadline=deadline)
 
-        screener = Screener(make_detector, Limits(**{"workers": 2, **limits}))
+        screener = Screener(make_detector, Limits(**{"workers": 2, **limits}), make_reader)
         with contextlib.closing(listen("127.0.0.1:0")) as listening:
-            server = Server(screener, listening, token=token, announce=announce)
+            server = Server(screener, listening, token=token, browser_demo=browser_demo, announce=announce)
             thread = threading.Thread(target=server.run)
             thread.start()
             try:

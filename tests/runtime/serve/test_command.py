@@ -49,6 +49,14 @@ def test_a_token_that_is_none_is_refused(model_path: Path, tmp_path: Path, text:
     assert (code, said.count("\n"), f"token file {tmp_path / 'token'}" in said) == (2, 1, True)
 
 
+def test_a_folder_that_is_no_browser_demo_is_one_line(model_path: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        code, said = refused("--model", model_path, "--port", 0, "--browser-demo", folder)
+        assert (code, said.count("\n")) == (2, 1)
+        assert f"--browser-demo {folder}: expected a built browser demo" in said
+        assert "make browser-demo" in said
+
+
 def test_a_port_in_use_and_a_missing_model_are_one_line(model_path: Path) -> None:
     with command("--model", model_path, "--port", 0) as (_, address):
         code, said = refused("--model", model_path, "--port", address.rpartition(":")[2])

@@ -28,6 +28,7 @@ async function loadModel() {
     model = await answer.json();
     $("model").textContent = `Model ${model.name}, on this server`;
     $("limits").textContent = limitsOf(model.card);
+    $("alone").hidden = !model.browser_demo;
     refresh();
   } catch (error) {
     $("model").textContent = `The server does not answer (${error.message}).`;

@@ -2,27 +2,64 @@
 import { decode } from "./pixels.js";
 import { judge } from "./verdict.js";
 
-const WORDS = { ai: "Probably AI-generated", real: "Probably a real picture", unsure: "Unsure" };
-const waiting = new Map();
+const WORDS = { ai: "Looks AI-generated", real: "Looks real", unsure: "Unsure" };
+const waiting = new Map(); // number of a question to the worker -> how to answer it
 const engine = document.getElementById("engine");
 const drop = document.getElementById("drop");
-let card = null;
-let count = 0;
-let queue = Promise.resolve();
+let card = null; // the model's
+let questions = 0;
+let files = 0; // that were given so far
 
 /** Without these headers a page gets no threads; the service worker adds them, whatever server this is. */
 async function prepare() {
   if (!("serviceWorker" in navigator)) return;
   await navigator.serviceWorker.register("service-worker.js");
+  if (self.crossOriginIsolated || sessionStorage.getItem("reloaded")) return;
   await navigator.serviceWorker.ready;
-  if (!self.crossOriginIsolated && !sessionStorage.getItem("reloaded")) {
-    sessionStorage.setItem("reloaded", "yes");
-    if (!navigator.serviceWorker.controller) {
-      await new Promise(done => navigator.serviceWorker.addEventListener("controllerchange", done, { once: true }));
-    }
-    location.reload();
-    await new Promise(() => {});
+  if (!navigator.serviceWorker.controller) {
+    await new Promise(done => navigator.serviceWorker.addEventListener("controllerchange", done, { once: true }));
   }
+  if (files) return; // they would be lost; the next visit has threads
+  sessionStorage.setItem("reloaded", "yes");
+  location.reload();
+  await new Promise(() => {});
+}
+
+/** @returns {Promise<Worker>} once it computes what Python computed; rejected if it does not */
+async function start() {
+  await prepare();
+  const worker = new Worker("engine.js", { type: "module" });
+  return new Promise((ready, broken) => {
+    worker.onmessage = ({ data }) => {
+      if (data.type === "ready") {
+        card = data.facts.card;
+        const how = data.kind === "webgpu" ? "WebGPU" : `WebAssembly, ${data.threads} thread${data.threads > 1 ? "s" : ""}`;
+        engine.textContent = `Ready (${how}): computes what Python computed on the built-in vector.`;
+        engine.dataset.state = "ready";
+        engine.dataset.kind = data.kind;
+        document.getElementById("model").textContent = `Model ${data.facts.name}, SHA-256 ${data.facts.sha256.slice(0, 16)}.`;
+        ready(worker);
+      } else if (data.type === "broken") {
+        engine.textContent = `The detector does not work in this browser (${data.reason}). Nothing is scored.`;
+        engine.classList.add("broken");
+        engine.dataset.state = "broken";
+        broken(new Error("Not scored: the detector does not work in this browser."));
+      } else {
+        const { done, failed } = waiting.get(data.id);
+        waiting.delete(data.id);
+        if (data.type === "margins") done(data.margins);
+        else failed(new Error(data.reason));
+      }
+    };
+  });
+}
+
+function ask(worker, pixels) {
+  return new Promise((done, failed) => {
+    const id = questions++;
+    waiting.set(id, { done, failed });
+    worker.postMessage({ id, ...pixels }, [pixels.rgba.buffer]);
+  });
 }
 
 function text(parent, tag, className, content = "") {
@@ -33,12 +70,18 @@ function text(parent, tag, className, content = "") {
   return element;
 }
 
-function ask(worker, pixels) {
-  return new Promise((done, failed) => {
-    const id = count++;
-    waiting.set(id, { done, failed });
-    worker.postMessage({ id, ...pixels }, [pixels.rgba.buffer]);
-  });
+function addItem({ file, name }) {
+  const item = text(document.getElementById("results"), "li", "item");
+  const image = document.createElement("img");
+  image.alt = "";
+  image.onerror = () => image.classList.add("missing");
+  image.src = URL.createObjectURL(file);
+  item.append(image);
+  const body = text(item, "div", "text");
+  text(body, "div", "verdict", "Waiting …");
+  text(body, "div", "name", name);
+  item.dataset.name = name;
+  return item;
 }
 
 function show(item, result) {
@@ -56,64 +99,75 @@ function show(item, result) {
   text(scale, "span", "mark").style.left = `${100 * result.probability}%`;
   const ends = text(body, "div", "ends");
   text(ends, "span", "", "real");
-  text(ends, "span", "", `P(AI) ${result.probability.toFixed(2)}`);
+  text(ends, "span", "", `${percent}% AI`);
   text(ends, "span", "", "AI");
   item.dataset.probability = result.probability;
   item.dataset.verdict = result.verdict;
 }
 
-async function take(worker, file) {
-  const item = text(document.getElementById("results"), "li", "item");
-  const image = document.createElement("img");
-  image.alt = "";
-  image.src = URL.createObjectURL(file);
-  item.append(image);
-  const body = text(item, "div", "text");
-  text(body, "div", "verdict", "Working");
-  text(body, "div", "name", file.name);
-  item.dataset.name = file.name;
-  const began = performance.now();
+async function score(ready, item, file) {
+  const verdict = item.querySelector(".verdict");
   try {
-    const pixels = await decode(file).catch(() => { throw new Error("This browser cannot decode the file."); });
+    const worker = await ready;
+    verdict.textContent = "Looking …";
+    const pixels = await decode(file).catch(() => { throw new Error("Not scored: this browser cannot decode the file."); });
     show(item, judge(card, await ask(worker, pixels)));
-    item.dataset.seconds = ((performance.now() - began) / 1000).toFixed(3);
   } catch (error) {
     item.dataset.verdict = "error";
-    body.querySelector(".verdict").textContent = error.message;
+    verdict.textContent = error.message;
   }
 }
 
-async function main() {
-  await prepare();
-  const worker = new Worker("engine.js", { type: "module" });
-  await new Promise(ready => {
-    worker.onmessage = ({ data }) => {
-      if (data.type === "ready") {
-        card = data.facts.card;
-        const how = data.kind === "webgpu" ? "WebGPU" : `WebAssembly, ${data.threads} thread${data.threads > 1 ? "s" : ""}`;
-        engine.textContent = `Ready (${how}): computes what Python computed on the built-in vector.`;
-        engine.dataset.state = "ready";
-        document.getElementById("model").textContent = `Model ${data.facts.name}, SHA-256 ${data.facts.sha256.slice(0, 16)}.`;
-        ready();
-      } else if (data.type === "broken") {
-        engine.textContent = `The detector does not work in this browser (${data.reason}). Nothing is scored.`;
-        engine.classList.add("broken");
-        engine.dataset.state = "broken";
-      } else {
-        const { done, failed } = waiting.get(data.id);
-        waiting.delete(data.id);
-        if (data.type === "margins") done(data.margins);
-        else failed(new Error(data.reason));
-      }
-    };
-  });
-  // One at a time: a folder of photos decoded at once would not fit into memory.
-  const add = files => { for (const file of files) queue = queue.then(() => take(worker, file)); };
-  document.getElementById("files").onchange = event => add(event.target.files);
-  document.ondragover = event => { event.preventDefault(); drop.classList.add("over"); };
-  document.ondragleave = () => drop.classList.remove("over");
-  document.ondrop = event => { event.preventDefault(); drop.classList.remove("over"); add(event.dataTransfer.files); };
-  document.onpaste = event => add(event.clipboardData.files);
+/** Lists a dropped file, or all files of a dropped folder but hidden ones. */
+async function collect(entry, found) {
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    if (!file.name.startsWith(".")) found.push({ file, name: entry.fullPath.replace(/^\//, "") });
+    return;
+  }
+  const reader = entry.createReader();
+  for (;;) {
+    const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!entries.length) return;
+    for (const each of entries) await collect(each, found);
+  }
 }
 
-main();
+/** Takes files from now on; those that come while the detector starts wait for it. */
+function takeFiles(ready) {
+  let queue = Promise.resolve();
+  const add = list => {
+    files += list.length;
+    for (const each of list) {
+      const item = addItem(each);
+      queue = queue.then(() => score(ready, item, each.file)); // one at a time: a folder would not fit into memory
+    }
+  };
+  const plain = list => [...list].map(file => ({ file, name: file.name }));
+  const input = document.getElementById("files");
+  input.onchange = () => {
+    add(plain(input.files));
+    input.value = "";
+  };
+  document.onpaste = event => add(plain(event.clipboardData.files));
+  document.ondragover = event => {
+    event.preventDefault();
+    drop.classList.add("over");
+  };
+  document.ondragleave = event => {
+    if (!event.relatedTarget) drop.classList.remove("over");
+  };
+  document.ondrop = async event => {
+    event.preventDefault();
+    drop.classList.remove("over");
+    const entries = [...event.dataTransfer.items].map(item => item.webkitGetAsEntry?.()).filter(Boolean);
+    if (!entries.length) return add(plain(event.dataTransfer.files));
+    const found = [];
+    for (const entry of entries) await collect(entry, found);
+    add(found);
+  };
+}
+
+const ready = start();
+ready.catch(() => {}); // `score` tells it
+takeFiles(ready);

@@ -1,0 +1,97 @@
+"""How long does the browser demo take from opening the page to the first verdict?
+
+    python -m asr_bench.browser_start build/browser-demo [ANOTHER_BUILD ...] --rounds 5
+
+Serves each folder with Python's web server, opens it in Debian's Chromium, and gives the page a picture: once with
+nothing in the browser's cache, once again. Folders take turns, so that two builds are compared under the same load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["first_verdicts"]
+
+_PICTURE = Path(__file__).parents[2] / "runtime" / "examples" / "real" / "dress.jpg"
+_PATIENCE = 120_000.0  # milliseconds
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _serving(folder: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def first_verdicts(browser: Any, url: str) -> tuple[float, float]:
+    """Open the demo twice in a new browser profile.
+
+    Args:
+        browser: a started browser of Playwright.
+        url: of the demo.
+
+    Returns:
+        Seconds from opening the page to the first verdict: with an empty cache, and the second time.
+    """
+    context = browser.new_context()
+    page = context.new_page()
+    seconds = []
+    for _ in range(2):
+        began = time.perf_counter()
+        page.goto(url)
+        page.wait_for_selector("#engine[data-state=ready]", timeout=_PATIENCE)
+        page.set_input_files("#files", str(_PICTURE))
+        page.wait_for_selector(".item[data-probability]", timeout=_PATIENCE)
+        seconds.append(time.perf_counter() - began)
+    context.close()
+    return seconds[0], seconds[1]
+
+
+@click.command()
+@click.argument("folders", type=click.Path(exists=True, file_okay=False, path_type=Path), nargs=-1, required=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+def main(folders: tuple[Path, ...], rounds: int) -> None:
+    """Time the first verdict of built browser demos."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        sys.exit("asr_bench.browser_start: chromium is not installed (Debian: chromium)")
+    times: dict[Path, list[tuple[float, float]]] = {folder: [] for folder in folders}
+    with contextlib.ExitStack() as stack:
+        urls = {folder: stack.enter_context(_serving(folder)) for folder in folders}
+        playwright = stack.enter_context(sync_playwright())
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        stack.callback(browser.close)
+        for _ in range(rounds):
+            for folder, url in urls.items():
+                times[folder].append(first_verdicts(browser, url))
+    for folder, pairs in times.items():
+        cold, again = (statistics.median(values) for values in zip(*pairs, strict=True))
+        every = ", ".join(f"{first:.1f}" for first, _ in pairs)
+        click.echo(f"{folder}: first verdict after {cold:.2f} s with an empty cache ({every}), {again:.2f} s again")
+
+
+if __name__ == "__main__":
+    main()
