@@ -32,8 +32,8 @@ _SURFACE = {
     "--fps -h --help --isolate --jobs "
     "--look --metrics --model --mqtt --no-reconnect -o --output --precision --ray --reconnect --sha256 --snapshots "
     "--sources --state --threads --token-file --trust-anchors --version --view --watch --webhook --windows",
-    "asr-serve": "--allow-host --browser-demo --device -h --help --host --max-pixels --max-size --model --open --port --precision "
-    "--queue --sha256 --time-limit --token-file --trust-anchors --version --workers",
+    "asr-serve": "--allow-host --browser-demo --device -h --help --host --max-pixels --max-size --model --open --port "
+    "--precision --queue --sha256 --time-limit --token-file --trust-anchors --version --workers",
     "asr-shards": "--data -h --help --labels-by-position --layout --leave-out -o --output --seed "
     "--shard-size --version",
     "asr-tune": "--at-least --compare --config --data --families -h --help --jobs --judge --margin --model --most-macs "
