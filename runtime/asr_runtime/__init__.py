@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 # OpenCV reads these once, when cv2 is imported, so they stand before every module that does. A PNG of 2.6 MB
 # can ask for 5 GB: 2^28 pixels (800 MB decoded) still hold the largest sensors sold. What is set
-# already is kept.
+# before is left as it is.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -26,7 +26,7 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
 
 # Nothing leaves the device: usage reports of our libraries are off before any of them is imported, in this process and
-# in those that it starts. The other packages of the project import this one first. What is set already is kept.
+# in those that it starts. Our other packages import this one first. Variables that are set are left alone.
 # docs/privacy.md says what each of them would send.
 for _variable, _value in {
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime from 1.32: a device id, and facts on the process and the model

@@ -1,4 +1,4 @@
-"""What a file says about itself: read, never trusted, shown beside the verdict and never mixed into the probability."""
+"""What a file says about its own origin. Claims are shown beside the verdict and never change the probability."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from asr_runtime.contract import Verdict
 __all__ = ["Claim", "ClaimSource", "Origin", "contradictions"]
 
 ClaimSource = Literal["c2pa", "iptc", "png", "xmp", "exif", "file"]
-"""Where a claim stands. c2pa: Content Credentials; iptc: IPTC's `DigitalSourceType` in XMP; png: text chunks of a PNG;
-xmp and exif: other fields of theirs; file: the file as a whole could not be read."""
+"""The place of a claim in the file. c2pa: Content Credentials; iptc: IPTC's `DigitalSourceType` in XMP; png: text
+chunks of a PNG; xmp and exif: other fields of XMP and EXIF; file: the file could not be read."""
 Origin = Literal["generated", "edited", "camera", "other"]
 """generated: by a model; edited: a model changed parts; camera: captured; other: nothing of these."""
 
@@ -22,8 +22,8 @@ class Claim:
     """One thing that a file says about itself.
 
     Attributes:
-        source: where it stands.
-        says: what it means for the origin of the picture.
+        source: its place in the file.
+        says: the origin of the picture that it claims.
         text: the claim in words, one line.
         signed: of Content Credentials: the signature fits the file; None: not applicable.
         trusted: of Content Credentials: the signer is on the list of trust anchors that was given.
@@ -63,7 +63,7 @@ class Claim:
 
 
 def contradictions(claims: Sequence[Claim], verdict: Verdict) -> list[str]:
-    """Say where claims contradict the verdict or one another, a sentence each."""
+    """Return one sentence for each contradiction between claims, and between claims and the verdict."""
     camera = [claim for claim in claims if claim.says == "camera"]
     generated = [claim for claim in claims if claim.says == "generated"]
     sentences = []

@@ -258,7 +258,7 @@ def screen_command(
             check_windows(detector.card)
         if detector.choice:
             click.echo(f"asr-screen: {detector.choice}", err=True)
-        # Imported here: loading a model takes memory for a moment, and OpenCV's 28 MB are not to lie on top of it.
+        # Imported after the model is loaded: loading has a peak of memory, and OpenCV's 28 MB would add to it.
         from asr_runtime.screening import screen
 
         outputs = Outputs(

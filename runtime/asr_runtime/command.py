@@ -36,7 +36,7 @@ class Command(click.Command):
         except KeyboardInterrupt:  # of a command that has nothing to finish; the others wait for the signal themselves
             _end(f"{self.name}: stopped by SIGINT", 128 + signal.SIGINT)
         except BrokenPipeError:
-            # The reader of our output has gone (`asr-screen ... | head`): nothing more can be said on stdout.
+            # The reader of our output has ended (`asr-screen ... | head`), so nothing more can be written to stdout.
             sys.stdout = None
             _end(f"{self.name}: the reader of the output closed it", OutputError.exit_code)
         except ImportError as error:

@@ -77,9 +77,9 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Calibration:
-    """probability = sigmoid(margin / temperature + shift), with the data it was fitted on.
+    """probability = sigmoid(margin / temperature + shift), and the data that temperature and shift were fitted on.
 
-    The margin of an image is logit_ai - logit_real; of a video see `VideoRule`.
+    The margin of an image is logit_ai - logit_real; for that of a video see `VideoRule`.
     """
 
     temperature: float = 1.0
@@ -111,14 +111,14 @@ class Calibration:
     def probability(self, margin: float | NDArray[np.floating[Any]]) -> float | NDArray[np.float64]:
         """Return the calibrated probability, in [0, 1], of one margin or of an array of any shape.
 
-        Any margin and any temperature have one: nothing overflows, and small probabilities keep their digits.
+        It is numerically stable for any margin and temperature: nothing overflows, and small probabilities are exact.
         """
         return sigmoid(self.log_odds(margin))
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A probability threshold and the false-positive rate it promised on the calibration split."""
+    """A threshold of the probability, and the rates that it had on the calibration split, 0..1."""
 
     false_positive_rate: float
     threshold: float
@@ -133,9 +133,9 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Decision:
-    """The unsure band: below `real_below` the verdict is real, from `ai_from` on it is ai, between them unsure.
+    """The decision rule: below `real_below` the verdict is real, from `ai_from` on it is ai, between them unsure.
 
-    The band always holds 0.5: a picture that is more likely real than generated is never called ai, nor the reverse.
+    The unsure band always contains 0.5, so a picture that is more likely real than generated is never called ai.
     """
 
     real_below: float = 0.4
@@ -160,7 +160,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class VideoRule:
-    """From the frames of a whole video to its verdict.
+    """How the frames of a video become the verdict on the whole video.
 
     Attributes:
         calibration: its margin is the mean, over all scored frames, of log(p / (1 - p)), p the probability of each.
@@ -183,10 +183,10 @@ class WholeLook:
         windows: (vertical, horizontal) place of each window, as a fraction 0..1 of the room that the picture leaves
             (height - size, width - size); (0.5, 0.5) is the centre and stands first. Places that fall on the same
             pixels count once.
-        top: how many windows, those with the largest margins, are averaged; all of them where there are fewer.
+        top: number of windows that are averaged: those with the largest margins; all where a picture has fewer.
         calibration: its margin is that average.
         decision: from the probability of the whole picture to its verdict.
-        operating_points: thresholds per promised false-positive rate, lowest rate first.
+        operating_points: a threshold for each promised false-positive rate, lowest rate first.
         is_default: `asr-screen` looks at the whole picture unless it is asked for the centre.
         video: calibration and decision for whole videos all of whose frames are looked at as a whole; None: the card
             has no figures for that, and videos and cameras are looked at in the centre unless asked otherwise.
@@ -231,12 +231,12 @@ class WholeLook:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All a device, or a reviewer, needs to know of an exported file.
+    """Everything that a device or a reviewer needs to know about an exported file.
 
     Attributes:
         name: registry name of the network, `asrnet` for one.
         options: constructor options of the network.
-        preprocess: from frame to network input; part of the graph, repeated here to be read.
+        preprocess: from frame to network input; part of the graph, repeated here for readers.
         calibration: from logits to probability; part of the graph as well.
         decision: from probability to verdict; applied by the runtime.
         operating_points: thresholds per promised false-positive rate, lowest rate first.
@@ -247,7 +247,7 @@ class ModelCard:
         checkpoint_sha256: of the checkpoint file the graph was made from.
         tool_versions: of the packages that made the file.
         fft: how Fourier transforms are written in the graph.
-        precision: of the weights.
+        precision: number format of the weights.
         parity: largest differences to PyTorch, measured when the file was written.
     """
 

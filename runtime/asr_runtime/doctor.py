@@ -64,7 +64,7 @@ class Check:
         name: within the group.
         ok: it worked.
         needed: asr-screen cannot do its work without it.
-        detail: what was found, or why it failed; one line.
+        detail: one line: the result, or why the check failed.
     """
 
     group: str
@@ -76,7 +76,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """All that was found.
+    """The results of all checks.
 
     Attributes:
         versions: of Python, the system and the packages; `not installed` where one is missing.

@@ -1,4 +1,4 @@
-"""The HTTP client of the project: every request has an end in time and size, and goes only where it was sent.
+"""The HTTP client of the project: every request is limited in time and size, and stays on its host.
 
     response = open_url("http://10.0.0.7/mjpeg", 4.0)      # a stream that the caller reads and closes
     photo = fetch("https://example.org/photo.jpg", 30.0, 1 << 26).data      # a whole file
@@ -61,10 +61,10 @@ class Response:
         return value if isinstance(value, str) else ""
 
     def read1(self, count: int) -> bytes:
-        """Return what has come, at most `count` bytes; waits at most the seconds of the request. Empty at the end.
+        """Return the next bytes, at most `count`; waits at most the seconds of the request. Empty at the end.
 
         Raises:
-            TimeoutError: nothing came.
+            TimeoutError: no byte arrived.
             OSError, HTTPException, ValueError: the connection broke.
         """
         return self._response.read1(count)
@@ -107,12 +107,13 @@ def open_url(
         method: of the request.
         body: its content.
         headers: its headers, beside those that HTTP needs.
-        login: answers the server's question for a password. To be given where a caller asks again and again, so that
-            the server need not ask each time; otherwise one is made of the URL.
+        login: answers a request for a password. Callers that send many requests pass the same one, so that the server
+            need not ask each time; None: one is made from the URL.
 
     Raises:
-        HttpError: not there, silent, not a status of 200 to 299; a redirect, of which the message names the target.
-        ConfigurationError: it is no such URL.
+        HttpError: no connection, no answer in time, a status other than 200 to 299, or a redirect; the message names
+            its target.
+        ConfigurationError: `url` is no URL of HTTP.
     """
     parts = checked_url(url, _PORTS)
     with TimeLimit(seconds) as limit:
@@ -145,7 +146,7 @@ def fetch(
         redirects: to follow at most. They must stay on the host and port of `url`, or lead from port 80 of a host
             to HTTPS on port 443 of the same host, so no server can point this machine at another one.
         login: as for `open_url`.
-        accept: looks at the head of the answer, and raises what it likes before the body comes.
+        accept: called with the head of the answer before the body is read; it may raise.
         into: gets the body instead of `Fetched.data`, which is then empty; its errors are raised as they are.
 
     Raises:
@@ -294,5 +295,5 @@ def _refusal(answer: _Answer, has_password: bool) -> HttpError:
 
 
 def redirection(target: str, status: int) -> str:
-    """Put into words that a server sends its clients elsewhere, without a secret of that address."""
+    """Return the message for a redirect that is not followed; it hides secrets in the address."""
     return f"it redirects to {one_line(target)} ({status}), which is not followed: give that URL if it is right"

@@ -32,7 +32,7 @@ class HttpError(SourceError):
 class TimeLimit:
     """A time after which connections are cut, even if a byte arrives now and then.
 
-    The time-out of a socket begins anew with every byte, so a thread cuts the sockets.
+    The time-out of a socket starts again with every byte, so a thread cuts the connections.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -113,7 +113,7 @@ class EncryptedConnection(HTTPSConnection, PlainConnection):
 
 
 def connection_failure(error: BaseException) -> str:
-    """Put what a connection died of into words, in one line and without a secret."""
+    """Return why a connection failed, in one line and without a secret."""
     if isinstance(error, ConnectionRefusedError):
         return "Connection refused: nothing listens there"
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -11,7 +11,7 @@ from pathlib import Path
 __all__ = ["package_version", "processor_fingerprint", "processor_name", "usable_cores"]
 
 _FEATURES = ("model name", "flags", "CPU implementer", "CPU part", "Features")
-"""What /proc/cpuinfo tells of a processor; the first two are those of x86, the others those of ARM."""
+"""Fields of /proc/cpuinfo that describe a processor: the first two on x86, the others on ARM."""
 
 
 def package_version(name: str) -> str | None:
@@ -45,7 +45,7 @@ def processor_fingerprint() -> str:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Return what /proc/cpuinfo tells of the first core; empty where there is no such file."""
+    """Return the fields of /proc/cpuinfo for the first core; empty where there is no such file."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()]
         return {name.strip(): value.strip() for name, _, value in lines}

@@ -27,7 +27,7 @@ from asr_runtime.sources.steps import Decoded
 __all__ = ["Answer", "Decode", "Known", "Looked", "Parallel", "equal"]
 
 Known = Look | InferenceError | None
-"""The look at a picture, or why it failed; None: nobody looked yet."""
+"""The look at a picture, or the error of a failed look; None: not scored yet."""
 
 Decode = Callable[[Source | Unreadable], Iterator[Decoded]]
 """Gives the steps of one source."""
@@ -119,7 +119,7 @@ class _Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._left.set()  # nobody asks for what has not begun
+            self._left.set()  # what has not begun is not needed any more
         for _ in self._threads:
             self._tasks.put(None)
 

@@ -22,7 +22,7 @@ def redact(text: str) -> str:
 
     The user part goes, and all after a `?` or `#` that is left, where cameras take passwords and tokens too. A
     password may hold `@`, `/`, `#`, `?` and blanks unencoded. Where that lets a URL be read in two ways, nothing but
-    an address is left of it.
+    an address is left in the text.
 
     >>> redact("rtsp://admin:p@ss/w#rd?@10.0.0.7:554/cam?token=1: refused")
     'rtsp://***@10.0.0.7:554/cam?*** refused'

@@ -24,22 +24,22 @@ TIME_CONSTANT = 1.0
 HYSTERESIS = 0.5
 """Log-odds by which the smoothed probability must leave the range of a verdict before the verdict changes."""
 CUT = 30.0
-"""Mean absolute difference of two thumbnails, 0..255, from which on they are of two scenes."""
+"""Mean absolute difference of two thumbnails, 0..255, from which on a cut lies between them."""
 
-_FORGET = 2.0  # seconds of frames that hold nothing to judge, after which the verdict before them is over
+_FORGET = 2.0  # seconds without a frame that has content to judge, after which the segment ends
 _LIMIT = 12.0  # log-odds; one frame at exactly 0 or 1 must not outweigh all others for ever
 _THUMBNAIL = (32, 32)
 _SAMPLES = 128  # rows, or columns, of which thumbnails are made
-_UNUSUAL = 3.0  # a fast pan, or a picture of noise, is no row of cuts
+_UNUSUAL = 3.0  # so that a fast pan or a noisy picture does not count as many cuts
 
 
 class Steady(NamedTuple):
-    """What a frame adds up to with those before it.
+    """The state after a frame, combined with the frames before it.
 
     Attributes:
         smoothed: probability over the latest frames of the scene.
         verdict: of the segment that the frame belongs to.
-        ended: the segment that ended before this frame, if one did.
+        ended: the segment that ended before this frame; None if none did.
     """
 
     smoothed: float
@@ -68,14 +68,14 @@ class Track:
         self._reason: str | None = None
 
     def add(self, time: float, probability: float, image: NDArray[np.uint8], reason: str | None = None) -> Steady:
-        """Take in the score of the next frame.
+        """Add the score of the next frame.
 
         Args:
             time: seconds, as `FrameRecord.time`.
             probability: of the frame alone.
             image: the frame, to see where scenes change.
-            reason: why the frame holds nothing to judge; it has no weight then. Its scene is `unsure` until a frame
-                that has weight, and again when no such frame has come for 2 s.
+            reason: why the frame has no content to judge; None: it has. Such a frame has no weight. Its scene is
+                `unsure` until a frame with weight arrives, and again when none has arrived for 2 s.
         """
         margin = _margin(probability)
         is_forgotten = reason is not None and self._weight > 0 and time - self._last > _FORGET
@@ -101,7 +101,7 @@ class Track:
         return Steady(sigmoid(smoothed), verdict, ended)
 
     def end(self) -> SegmentRecord | None:
-        """Begin anew with the next frame; returns the segment that ends here, if there is one."""
+        """Forget the frames so far, for example at a cut. Return the segment that ends here, if there is one."""
         self._weighted = self._weight = 0.0
         return self._close()
 
@@ -134,7 +134,7 @@ class Track:
 
 
 class _Segment:
-    """Sums over the frames that have weight; over all of them as long as none has."""
+    """Sums over the frames that have weight; over all frames until the first one that has."""
 
     def __init__(self, start: float, verdict: Verdict) -> None:
         self.start = self.end = start
@@ -156,7 +156,7 @@ class _Segment:
 
 
 class SceneCuts:
-    """Tells a cut by how far the thumbnails of two successive frames differ: much, and more than those before did."""
+    """Detects cuts: the thumbnails of two successive frames differ much, and more than those of the frames before."""
 
     def __init__(self) -> None:
         self._before: NDArray[np.int16] | None = None

@@ -1,4 +1,4 @@
-"""Windows of a picture: where they lie and what each of them scores. Plain numbers, for records, reports and models."""
+"""Windows of a picture: their places and scores, as plain numbers for records, reports and models."""
 
 from __future__ import annotations
 

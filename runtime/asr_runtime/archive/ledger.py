@@ -5,7 +5,7 @@
     DIR/part-000000.jsonl    records of one chunk (or .parquet)
     DIR/begun/000000.json    of a chunk that a worker is at
     DIR/done/000000.json     account of one chunk; written when its part is complete
-    DIR/summary.json         account of all of them
+    DIR/summary.json         totals of all chunks
 
 A chunk is the unit that is written whole, repeated after a crash, and never written twice under two names. DIR may be a
 URL of an object store.
@@ -58,7 +58,7 @@ class Attempt:
 
     Attributes:
         deaths: workers that began it and ended before it was complete.
-        at: position of the input that the last of them screened; None: it screened the chunk as a whole.
+        at: position of the input that the last attempt screened; None: it screened the chunk as a whole.
         fatal: positions of inputs at which a worker ended.
     """
 

@@ -84,7 +84,7 @@ def connected(address: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _home_of_ray() -> Iterator[dict[str, Any]]:
-    """Give the options under which Ray starts here, asks nobody anything, and leaves nothing behind.
+    """Return the options with which Ray starts on this machine, contacts no server, and leaves no files behind.
 
     Even with its usage reports off, a head node asks the metadata services of three clouds where it runs, unless the
     home directory holds the configuration of a cluster launcher; and it writes a token there. So it gets a home of its

@@ -1,6 +1,6 @@
-"""A thread per live source: it keeps the newest frame, says how the source is, and comes back to it.
+"""One thread per live source: it offers the newest frame, reports the state of the source, and reconnects.
 
-A source's health is the age of its newest frame, not what a read returns:
+The state follows from the age of the newest frame, not from what a read returns:
 
     connecting -> live -> stalled (no frame for `STALLED_AFTER` s) -> live, or lost
          ^                                                              |
@@ -36,10 +36,10 @@ MAX_AGE = 0.5
 """Seconds from reception after which a frame is no longer scored."""
 STALLED_AFTER = 2.0
 """Seconds without a frame after which a source is stalled."""
-_LOST_AFTER = 4.0  # seconds without a frame that can be decoded, though data come; a longer lag is a clock that was set
+_LOST_AFTER = 4.0  # seconds in which data arrive but no frame can be decoded; a larger lag means that the clock was set
 _DELAYS = (0.5, 1.0, 2.0, 4.0, 5.0)
 _JITTER = 0.2
-_STEADY = 2.0  # seconds of frames after which the next outage begins with the shortest delay again
+_STEADY = 2.0  # seconds of frames after which the delays start again from the shortest
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class LiveFrame:
     """A frame of a live source.
 
     Attributes:
-        camera: where it comes from.
+        camera: the camera that gave it.
         image: uint8 `(H, W, 3)`, BGR.
         frame: index from 0 among all frames received, over all connections.
         time: Unix time of reception, seconds.
@@ -71,22 +71,22 @@ class LiveFailure:
 
 
 class Camera:
-    """Reads one live source in a thread of its own until it is told to leave.
+    """Reads one live source in a separate thread until `leave` is called.
 
     Args:
         source: what to open.
-        inbox: gets `LiveFrame`, `LiveFailure` and `StateRecord`; an exception, should the thread have a bug.
-        fps: frames wanted per second; the others are not decoded where the source allows it. None: all.
-        reconnect: come back after an outage; otherwise the source is given up.
+        inbox: receives `LiveFrame`, `LiveFailure` and `StateRecord`; an exception if the thread has a bug.
+        fps: frames wanted per second; other frames are not decoded where the source allows that. None: all frames.
+        reconnect: connect again after an outage; otherwise the source is given up.
         connect: opens the source's URL.
 
     Attributes:
-        received: frames, so far.
-        undecided: of them, 1 while the newest is neither offered, dropped, skipped nor failed, else 0.
-        dropped: of them, given up for newer ones or too old.
-        skipped: of them, passed over because of `fps`.
+        received: number of frames so far.
+        undecided: 1 while the newest frame is neither offered, dropped, skipped nor failed, else 0.
+        dropped: frames that were too old, or replaced by newer ones.
+        skipped: frames that were not decoded because of `fps`.
         reconnects: connections after the first that gave a frame.
-        given_up: no more is to come.
+        given_up: the source will not be opened again.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Camera:
         self._thread.start()
 
     def leave(self) -> None:
-        """Tell the thread to end; it does when its current read returns."""
+        """Ask the thread to end; it ends when its current read returns."""
         self._leave.set()
 
     def join(self, timeout: float) -> bool:
@@ -126,14 +126,14 @@ class Camera:
         return not self._thread.is_alive()
 
     def watch(self) -> None:
-        """Report a stall. To be called now and then by another thread: this one's waits for the frame."""
+        """Report a stall. Another thread calls this regularly, because the thread of the camera waits for the frame."""
         with self._lock:
             age = time.monotonic() - self._newest
             if self._state == "live" and age > STALLED_AFTER:
                 self._report("stalled", f"no frame for {age:.1f} s")
 
     def drop(self) -> None:
-        """Count a frame that will not be scored; by this thread or the one that takes the frames."""
+        """Count a frame that will not be scored. Any thread may call this."""
         with self._lock:
             self.dropped += 1
 
@@ -228,9 +228,9 @@ class Camera:
 
 
 class _Lag:
-    """How late a frame arrived against the quickest of the last minute, by the source's own times.
+    """How late a frame arrives, compared with the fastest frame of the last minute by the source's own clock.
 
-    After a hiccup of the network the frames of a whole second come at once: all but the last are old.
+    After an interruption of the network, the frames of a whole second arrive at once; all but the last are old.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What the reading threads deliver and the scoring loop takes: files wait, frames of cameras are replaced."""
+"""The queue between reading threads and the scoring loop: files wait for room, frames of cameras are replaced."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ T = TypeVar("T")
 
 
 class Inbox(Generic[T]):
-    """A meeting point of several producers and one consumer.
+    """A queue of several producers and one consumer.
 
-    Three ways in: `put` waits for room (images and video files: nothing is lost), `offer` replaces what the same
-    camera offered before (only the newest frame counts), `post` never waits (news of cameras: few).
+    There are three ways in. `put` waits for room, so no image and no frame of a file is lost. `offer` replaces the item
+    that the same camera offered before, so only its newest frame is scored. `post` never waits; it is for the few state
+    changes of cameras.
 
     Args:
         ahead: how many items of `put` may wait.
@@ -42,7 +43,7 @@ class Inbox(Generic[T]):
         return not leave.is_set()
 
     def offer(self, key: Hashable, item: T) -> T | None:
-        """Make `item` the newest of `key`; returns the one that nobody took."""
+        """Make `item` the newest of `key`. Return the item that it replaces; None if that was taken."""
         with self._changed:
             before = self._newest.get(key)
             self._newest[key] = item  # keeps its place in the row: every camera in turn
@@ -50,7 +51,7 @@ class Inbox(Generic[T]):
         return before
 
     def withdraw(self, key: Hashable) -> T | None:
-        """Take back what `key` offered, if nobody took it."""
+        """Remove the item that `key` offered and return it; None if it was taken."""
         with self._changed:
             return self._newest.pop(key, None)
 
@@ -61,7 +62,7 @@ class Inbox(Generic[T]):
             self._changed.notify_all()
 
     def take(self, timeout: float) -> T | None:
-        """Take the next item: news first, then files and cameras in turn. None if nothing came in time."""
+        """Take the next item: posted ones first, then files and cameras in turn. None if none arrived in time."""
         with self._changed:
             self._changed.wait_for(self._any, timeout)
             if self._news:

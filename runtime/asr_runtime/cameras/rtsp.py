@@ -1,4 +1,4 @@
-"""Why an RTSP source is not to be opened: OpenCV would not tell, and would follow a redirection to any host."""
+"""Checks an RTSP source before it is opened: OpenCV gives no reason for failures and follows redirects to any host."""
 
 from __future__ import annotations
 

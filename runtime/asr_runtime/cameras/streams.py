@@ -53,7 +53,7 @@ class Stream(ABC):
         """Wait for the next frame, at most `READ_TIMEOUT` seconds.
 
         Returns:
-            The source's own time of the frame in seconds (from any origin); None if it tells none.
+            Time of the frame by the source's own clock, in seconds from any origin; None if the source gives none.
 
         Raises:
             SourceError: the source has gone, or gave no frame in time.
@@ -209,7 +209,7 @@ class _PolledStream(Stream):
 
     def __init__(self, url: str, fps: float) -> None:
         self._url = url
-        self._login = login_of(urlsplit(url))  # kept, so that the camera need not ask each time
+        self._login = login_of(urlsplit(url))  # reused, so that the camera need not ask for the password each time
         self._interval = 1 / min(max(fps, _FEWEST_POLLS), _MOST_POLLS)
         self._due = time.monotonic()
         self._picture = b""

@@ -17,11 +17,11 @@ from asr_runtime.inference.onnxruntime_engine import import_onnxruntime
 
 __all__ = ["TimedSession", "check_deadline"]
 
-_GRACE = 1.0  # seconds in which a run that is told to stop does so; onnxruntime looks between two operators
+_GRACE = 1.0  # seconds in which a run that was cancelled ends; onnxruntime checks between two operators
 
 
 def check_deadline(deadline: float | None) -> None:
-    """Refuse a deadline that cannot be kept.
+    """Refuse a deadline that cannot be enforced.
 
     Raises:
         ConfigurationError: it is not a number of seconds above 0.
@@ -96,7 +96,7 @@ class TimedSession:
 
     def _start(self) -> queue.SimpleQueue[_Job | None]:
         jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        # It knows the queue alone: what it held of this object would never be collected.
+        # The thread refers to the queue alone: a reference to this object would keep it alive for ever.
         threading.Thread(target=_serve, args=(jobs,), name="asr-inference", daemon=True).start()
         weakref.finalize(self, jobs.put, None)
         return jobs

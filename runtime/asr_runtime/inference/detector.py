@@ -174,7 +174,7 @@ class Detector:
         return look_at(self, self.card, _single(image), kind)
 
     def map(self, image: NDArray[np.uint8], most: int = 49) -> tuple[Window, ...]:
-        """Score windows that cover a picture evenly, half a window apart, to see which parts of it speak for AI.
+        """Score windows that cover a picture evenly, half a window apart, to show which parts look AI-generated.
 
         Args:
             image: as for `look`.

@@ -1,4 +1,4 @@
-"""Which engine computes a file fastest here: timed once on this machine, kept in the user's cache, and told.
+"""Which engine computes a file fastest on this machine: timed once, cached for the user, and printed.
 
 Only engines that may be used are timed: onnxruntime always; OpenVINO in float32, which is as exact, for a float32 file;
 OpenVINO in bf16 where the card says that the file passed its gate.
@@ -114,7 +114,7 @@ def choose_engine(model: bytes, card: ModelCard, reference: Any, threads: int | 
     key = fingerprint(model, threads)
     if cached := kept_times(key, candidates):
         engine = _fastest(cached.milliseconds)
-        # What does not start any more is logits out, and told, below.
+        # An engine that does not start any more is reported below.
         with contextlib.suppress(AsrError):
             precision = candidates[engine]
             is_reference = engine == "onnxruntime"

@@ -1,4 +1,4 @@
-"""Times of engines on this machine, kept in the user's cache folder under everything that they depend on.
+"""Times of engines on this machine, in the user's cache folder under a key of everything that they depend on.
 
 A library for the place of that folder (platformdirs) would be one more package on every device, for one line.
 """
@@ -24,7 +24,7 @@ __all__ = ["Times", "fingerprint", "keep_times", "kept_times", "times_path"]
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """What was found out about engines.
+    """Times of engines, and why some were not timed.
 
     Attributes:
         milliseconds: engine -> median of one frame, the most trusted engine first.
@@ -59,7 +59,7 @@ def times_path(of: Mapping[str, Any]) -> Path:
 
 
 def kept_times(of: Mapping[str, Any], engines: Collection[str]) -> Times | None:
-    """Return what was kept of these engines; a file that is damaged, or tells of something else, counts as none."""
+    """Return the cached times of these engines; None if there are none, or the file is damaged or of another key."""
     try:
         content = json.loads(times_path(of).read_bytes())
         left_out = {engine: str(why) for engine, why in content["left_out"].items() if engine in engines}
@@ -71,7 +71,7 @@ def kept_times(of: Mapping[str, Any], engines: Collection[str]) -> Times | None:
 
 
 def keep_times(of: Mapping[str, Any], times: Times) -> str:
-    """Write them; the file appears whole or not at all. Returns where they are, or why they are nowhere."""
+    """Write the times to the cache. Return where they are, or why they were not written, in words."""
     try:
         path = times_path(of)
         write_whole(path, json.dumps({"fingerprint": of, **asdict(times)}, indent=2) + "\n")

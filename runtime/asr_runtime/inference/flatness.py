@@ -19,7 +19,7 @@ GRAPHICS = "text or graphics of two colours"
 TOO_SMALL = "too few pixels"
 
 # Of 3,500 photographs, generated pictures, drawings and scans, these limits call 34 flat: scanned receipts, drawings,
-# wallpapers of one colour, objects cut out on white. Skies and blurred backgrounds stay below, JPEGs of them too.
+# wallpapers of one colour, objects cut out on white. Skies and blurred backgrounds stay below, also as JPEGs.
 _FLAT_SHARE = 0.75
 _GRAPHICS_SHARE, _TWO_LEVELS_SHARE = 0.4, 0.65
 _SMALLEST_SIDE = 8  # pixels

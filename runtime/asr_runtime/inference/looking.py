@@ -1,4 +1,4 @@
-"""One picture -> its verdict: from the window in its centre, or from several windows all over it."""
+"""One picture -> its verdict, from the window in its centre or from several windows all over it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Look:
     """The score of one picture.
 
     Attributes:
-        kind: `whole` where several windows were averaged; a picture that has room for one only is seen from its
-            centre whatever was asked for.
+        kind: `whole` where several windows were averaged. A picture with room for one window only is scored in its
+            centre, whatever was asked for.
         margin: logit_ai - logit_real of the picture, before calibration; of several windows as `WholeLook.margin`.
         probability: calibrated P(AI-generated) of the picture, 0..1.
         verdict: by the decision rule of the card for this kind of look.
-        windows: what was looked at, the centre first.
-        reason: why none of them holds anything to judge (`inference.flatness`), verdict `unsure` then; None: one does.
+        windows: windows that were scored, the centre first.
+        reason: why no window has content to judge (`inference.flatness`), so the verdict is `unsure`; None: one has.
     """
 
     kind: LookKind
@@ -50,10 +50,10 @@ class Look:
 
 
 def chosen_look(card: ModelCard, choice: LookChoice, *, video: bool = False) -> LookKind:
-    """Return how pictures, or the frames of videos, are looked at.
+    """Return which part of pictures, or of the frames of videos, is scored.
 
     Args:
-        card: of the model.
+        card: of the model that scores.
         choice: `auto` is `whole` where the card says that it is better, of videos where it has a rule for whole
             videos as well.
         video: the pictures are frames.
@@ -79,15 +79,15 @@ def chosen_look(card: ModelCard, choice: LookChoice, *, video: bool = False) -> 
 def choose_looks(
     score: _Score, card: ModelCard, choice: LookChoice, fps: float | None, cameras: int
 ) -> dict[str, LookKind]:
-    """Return how a run looks at `images`, at the frames of `videos` and at those of `cameras`.
+    """Return the look of a run at `images`, at frames of `videos` and at frames of `cameras`.
 
-    Cameras are looked at as a whole by `auto` only where a frame rate is asked for, and one look at each of them takes
-    at most half the time between two of its frames; it is timed here.
+    `auto` looks at whole frames of cameras only where `fps` is given and one look at each camera takes at most half of
+    the time between two frames. This function times one look.
 
     Args:
         score: a `Detector`.
         card: of the same model.
-        choice: `centre` or `whole` holds for all of them.
+        choice: `centre` and `whole` apply to all three.
         fps: frames to score per second; None: all, as fast as they come.
         cameras: how many.
 
@@ -103,7 +103,7 @@ def choose_looks(
 
 
 def check_windows(card: ModelCard) -> None:
-    """Refuse a model that does not look at windows.
+    """Refuse a model that resizes pictures instead of cutting windows.
 
     Raises:
         ConfigurationError: it resizes pictures.
@@ -118,8 +118,8 @@ def check_windows(card: ModelCard) -> None:
 def look_at(score: _Score, card: ModelCard, image: NDArray[np.uint8], kind: LookKind) -> Look:
     """Score one picture.
 
-    The windows go through the graph one by one: on a CPU a batch is not faster, and memory and the longest wait stay
-    those of one window. Windows that hold nothing to judge have no weight beside those that do.
+    The windows are scored one by one: on a CPU a batch is not faster, and needs more memory and time at once. Windows
+    without content to judge have no weight if another window has content.
 
     Args:
         score: a `Detector`.
@@ -146,7 +146,7 @@ def look_at(score: _Score, card: ModelCard, image: NDArray[np.uint8], kind: Look
 
 
 def map_of(score: _Score, card: ModelCard, image: NDArray[np.uint8], most: int) -> tuple[Window, ...]:
-    """Score windows that cover a picture evenly (`windows.window_grid`); those without anything to judge are left out.
+    """Score windows that cover a picture evenly (`windows.window_grid`); those without content to judge are left out.
 
     Raises:
         ConfigurationError: the model has no windows, or `most` is less than 1.
@@ -178,7 +178,7 @@ def _seconds_of_a_whole_look(score: _Score, card: ModelCard) -> float:
 def _score_windows(
     score: _Score, image: NDArray[np.uint8], corners: list[tuple[int, int]], size: int
 ) -> tuple[tuple[Window, ...], list[float], list[str | None]]:
-    """Return the windows at these corners (row, column), the margin of each, and why it holds nothing to judge."""
+    """Return the windows at these corners (row, column), the margin of each, and why it has no content to judge."""
     windows, margins, reasons = [], [], []
     for row, column in corners:
         scores = score(image[row : row + size, column : column + size])

@@ -82,7 +82,7 @@ class OpenVinoSession:
     def __init__(self, model: bytes, precision: Literal["fp32", "bf16"], threads: int | None = None) -> None:
         self._openvino = import_openvino()
         self._settings = {
-            # Unless told so, it silently computes in bf16 where the processor can.
+            # Without this setting, OpenVINO computes in bf16 where the processor can, and does not say so.
             "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
             "PERFORMANCE_HINT": "LATENCY",

@@ -36,7 +36,7 @@ def check_self_contained(model: bytes) -> None:
 
 
 def _walk(data: memoryview, message: str, depth: int) -> bool:
-    """Visit one message; returns whether it held a field that `_FIELDS` follows."""
+    """Visit one message; returns whether it has a field that `_FIELDS` follows."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     followed = False

@@ -117,7 +117,7 @@ class IsolatedDecoder:
         return self._child
 
     def _steps(self, child: _Decoder, source: Source, fps: float | None) -> Iterator[tuple[bytes, Decoded]]:
-        # A step of a video spans 1 / fps seconds of it.
+        # Between two frames that are wanted lie 1 / fps seconds of the video.
         seconds = self.step_deadline * max(1.0, 1.0 / fps if fps else 1.0)
         child.ask(source, fps, seconds)
         last, number, at = None, -1, 0.0

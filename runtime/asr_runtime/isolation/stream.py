@@ -126,7 +126,7 @@ def _lost(failure: ChildError) -> SourceError:
 
 
 class _Server:
-    """The child's end: does with one stream what it is told, one thing at a time."""
+    """The child's end: carries out the requests for one stream, one after the other."""
 
     def __init__(self, memory: int) -> None:
         self._parent = ParentProcess(memory, _OPEN_FILES)

@@ -1,4 +1,4 @@
-"""When frames are shown, and which of them a rate of frames picks."""
+"""Presentation times of frames, and the choice of frames for a frame rate."""
 
 from __future__ import annotations
 

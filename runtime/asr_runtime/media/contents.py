@@ -68,7 +68,7 @@ def contents(file: BinaryIO) -> Contents:
 
 
 def _of_boxes(file: BinaryIO, size: int) -> Contents:
-    """MP4 and QuickTime: frames stand in `mdat`, what tells them apart in `moov`, or in a `moof` for each part."""
+    """MP4 and QuickTime: frames are in `mdat`, their index in `moov`, or in one `moof` for each fragment."""
     names = set()
     moov = (0, 0)
     for name, start, end in _boxes(file, 0, size):
@@ -139,7 +139,7 @@ def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _of_matroska(file: BinaryIO, size: int) -> Contents:
-    """Matroska and WebM: without a length of the segment and without cues, nobody came back to finish it."""
+    """Matroska and WebM: a segment without a length and without cues was never finished by the recorder."""
     kinds, seconds, has_cues = [], None, False
     length, width = read_vint(read_at(file, 4, 8))
     segment = 4 + width + length

@@ -15,7 +15,9 @@ __all__ = ["declared_white", "is_deep", "tiff_tags", "to_8_bits"]
 
 _COMMENT = re.compile(rb"#[^\n\r]*")
 _PNG_DEPTH = 24  # where the header of a PNG says how many bits a sample has
-_NEAR_BLACK = 1 << 14  # 16-bit samples below this come from a sensor of 10, 12 or 14 bits, or a picture nobody sees
+_NEAR_BLACK = (
+    1 << 14
+)  # 16-bit samples below this come from a sensor of 10, 12 or 14 bits, or the picture is almost black
 _MAX_SAMPLE_VALUE = 281  # tag of a TIFF file
 _J2K_SIZE = b"\xff\x51"
 

@@ -138,7 +138,7 @@ def recognise(head: bytes, name: str = "") -> Format | None:
     """Say what a file is.
 
     Args:
-        head: its first `HEAD_BYTES` bytes, or all of it.
+        head: its first `HEAD_BYTES` bytes, or the whole file.
         name: its name, which settles what the bytes leave open: a raw stream of JPEGs, a raw picture in a TIFF file,
             a container that holds sound only.
 

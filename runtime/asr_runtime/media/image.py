@@ -49,7 +49,7 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
         uint8 `(H, W, 3)`, BGR, 0..255.
 
     Raises:
-        DecodeError: the bytes are empty, truncated, of a foreign format, of a depth that nobody can tell, or more than
+        DecodeError: the bytes are empty, truncated, of another format, of an unknown sample depth, or of more than
             2^28 pixels.
     """
     if not data:

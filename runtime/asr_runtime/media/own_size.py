@@ -1,4 +1,4 @@
-"""Frames whose size changes within a video: OpenCV scales all of them to the size of the first, without a word.
+"""Frames whose size changes within a video: OpenCV scales all to the size of the first and gives no warning.
 
 The packets of the file are read beside its decoder. Where a key frame sets another size, a new decoder begins there
 and gives its frames as they are, as long as they show what the decoder of the file shows.
@@ -115,7 +115,7 @@ class OwnSizes:
         return own
 
     def withheld(self) -> int:
-        """Count the frames that the decoder has not shown, at the end of the video; it says nothing of them.
+        """Count the frames that the decoder has not shown, at the end of the video; OpenCV does not report them.
 
         0 for codecs of which a packet may hold no frame, or more than one, and where packets have no times.
         """

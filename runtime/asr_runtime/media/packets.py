@@ -27,7 +27,7 @@ class Codec:
         demuxer: FFmpeg's reader of a bare stream of such packets.
         setup: the bytes of a packet that decide the size of frames, without those that cannot change it where that
             is simple; None where a packet decides nothing.
-        size: the size that such bytes say; None where only FFmpeg can tell.
+        size: the frame size in these bytes; None where only FFmpeg can read it.
         fourcc: the codec's name in an IVF file; None where packets follow each other without one.
         is_frame_each: each packet is one frame that is shown.
         follow: follows the sizes of all frames; None where only key frames change them.

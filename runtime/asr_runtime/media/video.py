@@ -1,4 +1,4 @@
-"""Frames of a video file, in order, with their times; reads on after damage and says what was lost."""
+"""Frames of a video file, in order, with their times. Reading goes on after damage, and the loss is reported."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from asr_runtime.media.regular_file import check_regular_file
 __all__ = ["MAX_FRAME_PIXELS", "VIDEO_SUFFIXES", "VideoFile", "VideoFrame"]
 
 MAX_FRAME_PIXELS = 2**26
-"""Largest frame that is decoded, twice that of 8K video; one of it takes 200 MB, and FFmpeg holds several."""
+"""Largest frame that is decoded, in pixels: twice 8K video. One frame takes 200 MB, and FFmpeg needs several."""
 
-# A file is decoded by what it holds, not by its name: without this a "video" that is really a playlist reads
-# other files, or the network. A raw stream of JPEGs is known by its name alone: it begins like a picture.
+# The content of a file decides how it is decoded, not its name. Without this list, a "video" that is really a
+# playlist could read other files, or the network. Only the name of a raw stream of JPEGs tells it from a picture.
 _FILES_ONLY = (
     "protocol_whitelist;file|format_whitelist;"
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,mjpeg,"
     "mxf,ivf,yuv4mpegpipe,dv,dhav,m4v,obu,rm,wtv,nut,gxf"
 )
 _MJPEG_SUFFIXES = (".mjpeg", ".mjpg")
-# With no decoder allowed FFmpeg tells the size of the frames from the headers and allocates none of them.
+# With no decoder allowed, FFmpeg reads the frame size from the headers and allocates no frame.
 _HEADERS_ONLY = "|codec_whitelist;none"
 _END_AFTER = 1000  # failed reads in a row; after damage some tens fail and the video goes on, a true end costs 12 ms
 
@@ -59,13 +59,13 @@ class VideoFile:
     Args:
         path: a regular file.
         fps: frames wanted per second of video; the others are only grabbed. None: every frame.
-        max_seconds: of video that are read; the rest is left out, and `damage` says so.
+        max_seconds: longest part of the video that is read; `damage` reports that the rest was left out.
         name: what error messages call it, and whose suffix counts; None: the path.
 
     Attributes:
-        skipped: frames that were passed over because of `fps`, so far.
-        failed: reads that failed and were followed by more frames, so far.
-        missing: bytes that the file lacks by its container's own account.
+        skipped: frames so far that were not decoded because of `fps`.
+        failed: reads so far that failed before further frames followed.
+        missing: bytes that the file lacks, by the sizes in its container.
 
     Raises:
         SourceError: from the constructor when no video can be opened or its frames have more than
@@ -135,9 +135,9 @@ class VideoFile:
         )
 
     def notes(self) -> str | None:
-        """Say in a few words what else to know, once all frames have been read; None: nothing.
+        """Return remarkable facts in a few words, once all frames have been read; None: there are none.
 
-        Nothing was lost by it: several tracks, several sizes, a clock that was set, an index that is missing.
+        No frame was lost by them: several tracks, several sizes, a clock that was set, a missing index.
         """
         notes = []
         if (count := self._contents.tracks) > 1:
@@ -153,10 +153,10 @@ class VideoFile:
         return "; ".join(notes) or None
 
     def damage(self) -> str | None:
-        """Say in a few words what was lost, once all frames have been read; None for a whole file.
+        """Return the known losses in a few words, once all frames have been read; None for a complete file.
 
-        Damage that changes only pixels, or makes a single packet look like no picture, is hidden by the decoder and
-        cannot be told.
+        The decoder hides damage that changes only pixels, or that makes a single packet look like no picture. Such
+        damage is not reported.
         """
         lost = []
         if self.failed:
@@ -178,7 +178,7 @@ class VideoFile:
 
     @property
     def _ends_early(self) -> bool:
-        """Whether most of the end is missing by the container's own account: more than a long last frame can be."""
+        """Whether the frames end before the duration in the container, by more than one long last frame explains."""
         seconds = self._contents.seconds
         if seconds is None or not self._contents.is_alone or self._stopped or not self._is_read:
             return False
@@ -189,7 +189,7 @@ class VideoFile:
         try:
             return broken_at(self.path)
         except OSError:
-            return None  # it was readable when it was opened: gone since then, with nothing left to look at
+            return None  # the file was readable when it was opened and has been removed since
 
     def __iter__(self) -> Iterator[VideoFrame]:
         try:

@@ -1,4 +1,4 @@
-"""Content Credentials (C2PA): who signed the file, whether the signature fits, and what is said to have been done."""
+"""Content Credentials (C2PA): who signed the file, whether the signature fits, and which edits it claims."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_credentials(file: IO[bytes], mime: str, trust_anchors: str | None) -> l
     Args:
         file: at its beginning.
         mime: media type of the file.
-        trust_anchors: certificates of the signers that are trusted, PEM; None: nobody is.
+        trust_anchors: certificates of the trusted signers, PEM; None: no signer is trusted.
 
     Returns:
         One claim; none where the file has no manifest. A manifest that cannot be read is a claim that says so.

@@ -65,7 +65,7 @@ class ClaimReader:
     """Reads what file after file says about itself in one confined child process (Linux), which starts when needed.
 
     Args:
-        trust_anchors: certificates of the signers that are trusted, PEM; None: nobody is.
+        trust_anchors: certificates of the trusted signers, PEM; None: no signer is trusted.
         seconds: for one file.
 
     Raises:

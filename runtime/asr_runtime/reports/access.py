@@ -1,4 +1,4 @@
-"""Who may open a page of this machine: everybody on loopback, elsewhere only who has the token."""
+"""Access to pages of this machine: open on loopback; with a token where other machines can reach them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames with what was found drawn on them -> Matroska files, one per source."""
+"""Frames with their verdicts drawn in -> Matroska files, one per source."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["AnnotatedVideo"]
 
 _LIVE_RATE = 10.0  # frames per second of the file of a live source
 _LONGEST_GAP, _LONGEST_LIVE_GAP = 60.0, 2.0  # seconds that are filled by repeating a frame
-_SMALLEST, _LARGEST = (160, 90), 3840  # pixels: width and height; either of them
+_SMALLEST, _LARGEST = (160, 90), 3840  # pixels: width and height; the larger of both
 
 
 class AnnotatedVideo:

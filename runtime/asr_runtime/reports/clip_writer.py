@@ -1,4 +1,4 @@
-"""Pictures with times -> a Matroska file of constant rate, with a full disk noticed: OpenCV does not tell."""
+"""Pictures with times -> a Matroska file of constant rate. A full disk is detected, which OpenCV does not report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _USUAL_RATES = (5, 10, 12, 12.5, 15, 20, 24000 / 1001, 24, 25, 30000 / 1001, 30,
 _SLOWEST, _FASTEST = 1.0, 60.0  # frames per second
 _SPARE = 8 << 20  # bytes left free on the disk, for the other outputs of the run too
 _LOOK = 0.25  # seconds between looks at the disk
-_WITHOUT_GROWTH = 400  # pictures; FFmpeg collects 256 KiB before it writes, and none of them has less than 1 KiB
+_WITHOUT_GROWTH = 400  # pictures; FFmpeg collects 256 KiB before it writes, and a picture has at least 1 KiB
 
 
 class ClipWriter:

@@ -17,7 +17,7 @@ _PAUSE_AT_END = 0.2
 
 
 class Delivery:
-    """Delivers in order, from a daemon thread; an outage is said once, and so is its end.
+    """Delivers in order, from a daemon thread. An outage is reported once, and so is its end.
 
     Args:
         target: where to.

@@ -36,7 +36,7 @@ def lettering(text: str, letter: int, is_bold: bool = False) -> NDArray[np.float
 
 
 def fitting(name: str, letter: int, width: int) -> NDArray[np.float32]:
-    """Return the text of a name, without its beginning where there is no room: the end tells files apart."""
+    """Draw a name. Where there is no room its beginning is cut off, because names of files differ at the end."""
     full = lettering(name, letter)
     if full.shape[1] <= width:
         return full

@@ -1,4 +1,4 @@
-"""Where the records of a run of asr-screen go: the results, the progress line, alerts, metrics, pictures."""
+"""Sends the records of a run to all outputs: results, progress line, alerts, metrics, pictures."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Outputs:
         form: `table`, `jsonl` or `csv`.
         output: file for it; None: standard output.
         annotate: Matroska file for videos with the verdict drawn in.
-        snapshots: folder for pictures that were found to be generated.
-        evidence: folder for evidence maps of them.
-        score_map: of the detector; makes the maps.
+        snapshots: folder for pictures whose verdict is ai.
+        evidence: folder for evidence maps of these pictures.
+        score_map: `Detector.map`, which scores the windows of the maps.
         alerts: webhook and MQTT URLs.
         metrics: `[HOST:]PORT` of the metrics server.
         live: names of the live sources.
-        append: go on with `output`, which an earlier run wrote, instead of replacing it.
-        done: is called with the name of every file whose last record is written.
+        append: continue the file `output` instead of replacing it.
+        done: called with the name of every file when its last record is written.
         view: `[HOST:]PORT` of the live wall.
-        token_file: holds what viewers of the wall must present, where other machines can reach it.
+        token_file: file with the token that viewers of the wall must show.
     """
 
     form: str

@@ -32,9 +32,9 @@ FROZEN_AFTER = 2.0
 """Seconds of equal pictures after which a source counts as frozen, though frames still come."""
 _PICTURE_SIDE, _FLAGGED_SIDE = 640, 320  # pixels: longer side of what is sent to a page
 _QUALITY = 80  # of JPEG
-_SEGMENTS, _FLAGGED = 120, 24  # kept: segments of each source, flagged pictures of all
+_SEGMENTS, _FLAGGED = 120, 24  # that are shown: segments of each source, flagged pictures of all sources
 _RATE_OVER = 5.0  # seconds over which frames per second are counted
-_FILES = 100  # sources that are no cameras: the newest of them are shown
+_FILES = 100  # files beside the cameras; the newest are shown
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class _Tile:
 
 
 class Wall:
-    """Takes the records of a run and tells, at any moment, what a viewer should see.
+    """Collects the records of a run and returns, at any moment, the state that a viewer should see.
 
     Args:
         live: names of the live sources, shown from the start as `connecting`.
@@ -124,7 +124,7 @@ class Wall:
         return encoded
 
     def flagged(self, number: int) -> bytes | None:
-        """Return a flagged picture as JPEG; None if it is no longer kept."""
+        """Return a flagged picture as JPEG; None if it has made room for newer ones."""
         with self._lock:
             return next((entry["jpeg"] for entry in self._flagged if entry["number"] == number), None)
 

@@ -33,7 +33,7 @@ __all__ = ["Job", "MapRecord", "Screener", "Wishes"]
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a request asks for.
+    """The options of a request.
 
     Attributes:
         fps: frames to score per second of video; None: all.
@@ -52,7 +52,7 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class MapRecord:
-    """Which parts of an image speak for AI; it follows the record of the image.
+    """The evidence map of an image: the probability of windows all over it. It follows the record of the image.
 
     Attributes:
         source: of the image.
@@ -239,7 +239,7 @@ class Job:
     Args:
         uploads: the files.
         wishes: what the client asks for.
-        on_end: called in the event loop once the files are closed.
+        on_end: called in the event loop when the files are closed.
 
     Attributes:
         sources: the files as something to decode.

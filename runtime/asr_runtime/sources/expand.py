@@ -1,4 +1,4 @@
-"""SOURCE arguments -> images and videos, one at a time: files, folders, patterns, standard input."""
+"""Arguments of asr-screen -> images and videos, one at a time: files, folders, patterns, standard input."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A source that leads to nothing; the others go on."""
+    """A source that cannot be read; the run goes on with the others."""
 
     name: str
     error: InputError
 
 
 def check_sources(files: Sequence[str | RemoteFile], live: Sequence[LiveSource]) -> None:
-    """Refuse what can be refused before anything is read.
+    """Refuse impossible combinations of sources before anything is read.
 
     Raises:
         ConfigurationError: no source at all, `-` twice, or two live sources of one name.
@@ -71,9 +71,9 @@ def check_sources(files: Sequence[str | RemoteFile], live: Sequence[LiveSource])
 class Expansion:
     """Turns arguments into sources lazily, in the order given, each file once; folders are listed while screened.
 
-    One rule holds for a file that is named, matched by a pattern, or found in a folder: its first bytes say what it is.
-    What is, or claims to be, a picture or a video is a source. What is neither, and what belongs to the operating
-    system, is counted in `ignored`. Within a folder or pattern, sources come in the order of their characters.
+    The same rule applies to a file that is named, matched by a pattern, or lies in a folder: its first bytes decide its
+    format. A picture or a video, also by its suffix alone, is a source. Other files, and those of the operating system,
+    are counted in `ignored`. Within a folder or pattern, sources are sorted by the characters of their paths.
 
     Args:
         arguments: image file, video file, folder (with all below it), glob pattern (`*`, `?`, `[...]`, `**`),
@@ -194,7 +194,7 @@ class Expansion:
             yield Source(path, kind)
 
     def _is_new(self, path: str) -> bool:
-        """Note a file; False if it has been given before, under whatever name."""
+        """Remember a file; False if it was given before, under any name."""
         folder, name = os.path.split(path)
         if folder != self._folder:
             self._folder, self._true_folder = folder, os.path.realpath(folder or ".")

@@ -1,4 +1,4 @@
-"""Which arguments name live sources, and what they are called."""
+"""Which arguments are live sources, and their names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LiveSource:
     """A camera.
 
     Attributes:
-        name: what records call it: a name that was given, or the URL without its password.
+        name: its name in records: the name that was given, or the URL without its password.
         url: what is opened; may hold a password, so it is never shown.
     """
 
@@ -38,7 +38,7 @@ class LiveSource:
 
 
 def is_live(argument: str) -> bool:
-    """Whether an argument names a live source: a URL, a video device, or the index of a camera (unless a file)."""
+    """Whether an argument is a live source: a URL, a video device, or a camera's index (if no file has that name)."""
     is_index = _INDEX.fullmatch(argument) is not None and not os.path.lexists(argument)
     is_named = _URL.match(argument) is not None or _DEVICE.fullmatch(argument) is not None
     return is_index or is_named or (argument.startswith("/dev/") and _is_video_device(argument))
@@ -66,7 +66,7 @@ def live_source(argument: str, name: str | None = None) -> LiveSource:
 
 
 def named_sources(path: str | os.PathLike[str]) -> list[LiveSource]:
-    """Read a file of live sources: TOML, a line `name = "rtsp://..."` each.
+    """Read a TOML file of live sources; each line is `name = "rtsp://..."`.
 
     Raises:
         ConfigurationError: the file cannot be read, is no TOML, or a value is no live source.

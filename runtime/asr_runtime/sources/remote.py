@@ -86,7 +86,7 @@ def remote_file(argument: str, *, is_watched: bool = False) -> RemoteFile | None
 
 @contextmanager
 def fetched_file(remote: RemoteFile) -> Iterator[FetchedFile]:
-    """Fetch a file, once; a video lies on disk under no name, so nothing is left of it whatever happens.
+    """Fetch a file, once. A video is stored in a file without a name, which the system removes in any case.
 
     Redirects are followed on the same host only.
 

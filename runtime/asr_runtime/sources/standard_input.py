@@ -68,7 +68,7 @@ def read_stdin(stream: IO[bytes] | None) -> Iterator[Media | str]:
 
 
 def _read_head(stream: IO[bytes]) -> tuple[bytes, bool]:
-    """Read as much as tells what comes, and whether that was all.
+    """Read enough bytes to recognise the input, and return whether that was all.
 
     What writes a list may wait before it goes on: after a first entry only what comes at once is read.
     """

@@ -1,4 +1,4 @@
-"""One source -> its pictures: what a decoder gives, whether it works in this process or in one of its own."""
+"""One source -> its pictures: the steps of decoding, the same in this process and in a separate one."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Decoded:
         frame: index of a video's frame, from 0; None for an image.
         time: of a frame, seconds.
         error: why there is no picture.
-        skipped: frames passed over before this one because of `fps`.
+        skipped: frames before this one that were not decoded because of `fps`.
         ends: the video is over.
         note: with the end of a video, what else to know about it; see `VideoRecord.note`.
-        claims: what the file says about itself, with an image or the end of a video; None: it was not asked for.
+        claims: what the file says about its origin, with an image or the end of a video; None: not asked for.
     """
 
     source: str

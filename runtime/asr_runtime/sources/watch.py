@@ -55,10 +55,10 @@ def version_of(path: str) -> Version | None:
 
 
 class Journal:
-    """Which files were screened, in which version; with a path, kept on disk as one JSON line a file.
+    """Which files were screened, in which version; with a path, stored on disk as one JSON line per file.
 
     Args:
-        path: made if it does not exist; None: nothing is kept.
+        path: made if it does not exist; None: nothing is stored.
 
     Raises:
         ConfigurationError: the file is no journal.
