@@ -25,6 +25,7 @@ __all__ = ["OwnSizes"]
 _REORDERING = 17  # packets between the one that is read and the frame that is shown
 _SAME_TIME = 1.0  # milliseconds
 _END_AFTER = 1000  # failed reads in a row, as for the file itself
+_MOST_SIZES = 4  # decoders beside each other
 _UNLIKE = 32.0  # levels by which a picture may differ from itself after it was scaled
 _ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 _INTRA = ord("I")
@@ -34,7 +35,7 @@ class OwnSizes:
     """Gives every frame of a video at its own size; call `grabbed` after each frame that was grabbed.
 
     Args:
-        packets: the video, opened a second time; its packets are read from now on.
+        reopen: opens the video once more, for its packets.
         decoder: the capture that decodes the video.
         contents: what the container says of the video.
         has_times: whether the container says when a frame is shown, so that a frame is known by its time.
@@ -46,11 +47,15 @@ class OwnSizes:
     """
 
     def __init__(
-        self, packets: cv2.VideoCapture, decoder: cv2.VideoCapture, contents: Contents, has_times: bool, largest: int
+        self,
+        reopen: Callable[[], cv2.VideoCapture],
+        decoder: cv2.VideoCapture,
+        contents: Contents,
+        has_times: bool,
+        largest: int,
     ) -> None:
-        packets.set(cv2.CAP_PROP_FORMAT, -1)
-        packets.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # or it turns the bytes of packets
-        self._packets, self._decoder, self._largest = packets, decoder, largest
+        self._reopen, self._decoder, self._largest = reopen, decoder, largest
+        self._packets = _packets_of(reopen())
         self._has_times = has_times and not math.isnan(contents.skipped)
         self._rotation = int(decoder.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
         size = int(decoder.get(cv2.CAP_PROP_FRAME_WIDTH)), int(decoder.get(cv2.CAP_PROP_FRAME_HEIGHT))
@@ -72,6 +77,8 @@ class OwnSizes:
         self._expected = 0  # frames, by the packets
         self._first: float | None = None  # time of the first key frame
         self._own: NDArray[np.uint8] | None = None
+        self._beside: dict[Size, _Beside] = {}  # decoders of frames that change their size between key frames
+        self._key = 0, 0  # packet and frame where such decoders begin
         self.scaled = 0
         self.sizes = [self._given]
 
@@ -90,6 +97,8 @@ class OwnSizes:
             self._stretches.popleft().close()
             self._enter(self._stretches[0])
         self._stretches[0].grab()
+        for beside in self._beside.values():
+            beside.grab()
 
     def picture(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the frame that was grabbed last, at its own size.
@@ -103,7 +112,7 @@ class OwnSizes:
         stretch = self._stretches[0]
         if stretch.size == self._given:
             return image
-        own = stretch.retrieve()
+        own = self._beside[stretch.size].retrieve() if stretch.size in self._beside else stretch.retrieve()
         if own is None:
             self.scaled += 1
             return image
@@ -130,6 +139,8 @@ class OwnSizes:
         self._packets.release()
         for stretch in self._stretches:
             stretch.close()
+        for beside in self._beside.values():
+            beside.close()
 
     def _follows_time(self) -> bool:
         """Whether frames are known by their times: raw streams have none but 0."""
@@ -209,7 +220,7 @@ class OwnSizes:
             return
         last.collects = False
         stretch = _Stretch(setup, number, time, time > self._latest_time)
-        stretch.collects = False
+        stretch.collects, stretch.is_between = False, True
         self._known[setup] = size
         self._stretches.append(stretch)
 
@@ -223,10 +234,26 @@ class OwnSizes:
             self.sizes = [stretch.size]
         elif stretch.size != self.sizes[-1]:
             self.sizes.append(stretch.size)
+        fits = stretch.size[0] * stretch.size[1] <= self._largest
+        if not stretch.is_between:
+            for beside in self._beside.values():
+                beside.close()
+            self._beside, self._key = {}, (stretch.first, self._frame)
         if stretch.size == self._given:
             stretch.close()
-        elif stretch.packets and stretch.size[0] * stretch.size[1] <= self._largest:
+        elif fits and not stretch.is_between:
             stretch.open(self._codec, self._read_packet)
+        elif fits and stretch.size not in self._beside and len(self._beside) < _MOST_SIZES:
+            packet, frame = self._key
+            self._beside[stretch.size] = _Beside(
+                _packets_of(self._reopen()), self._codec, stretch.size, packet, self._frame - frame
+            )
+
+
+def _packets_of(capture: cv2.VideoCapture) -> cv2.VideoCapture:
+    capture.set(cv2.CAP_PROP_FORMAT, -1)
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # or it turns the bytes of packets
+    return capture
 
 
 class _Stretch:
@@ -237,6 +264,7 @@ class _Stretch:
     def __init__(self, setup: bytes | None, first: int, time: float, follows_time: bool) -> None:
         self.setup, self.first, self.time, self.follows_time = setup, first, time, follows_time
         self.collects = True
+        self.is_between = False  # it begins between key frames
         self.packets: deque[bytes] = deque()
         self._capture: cv2.VideoCapture | None = None
         self._has_frame = False
@@ -265,6 +293,61 @@ class _Stretch:
         if self._capture is not None:
             self._capture.release()
             self._capture = None
+
+
+class _Beside:
+    """Decodes the video a second time, from a key frame on, for its frames of one size; the others come out scaled.
+
+    Args:
+        packets: of the video.
+        codec: of the video; packets of an IVF file, whose header says the size that frames come out with.
+        size: of the frames that are wanted.
+        first: packet to begin with.
+        behind: frames after it that were shown already.
+    """
+
+    def __init__(self, packets: cv2.VideoCapture, codec: Codec, size: Size, first: int, behind: int) -> None:
+        self._packets = packets
+        for _ in range(first):
+            packets.grab()
+        self._stream = _PacketStream(packets, codec, size)
+        # Without a decoder FFmpeg leaves the size as the header has it; OpenCV decodes all the same.
+        self._capture = _opened(codec, self._stream, "|codec_whitelist;none")
+        for _ in range(behind):
+            self._capture.grab()
+
+    def grab(self) -> None:
+        self._capture.grab()
+
+    def retrieve(self) -> NDArray[np.uint8] | None:
+        ok, image = self._capture.retrieve()
+        return image.astype(np.uint8, copy=False) if ok and image is not None else None
+
+    def close(self) -> None:
+        self._capture.release()
+        self._packets.release()
+
+
+class _PacketStream(io.BufferedIOBase):
+    """The packets that a capture gives as one file."""
+
+    def __init__(self, packets: cv2.VideoCapture, codec: Codec, size: Size) -> None:
+        super().__init__()
+        self._packets, self._codec = packets, codec
+        self._rest = codec.head(size)
+        self._number = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not self._rest and self._packets.grab():
+            ok, packet = self._packets.retrieve()
+            if ok and packet is not None:
+                self._rest = self._codec.framed(packet.tobytes(), self._number)
+                self._number += 1
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return -1
 
 
 class _Stream(io.BufferedIOBase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -104,9 +105,8 @@ class VideoFile:
         threads = [cv2.CAP_PROP_N_THREADS, 1] if codec == b"av01" else []
         # The headers of the container may lie: what the coded stream says itself is known once this is open.
         self._capture = self._opened("", threads)
-        self._sizes = OwnSizes(
-            self._opened(""), self._capture, self._contents, has_times=not self._is_avi, largest=MAX_FRAME_PIXELS
-        )
+        again = functools.partial(self._opened, "")
+        self._sizes = OwnSizes(again, self._capture, self._contents, not self._is_avi, MAX_FRAME_PIXELS)
         self._clock = Clock(self._capture, self._is_avi, self._contents.seconds, max_seconds)
 
     def _opened(self, options: str, parameters: Sequence[int] = ()) -> cv2.VideoCapture:

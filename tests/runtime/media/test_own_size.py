@@ -78,3 +78,24 @@ def test_frames_between_key_frames_of_vp9_may_change_size() -> None:
     assert sizes.shown(smaller) == (320, 240)
     assert sizes.shown(like_slot_0) == (320, 240)
     assert sizes.shown(like_slot_1) == (640, 480)
+
+
+RESIZED = Path(__file__).parent / "resized-vp9.webm"
+"""A test pattern at 20 kbit/s: vpxenc --rt --resize-allowed=1 makes the frames smaller, without a key frame."""
+
+
+@pytest.mark.parametrize("fps", [None, 5])
+def test_frames_that_change_size_between_key_frames_come_at_their_own(fps: float | None) -> None:
+    video = VideoFile(RESIZED, fps)
+    frames = list(video)
+    for frame in frames:
+        height = 480 if frame.number < 55 else 360 if frame.number < 85 else 240
+        assert frame.image.shape == (height, height * 4 // 3, 3), frame.number
+    assert len(frames) + video.skipped == 100
+    assert video.notes() == "the frames change their size: 640 x 480, 480 x 360, 320 x 240"
+    assert video.damage() is None
+    scaled = cv2.VideoCapture(str(RESIZED), cv2.CAP_FFMPEG)
+    shown = {number: scaled.read()[1] for number in range(100)}
+    for frame in frames:
+        small = cv2.resize(shown[frame.number], frame.image.shape[1::-1], interpolation=cv2.INTER_AREA)
+        assert np.abs(small.astype(int) - frame.image).mean() < 8, frame.number
