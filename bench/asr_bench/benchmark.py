@@ -1,4 +1,4 @@
-"""Engines side by side: each in its own process, in turns, every sample kept, outputs compared before times count."""
+"""Engines side by side: each in its own process, calls alternate, and outputs are compared before timing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Benchmark:
         cold_s: engine -> seconds from process start to the first score, each time.
         peak_bytes: engine -> largest resident memory of its process.
         file_bytes: engine -> size of what it loads.
-        joules: engine -> energy of one call, of the whole processor; None where the machine does not tell.
+        joules: engine -> energy of one call, of the whole processor; None where the machine does not measure it.
         quality: on labelled images; None without.
         placement: of our file's nodes, provider -> operator -> nodes.
         gflop: of one frame; None without a checkpoint.
@@ -103,7 +103,7 @@ def benchmark(
     if len({path.name for path in models}) < len(models):
         raise ConfigurationError(f"{', '.join(map(str, models))}: expected files of different names")
     card = cards[0]
-    # The further files are held to what the loosest of all precisions may cost.
+    # Further files are compared with the largest tolerance of all precisions.
     loosest = max((c.precision for c in cards), key=lambda precision: _AGREE[precision])
     with ExitStack() as stack:
         naive = None
@@ -207,7 +207,7 @@ def _agree(running: Mapping[str, EngineProcess], frames: NDArray[np.uint8], prec
 def _in_turns(
     running: Mapping[str, EngineProcess], frames: NDArray[np.uint8], rounds: int, title: str
 ) -> dict[str, tuple[float, ...]]:
-    """One call of every engine per round, so that what disturbs the machine disturbs all of them alike."""
+    """Call every engine once per round, so that disturbances of the machine affect all engines alike."""
     for engine in running.values():
         engine.time(frames, _WARM_UP)
     samples: dict[str, tuple[float, ...]] = dict.fromkeys(running, ())

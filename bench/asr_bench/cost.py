@@ -1,4 +1,4 @@
-"""What screening costs: processor seconds of a picture and of a camera's frame, and what follows for many of them.
+"""The cost of screening: processor seconds per picture and per frame of a camera, and how many a machine can do.
 
     python -m asr_bench.cost
 

@@ -1,4 +1,4 @@
-"""Energy of the processor, where the machine tells it (RAPL, Linux): all cores, whatever runs on them."""
+"""Energy of the processor, where the machine measures it (RAPL, Linux): all cores and all processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Rapl:
     """
 
     def __init__(self, folder: Path = _SYSFS) -> None:
-        # intel-rapl:0 is a package (AMD's too); intel-rapl:0:0 is a part of it.
+        # intel-rapl:0 is a package (AMD's too); intel-rapl:0:0 is a part of that package.
         self._counters = [c for c in sorted(folder.glob("intel-rapl:*/energy_uj")) if c.parent.name.count(":") == 1]
         self._limits: list[int] = []
         try:

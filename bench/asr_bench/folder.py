@@ -35,7 +35,7 @@ _ALONE = 24  # pictures that each step alone is timed on, in each round
 
 @dataclass(frozen=True)
 class FolderSpeed:
-    """Speed of one folder, every sample of every round kept.
+    """Speed of one folder, with every sample of every round.
 
     Attributes:
         model: name of a built-in model.

@@ -87,7 +87,7 @@ def lay_out(data: DataFolder, folder: Path, images: int, seed: int = 0) -> list[
     Args:
         data: any layout; training and validation split together.
         folder: of the two, `first` and `second`.
-        images: of each class at most, drawn at random; half of them on either side.
+        images: largest number per class, drawn at random, and divided into two halves.
         seed: of the drawing.
 
     Raises:
@@ -173,7 +173,7 @@ def promises_table(found: Sequence[Sequence[Promise]]) -> str:
 def main(data: Path, images: int, crop_size: int, views: int, seed: int, workers: int) -> None:
     """Train on one half of DATA in the published layout, judge the other half, and the other way round.
 
-    Exit codes: 0 all promises are kept; 1 one is broken; 2 usage or data.
+    Exit codes: 0 all promises hold; 1 a promise is broken; 2 usage or data.
     """
     found = []
     with tempfile.TemporaryDirectory() as folder:

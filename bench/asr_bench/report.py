@@ -1,4 +1,4 @@
-"""A benchmark as JSON with every sample, as a Markdown table and as a picture; two of them compared."""
+"""A benchmark as JSON with every sample, as a Markdown table and as a picture, and the comparison of two benchmarks."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def _wait_until_ready(address: str) -> None:
 @click.option("--clients", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True)
 def main(model: str, clients: int, seconds: float) -> None:
-    """Put asr-serve under load and print what came of it."""
+    """Put asr-serve under load and print the results."""
     pictures = [path.read_bytes() for path in sorted((_EXAMPLES / "real").glob("*.jpg"))]
     detector = Detector(model, device="cpu")
     is_whole = detector.card.whole is not None and detector.card.whole.is_default

@@ -54,8 +54,8 @@ class Parity:
         verdict_flips: real frames whose verdict differs.
         tolerance: of `logits_relative`.
         flips_allowed: of `verdict_flips`.
-        awkward_relative: as `logits_relative`, on the frames that are not real. It must be a number, no more: a network
-            that divides by the deviation of its values (LayerNorm) turns rounding on an even frame into anything.
+        awkward_relative: as `logits_relative`, on the frames that are not real. It must only be finite: a network
+            that divides by the deviation of its values (LayerNorm) can turn rounding on an even frame into any number.
         explained: real frames that `logits_relative` leaves out, because the network amplifies rounding on them:
             float32 PyTorch is as far from float64 as the file is (see `explain`).
     """
@@ -91,7 +91,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one engine says of a list of batches.
+    """The outputs of one engine for a list of batches.
 
     Attributes:
         names: of each frame, (n,).
@@ -126,7 +126,7 @@ class Difference:
         probability: `max`, `p99.9` and `mean` of the absolute difference.
         logits: the same, and `max of spread`: the largest, relative to the range of the margin over the real frames
             (None if they are all alike).
-        flips: threshold -> real frames that lie on another side of it; `verdict` counts changed verdicts.
+        flips: threshold -> number of real frames on the other side of that threshold; `verdict`: changed verdicts.
         worst: names of the frames with the largest differences of a logit, and these.
     """
 
@@ -182,7 +182,7 @@ def pytorch(deployed: Deployed, dtype: torch.dtype = torch.float32) -> Engine:
 
 
 def answers(engine: Engine, batches: Iterable[Frames]) -> Answers:
-    """Ask an engine about every frame."""
+    """Run an engine on every frame."""
     names: list[str] = []
     real: list[bool] = []
     probabilities, logits = [], []
@@ -196,7 +196,7 @@ def answers(engine: Engine, batches: Iterable[Frames]) -> Answers:
 
 
 def difference(candidate: Answers, reference: Answers, card: ModelCard) -> Difference:
-    """Hold the answers of one engine against those of another."""
+    """Compare the outputs of one engine with those of another."""
     probability = np.abs(candidate.probability - reference.probability)
     logits = _apart(candidate.logits, reference.logits)
     of_spread = float(logits.max() / reference.spread) if reference.spread > 0 else None
@@ -220,12 +220,12 @@ def difference(candidate: Answers, reference: Answers, card: ModelCard) -> Diffe
 
 
 def compare(deployed: Deployed, detector: Detector, batches: Sequence[Frames], allowed: float) -> Parity:
-    """Hold an exported file in onnxruntime against eager float32 PyTorch.
+    """Compare an exported file in onnxruntime with eager float32 PyTorch.
 
     Args:
         deployed: the PyTorch twin.
         detector: the exported file.
-        batches: what both see.
+        batches: input of both.
         allowed: tolerance of the relative difference of the logits.
     """
     candidate, reference = answers(onnxruntime(detector), batches), answers(pytorch(deployed), batches)

@@ -166,7 +166,7 @@ def parity_report(checkpoint: Checkpoint, exported: Path, images: Path, engines:
         (name, _FLOAT64): difference(given[name].among(exact.names), exact, card) for name in (_FLOAT32, *candidates)
     }
     real = {name for name, is_real in zip(given[_FLOAT32].names, given[_FLOAT32].real, strict=True) if is_real}
-    real = real - explained[engines[0]] or real  # the stages of a frame that is explained would tell nothing new
+    real = real - explained[engines[0]] or real  # the stages of a frame that is explained add no information
     worst = difference(given[engines[0]].among(real), given[_FLOAT32].among(real), card).worst[0][0]
     frames = next(b.frames for b in batches if b.name == worst.partition(", number ")[0])
     facts = {

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _AUROC_DROP = 0.003
-_COPY_QUALITY = 96  # of the JPEG copies: nobody sees the difference
+_COPY_QUALITY = 96  # of the JPEG copies: the difference is invisible
 _FEWEST = 40
 _MOST = 600  # of each half: seconds, not minutes
 _CLASSES = {"nature": 0, "0_real": 0, "real": 0, "ai": 1, "1_fake": 1, "fake": 1}

@@ -95,8 +95,8 @@ def load_checkpoint(path: str | Path, name: str | None = None, options: Mapping[
 
     Args:
         path: the file.
-        name: registry name; needed for a Lightning file, which does not tell; elsewhere it must agree.
-        options: constructor options that the file does not tell (`spectrum` of a Lightning file).
+        name: registry name; needed for a Lightning file, which lacks it; otherwise it must agree with the file.
+        options: constructor options that are not in the file (`spectrum` of a Lightning file).
 
     Raises:
         CheckpointError: no such file, damaged, foreign, or its weights do not fit; the message names the first

@@ -70,7 +70,7 @@ class FFTResNet(nn.Module):
         """Fill the backbone, all but its last layer, with ImageNet weights.
 
         Args:
-            weights: `imagenet` for torchvision's own (a download, kept in torch's cache), or the path of a state
+            weights: `imagenet` for torchvision's own (downloaded into torch's cache), or the path of a state
                 dict such as torchvision publishes.
 
         Raises:

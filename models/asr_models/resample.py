@@ -106,7 +106,7 @@ def resample(frames: Tensor, rows: Axis, columns: Axis) -> Tensor:
     # Block by block: the float32 copy of one block stays in the cache, that of a whole 4K frame is 100 MB.
     parts = [weight[i] @ pixels.index_select(1, source[i]).float() for i in range(len(source))]  # (N, 16, seen * 3)
     resized = torch.cat(parts, dim=1)[:, : rows.size].reshape(n, rows.size, seen, channels)
-    # Columns come first, so that one of them is one run of memory.
+    # Columns come first, so that each column is contiguous in memory.
     across = resized.permute(0, 2, 3, 1).reshape(n, seen, channels * rows.size)
     source, weight = (part.to(frames.device) for part in columns.blocks(taps))
     blocks = across.index_select(1, source.reshape(-1) - first).reshape(n, len(source), taps, channels * rows.size)

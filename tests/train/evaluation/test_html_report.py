@@ -205,7 +205,7 @@ def test_a_finding_no_better_than_content_is_called_that(evaluation: Evaluation)
 
     assert "Subject matter alone still gets 63.6% there" in said(0.60, 0.54, 0.636)
     assert "That is better than guessing." in said(0.75, 0.70, 0.60)
-    assert "That cannot be told from guessing." in said(0.53, 0.48, 0.51)
+    assert "That cannot be distinguished from guessing." in said(0.53, 0.48, 0.51)
     assert "That is worse than guessing" in said(0.40, 0.35, 0.51)
 
 

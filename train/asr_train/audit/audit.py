@@ -45,12 +45,12 @@ _AT_LEAST = 10  # validation images of a generator that is left out
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found; plain JSON data throughout.
+    """The results of an audit, all plain JSON data.
 
     Attributes:
         data: name, layout, notes, counts per split, `unreadable` files.
         measured: how AUROCs came about.
-        findings: what tells the label, highest AUROC first: `what`, `kind` (`file`, `content`), `auroc`, `interval`,
+        findings: what predicts the label, highest AUROC first: `what`, `kind` (`file`, `content`), `auroc`, `interval`,
             `images`, `gives_away`, and `says` in words.
         files: AUROC of all file facts together; None where it cannot be measured.
         content: AUROC of the content-only probe; None where it cannot be measured, `content_note` says why.
@@ -92,7 +92,7 @@ class _Files:
 
 
 def audit(data: DataFolder, progress: bool = True) -> Audit:
-    """Look for whatever tells the label but no trace.
+    """Find shortcuts: facts other than generator traces that give the label away.
 
     File facts of every file are measured one by one and together (boosted trees), content by a probe (see
     `asr_train.figures.content`) on at most 4,000 training and 2,000 validation images, both fitted on the training
@@ -142,7 +142,7 @@ def audit(data: DataFolder, progress: bool = True) -> Audit:
 
 
 def audit_warning(data: DataFolder, progress: bool = False) -> str | None:
-    """Return one line if file facts or content alone tell the label with an AUROC above 0.6, else None.
+    """Return one line of warning if file facts or content alone predict the label with an AUROC above 0.6, else None.
 
     Looks at no more than 2,000 training and 1,000 validation images. Their content is read from the cache, or looked
     at once (30 ms each).
@@ -196,7 +196,7 @@ def _drawn(samples: list[Sample], largest: int | None) -> list[Sample]:
 
 
 def _content(files: _Files, largest: Mapping[str, int], progress: bool) -> tuple[NDArray[np.float32], _Files, str]:
-    """Return features of (a sample of) the files, those files, and what to say of it."""
+    """Return features of a sample of the files, these files, and a note on the sample."""
     chosen = np.zeros(len(files.samples), bool)
     for name, most in largest.items():
         own = np.flatnonzero(files.splits == name)

@@ -1,4 +1,4 @@
-"""What image files say of themselves before anyone looks at their pixels: container, size, compression, metadata."""
+"""Facts of image files that are known without the pixels: container, size, compression, metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well the label can be told from facts of the files alone, one by one and all together."""
+"""How well facts about the files predict the label, each alone and all together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _FOLDS = 5
-_CATEGORIES = 100  # most frequent values that are told apart
+_CATEGORIES = 100  # most frequent values; the others count as one
 _SMALLEST_LEAF = 5
 
 Folds = list[tuple[NDArray[np.int_], NDArray[np.int_]]]

@@ -16,7 +16,7 @@ def audit_text(audit: Audit) -> str:
     lines = [f"{audit.data['name']} (layout {audit.data['layout']}): {'; '.join(counts)}"]
     if unreadable := audit.data["unreadable"]:
         lines.append(f"unreadable, left out: {len(unreadable)}: {', '.join(sorted(unreadable)[:3])}")
-    lines += ["", *_verdict(audit), "", f"What tells the label alone (AUROC, 95% interval; {audit.measured})"]
+    lines += ["", *_verdict(audit), "", f"Facts that predict the label alone (AUROC, 95% interval; {audit.measured})"]
     for finding in audit.findings:
         mark = "!" if finding["gives_away"] else " "
         lines.append(f"  {mark} {_figure(finding)}  {finding['what']}: {finding['says']}")

@@ -14,7 +14,7 @@ from asr_runtime.errors import DatasetError, DependencyError, OutputError
 __all__ = ["Blobs", "clone", "find_snapshot", "open_repository"]
 
 _CLONE_SECONDS = 1800.0
-# A repository is data: nothing of its configuration is run, nobody is asked for a password.
+# A repository is data: git runs nothing from its configuration and asks for no password.
 _ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_LFS_SKIP_SMUDGE": "1"}
 
 

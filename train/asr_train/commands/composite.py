@@ -26,7 +26,7 @@ __all__ = ["composite_command"]
     type=click.Choice(WAYS),
     multiple=True,
     required=True,
-    help="What fills the region: a cut of a generated picture, or a network that draws the photo anew; repeatable.",
+    help="What fills the region: a piece of a generated picture, or a network that redraws the photo; repeatable.",
 )
 @click.option("--weights", type=FOLDER, help="Folder of TAEF2's weights.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="[default: every split there is]")

@@ -59,7 +59,7 @@ __all__ = ["evaluate_command"]
     "--look",
     type=click.Choice(["centre", "whole", "auto"]),
     default="centre",
-    help="Of an exported file: the centre of each image, windows all over it, or what its card says is better.",
+    help="Of an exported file: the centre of each image, windows all over it, or as its card advises.",
 )
 @click.option(
     "--families",
@@ -69,7 +69,7 @@ __all__ = ["evaluate_command"]
 @click.option(
     "--regions",
     is_flag=True,
-    help="The data folder is one of asr-composite: tell windows inside generated regions from those outside.",
+    help="The data folder is one of asr-composite: compare windows inside generated regions with windows outside.",
 )
 @click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")

@@ -21,7 +21,7 @@ __all__ = ["register_command"]
 def register_command(run: Path, model: Path, report: Path | None, name: str | None) -> None:
     """Add an exported file to its run in MLflow, and register it.
 
-    RUN is the folder of a run of asr-train --tracker mlflow, MODEL the file that asr-export wrote of it. The file, its
+    RUN is the folder of a run of asr-train --tracker mlflow, MODEL the file that asr-export wrote. The file, its
     card and the report become artefacts of that run, and the model gets a version in the registry.
     """
     from asr_runtime import Detector

@@ -26,7 +26,7 @@ __all__ = ["resynthesise_command"]
     type=click.Choice(RESYNTHESISERS),
     multiple=True,
     required=True,
-    help="Network that draws the photos anew; repeatable.",
+    help="Network that redraws the photos; repeatable.",
 )
 @click.option("--weights", type=FOLDER, help="Folder of TAEF2's weights.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="[default: every split there is]")

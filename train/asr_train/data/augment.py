@@ -1,4 +1,4 @@
-"""Random degradations and geometry that both classes share, so that neither file history nor pose tells the label.
+"""Random degradations and geometry that both classes share, so that neither file history nor pose gives the label away.
 
 Everything here works on one uint8 BGR image (H, W, 3) with OpenCV and one numpy random generator.
 """
@@ -31,7 +31,7 @@ class Augment:
         reencode: probability of a JPEG (3 in 4) or WebP re-encoding. Below 1 the untouched rest shows its history.
         quality: lowest and highest quality of the re-encoding.
         resize: probability of a change of resolution before the crop.
-        resize_range: lowest and highest scale of it; drawn so that halving is as likely as doubling.
+        resize_range: lowest and highest scale of the resizing; halving is as likely as doubling.
         history: probability of an earlier life: one more re-encoding, of the same qualities, before the change of
             resolution, as a picture has that a site or a messenger shrank and saved again.
         edit: probability of one random edit that people make (`asr_train.data.edits`).

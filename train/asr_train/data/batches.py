@@ -123,7 +123,7 @@ class TrainingImages(Dataset[Item]):
         return mirrored_window(window, top, left, size, size)
 
     def _resized(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.generic]:
-        """Degrade the whole image, then resize: a random square of it (`resize-crop`) or all (`squash`)."""
+        """Degrade the whole image, then resize a random square (`resize-crop`) or the whole image (`squash`)."""
         scale = self.augment.scale(rng)
         image = self.augment.live(image, rng)
         if scale != 1.0:
@@ -172,7 +172,7 @@ class EvaluationImages(Dataset[Item]):
         return Item(index, sample.label, self.window(image, CENTRE))
 
     def window(self, image: NDArray[np.uint8], place: Place) -> Tensor:
-        """Re-encode one decoded picture and take a window of it: (H, W, 3) -> (S, S, 3).
+        """Re-encode one decoded picture and cut a window: (H, W, 3) -> (S, S, 3).
 
         A network that resizes sees the whole picture, whatever the place.
         """

@@ -51,7 +51,7 @@ class ClipImages(Dataset[Item]):
     Args:
         samples: the pictures.
         preprocess: of the network.
-        quality: JPEG quality that every picture is re-encoded with before, so that its history tells nothing; None:
+        quality: JPEG quality that every picture is re-encoded with before, so that its history is equal; None:
             it is taken as it is.
         places: windows of each frame (`asr_train.data.windows`), one after the other. With more than one, pictures
             without room for all of them are problems, and more of large pictures is encoded.
@@ -76,7 +76,7 @@ class ClipImages(Dataset[Item]):
         return len(CLIP_FRAMES) * len(self.places)
 
     def __getitem__(self, position: int) -> Item:
-        """Encode a clip, unless it is that of the window before, and take one window of one frame of it."""
+        """Encode a clip, unless the window before was of the same one, and cut one window of one frame."""
         index, rest = divmod(position, self._of_each)
         frame, place = divmod(rest, len(self.places))
         sample = self.samples[index]

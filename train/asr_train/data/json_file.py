@@ -1,4 +1,4 @@
-"""JSON files of runs and protocols: written whole or not at all, and never trusted when they are read."""
+"""JSON files of runs and protocols: written whole or not at all, and checked when they are read."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ INDEX = "index.parquet"
 _SCHEMA = 1
 _COLUMNS = ("key", "offset", "size", "crc32", "label", "source")
 _OPEN = 8  # tar files, and tables of their rows, that a process has at hand
-_BLOCK, _BLOCKS = 2**22, 4  # of a remote file, fetched at once and kept
+_BLOCK, _BLOCKS = 2**22, 4  # of a remote file: bytes per request, and blocks in the cache
 _TRIES = 3
 _SHOWN = 5
 

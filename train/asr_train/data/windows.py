@@ -1,4 +1,4 @@
-"""Where a picture is looked at: the centre, or several windows over all of it, at native resolution.
+"""Places of windows in a picture at native resolution: the centre alone, or several all over the picture.
 
 A place is (vertical, horizontal), each a fraction of the room that the picture leaves beside the window, as in
 `asr_runtime.contract.WholeLook`.

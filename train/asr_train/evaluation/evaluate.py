@@ -1,4 +1,4 @@
-"""Evaluation: what the scores of a data split amount to, with content held fixed and files made equal."""
+"""Evaluation: figures of a data split, with subject matter held constant and files made equal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Evaluation", "evaluate", "evaluate_model"]
 
 log = logging.getLogger("asr_train")
 
-_SHIFT_QUALITY = 96  # a re-encoding that nobody sees
+_SHIFT_QUALITY = 96  # a re-encoding that is invisible
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Evaluation:
     """Figures of a split, plain JSON data but for `scored`.
 
     Attributes:
-        protocol: how they came about: model, data, split, re-encoding, what content was held fixed with.
+        protocol: how the figures were made: model, data, split, re-encoding, training data of the content-only probe.
         overall: `binary_metrics` of all images.
         by_source: `metrics_by_source`, worst generator first.
         scored: the scores behind the figures.
         verdicts: `verdict_metrics` of the model's own thresholds; None if it has none.
         content_probe: `binary_metrics` of the content-only probe on the same images, `fitted_on` and `fitted_images`:
-            what subject matter alone gives, and (`ca_auroc`) what the bins leave of it. None without a probe.
+            figures of subject matter alone; `ca_auroc`: what is left of it within the bins. None without a probe.
         raw: `binary_metrics` of the files as they are, beside equalised figures; None where those are raw already.
         reencoding: `quality`, `accuracy` of all images re-encoded with it, `raw_accuracy`, their difference `shift`
             and the share of verdicts at 0.5 that `changed`; None if not asked for.
@@ -107,13 +107,13 @@ def evaluate_model(
         labels_by_position: see `find_data`.
         split: `train`, `val` or `test`; None takes test if there is one, else val.
         leave_out: sources to leave out.
-        equalise: JPEG quality that every image is re-encoded with first, so that no file history tells the label;
+        equalise: JPEG quality that every image is re-encoded with first, so that file history is equal;
             the files as they are are scored as well and reported beside it. None: only those.
         content_data: data folder whose train split the content-only probe is fitted on: the one that the model was
-            trained on. None: `data`. Sources left out here, or when the model was trained, are left out of it.
+            trained on. None: `data`. It leaves out the sources that are left out here or were left out in training.
         reencoding_shift: also measure how far accuracy moves when all files are re-encoded at JPEG 96.
         robustness: also measure under every degradation, on at most so many images of each class.
-        spectrum: of a published Lightning checkpoint, which does not tell.
+        spectrum: of a published Lightning checkpoint, which does not contain it.
         device: `auto`, `cpu` or `cuda`.
         batch_size: images per forward pass of a checkpoint; an exported file gets one at a time.
         workers: reading processes.
@@ -200,7 +200,7 @@ def evaluate(
 
     Args:
         scored: the images.
-        protocol: data, split, re-encoding, model; kept beside the figures.
+        protocol: data, split, re-encoding, model; stored beside the figures.
         decision: the model's unsure band, for `verdicts`.
         points: the model's thresholds.
         raw: the same images as they are in their files.

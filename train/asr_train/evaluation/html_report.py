@@ -100,7 +100,7 @@ def finding(evaluation: Evaluation, key: str) -> Finding:
     elif high < 0.5:
         verdict = "That is worse than guessing: what it relies on points the wrong way here."
     else:
-        verdict = "That cannot be told from guessing."
+        verdict = "That cannot be distinguished from guessing."
     return Finding(value, interval, verdict)
 
 
@@ -149,7 +149,7 @@ def _plots(evaluation: Evaluation, key: str, generators: Mapping[str, Mapping[st
 
 
 def _headline_rows(evaluation: Evaluation) -> list[Row]:
-    """Return the model and subject matter alone, with content held fixed and plain."""
+    """Return AUROCs of the model and of subject matter alone, content-adjusted and plain."""
     names = {"ca_auroc": "content-adjusted", "auroc": "plain"}
     groups = (
         ("this model", evaluation.overall, "ai"),

@@ -1,4 +1,4 @@
-"""Partly generated pictures: does a model tell windows inside the generated region from those outside it?
+"""Partly generated pictures: does a model distinguish windows inside the generated region from windows outside?
 
 The pictures and their masks are those of asr-composite (`asr_train.resynthesis.composites`).
 """

@@ -40,7 +40,7 @@ _IN_METRICS = (
     "pairs",
     "decisions",
 )
-_NOT_SAID = ("unreadable", "equalise")  # said in other words
+_NOT_SAID = ("unreadable", "equalise")  # the report says these in other words
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:

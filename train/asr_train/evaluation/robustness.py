@@ -22,7 +22,7 @@ __all__ = ["FIGURES", "Score", "robustness", "subsample"]
 log = logging.getLogger(__name__)
 
 FIGURES = ("ca_auroc", "auroc", "accuracy", "tpr_at_fpr_5%")
-"""What is kept of every point, with its interval."""
+"""Figures that are reported for every point, with their intervals."""
 _KEPT_RATE = 0.05
 
 Score = Callable[[Sequence[Sample], int | None, Degradation | None], Scored]

@@ -19,7 +19,7 @@ __all__ = ["RESAMPLES", "bootstrap_intervals", "concordance", "resampled"]
 
 RESAMPLES = 1000
 _COVERAGE = 0.95
-_LARGEST_BLOCK = 2_000_000  # counts that are held at once
+_LARGEST_BLOCK = 2_000_000  # counts in memory at a time
 
 Floats = NDArray[np.float64]
 

@@ -30,7 +30,7 @@ UNSURE_BAND = (0.4, 0.6)
 """Probabilities that are always unsure: thresholds that a good detector puts closer together are moved apart."""
 
 _MISS_RATE = 0.1
-_LARGEST_TEMPERATURE = 1e3  # a margin that tells nothing: every probability is then near 0.5
+_LARGEST_TEMPERATURE = 1e3  # reached where margins say nothing about the label: every probability is then near 0.5
 
 
 @dataclass(frozen=True)

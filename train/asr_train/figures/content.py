@@ -48,7 +48,7 @@ SMALLEST_SIDE = 2 * THUMBNAIL
 _INPUT = 224  # what the network was trained with
 _FEATURES = 1280
 _STRENGTH = 1e-3  # inverse regularisation of the logistic regression
-_LARGEST_FIT = 10_000  # images; more cost hours and tell the probe little
+_LARGEST_FIT = 10_000  # images; more would take hours and hardly change the probe
 _BATCH = 32
 _VERSION = "content-1"  # of the cached features; changes with everything above
 
@@ -205,7 +205,7 @@ def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _describe(
     network: EfficientNetLite0, waiting: Sequence[tuple[int, str, NDArray[np.uint8]]], found: NDArray[np.float32]
 ) -> None:
-    """Fill the rows of `found` that wait, and the cache."""
+    """Compute the rows that wait, and write them to the cache."""
     frames_nhwc = torch.from_numpy(np.stack([image[..., ::-1] for _, _, image in waiting]))
     x = (frames_nhwc.permute(0, 3, 1, 2).float() - 127) / 128  # (N, 224, 224, 3) -> (N, 3, 224, 224)
     pooled = network(x.to(_device()))[-1].mean((2, 3)).cpu().numpy()  # (N, 1280, 7, 7) -> (N, 1280)

@@ -57,7 +57,7 @@ def content_adjusted_auroc(
     content: NDArray[np.floating[Any]],
     bins: int = CONTENT_BINS,
 ) -> float | None:
-    """AUROC with content held fixed: only images that a content-only classifier finds alike are compared.
+    """AUROC with subject matter held constant: only images that a content-only classifier rates alike are compared.
 
     Images are put into `bins` quantile bins of the content-only score; within each the (real, ai) pairs in the right
     order are counted, ties half, and the counts pooled. So a detector that only repeats the probe comes out near 0.5,
@@ -65,7 +65,7 @@ def content_adjusted_auroc(
 
     Limits. Bins are coarse, so a little content is left within them: read the figure beside the probe's own (the
     content-only score against itself), which is what content still earns. Content that the probe does not see is not
-    held fixed. Content and traces that cannot be told apart in the data (a generator that makes one subject only)
+    held fixed. Content and traces that cannot be separated in the data (a generator that makes one subject only)
     leave few pairs, and a wide interval.
 
     Args:
@@ -173,7 +173,7 @@ def metrics_by_source(
 ) -> dict[str, dict[str, Any]]:
     """Figures of each generator against its own photos where it has them, else against all photos.
 
-    A source with photos only is reported by how many of them pass as real (`accuracy`, `mean_probability`).
+    For a source with photos only, the figures say how many photos pass as real (`accuracy`, `mean_probability`).
 
     Args:
         labels: (n,), 0 or 1.
@@ -226,8 +226,8 @@ def verdict_metrics(
 
     Returns:
         Plain JSON data: `unsure` (share), `unsure_real`, `unsure_ai`, `error` (share of wrong verdicts among those
-        that are not unsure; None if all are), and per operating point the false-positive rate found on all photos
-        and on each photo source (`found_by_source`, highest first), and the share of generated images found.
+        that are not unsure; None if all are), and per operating point the false-positive rate measured on all photos
+        and on each photo source (`found_by_source`, highest first), and the share of generated images detected.
     """
     names = np.asarray(sources)
     verdicts = np.array([decision.verdict(float(p)) for p in probability])

@@ -1,4 +1,4 @@
-"""Content-matched pairs: how well a detector tells photos from their own resynthesis, where content gives nothing away.
+"""Content-matched pairs: how well a detector separates photos from their own resynthesis, where content says nothing.
 
 A pair is a real and an AI-generated image whose files bear the same name in a source called `resynthesised_...`, as
 `asr-resynthesise` makes them. Elsewhere equal names (`0001.png`) say nothing.

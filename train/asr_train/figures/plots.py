@@ -88,7 +88,7 @@ def plot_roc(labels: Labels, probability: Floats) -> str:
     axes.plot([0, 1], [0, 1], color=_CHANCE, linestyle="--", linewidth=1)
     axes.fill_between(fpr, tpr, color=_AI, alpha=0.1, linewidth=0)
     axes.plot(fpr, tpr, color=_AI)
-    axes.set(xlabel="photos called generated", ylabel="generated pictures found", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="photos called generated", ylabel="generated pictures detected", xlim=(0, 1), ylim=(0, 1))
     axes.text(0.97, 0.04, f"AUROC {sk.roc_auc_score(labels, probability):.3f}", ha="right")
     return _svg(figure, "ROC curve", "roc")
 
@@ -105,7 +105,7 @@ def plot_reliability(labels: Labels, probability: Floats) -> str:
     axes.errorbar(
         mean_probability, share, np.abs(ends.T - share), color=_PLAIN, marker="o", markersize=4, elinewidth=0.9
     )
-    axes.set(xlabel="probability said", ylabel="share that is generated", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="predicted probability", ylabel="share that is generated", xlim=(0, 1), ylim=(0, 1))
     return _svg(figure, "Reliability diagram", "reliability")
 
 
@@ -232,7 +232,7 @@ def plot_robustness(family: Mapping[str, Any], key: str, undegraded: float, limi
 
 @_styled
 def plot_learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Draw the content-adjusted AUROC over how much of something is kept, one panel each.
+    """Draw the content-adjusted AUROC over the number of images or sources in training, one panel each.
 
     Args:
         curves: as `learning_curves` returns them.

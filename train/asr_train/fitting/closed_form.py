@@ -88,7 +88,7 @@ class ClosedForm:
         network: with its pretrained trunk.
         config: of the run.
         data: pictures of the training and validation split.
-        folder: extracted features are kept here.
+        folder: for extracted features.
         families: of the sources. With them margins for calibration come from heads that have seen no source of the
             picture's family of generators or kind of photos; without them, from heads that have not seen its source.
         table: features of the network that are at hand already; None: they are extracted, or read from `folder`.

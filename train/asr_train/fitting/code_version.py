@@ -1,4 +1,4 @@
-"""Which code made something that is kept on disk: a hash over modules, and over all of ours that they import."""
+"""The version of the code that made a file: a hash over modules, and over all of ours that they import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A frozen trunk over a set of pictures, and files that keep what came of it."""
+"""Features of a frozen trunk for a set of pictures, and the files that store them."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def _torch(network: ASRNetLite, batch_size: int, images: int) -> Features:
     def features(x: Tensor) -> NDArray[np.float32]:
         rows = []
         for part in torch.split(x.to(device), batch_size):
-            missing = batch_size - len(part)  # another batch size would be compiled anew
+            missing = batch_size - len(part)  # another batch size would be compiled again
             whole = torch.cat([part, part.new_zeros(missing, *part.shape[1:])]) if missing else part
             rows.append(run(whole.contiguous(memory_format=torch.channels_last))[: len(part)].float().cpu())
         return np.asarray(torch.cat(rows).numpy(), np.float32)

@@ -1,4 +1,4 @@
-"""Features of a frozen trunk, extracted once per picture and view and kept, so that heads are fitted in seconds.
+"""Features of a frozen trunk, extracted once per picture and view and stored, so that heads are fitted in seconds.
 
 A picture is seen in several augmented views, and in one or more windows as evaluation sees it; fitting uses them all.
 What is drawn for a view depends on the seed, the picture's path and the view alone: leaving sources out changes nothing
@@ -76,7 +76,7 @@ class FeatureTable:
 
 @dataclass(frozen=True)
 class _Shard:
-    """Up to `_SHARD` pictures of one source and split, extracted together and kept in one file."""
+    """Up to `_SHARD` pictures of one source and split, extracted together and stored in one file."""
 
     first: int  # index of the first picture, training split first
     pictures: int
@@ -87,7 +87,7 @@ class _Shard:
 def feature_table(extractor: Extractor, data: DataFolder, folder: Path) -> FeatureTable:
     """Extract the features of a data folder's training and validation split, or read what was extracted before.
 
-    Features are kept in `folder`/features, a file for some pictures of a source. A run that was stopped goes on, and
+    Features are in `folder`/features; each file has some pictures of one source. A run that was stopped goes on, and
     other sources beside known ones cost their own pictures only. A file's name covers the trunk's weights, the
     configuration, its pictures (name, size, first and last bytes), and the code and packages that extract. A damaged
     file is made again.
@@ -212,7 +212,7 @@ class ClipTable:
     Attributes:
         samples: the n pictures, training split first; those that cannot be read or encoded are left out.
         features: float32 (n, F), the mean over the frames of each clip and over their windows. Margins are linear in
-            the features, so a head makes the mean margin of them.
+            the features, so a head gives the mean margin.
     """
 
     samples: tuple[Sample, ...]
@@ -225,7 +225,7 @@ def clip_table(extractor: Extractor, data: DataFolder, folder: Path, whole: bool
     Args:
         extractor: as for `feature_table`.
         data: the pictures.
-        folder: `clips-<key>.npz` is kept here.
+        folder: for the file `clips-<key>.npz`.
         whole: of all windows of every frame, not of its centre; a third as many clips, because each takes longer.
             Pictures without room for more than the centre are left out.
     """
@@ -269,7 +269,7 @@ def pair_table(extractor: Extractor, data: DataFolder, folder: Path) -> PairTabl
     Args:
         extractor: as for `feature_table`; one view is used.
         data: the pairs.
-        folder: `pairs-<key>.npz` is kept here.
+        folder: for the file `pairs-<key>.npz`.
 
     Raises:
         DatasetError: no pair in the training split, or a picture that cannot be read.

@@ -189,7 +189,9 @@ def _fitted(
     """Solve for the head, or run the loop."""
     if isinstance(config, ClosedFormConfig):
         assert isinstance(network, ASRNetLite)
-        advice = f"what was extracted is kept in {folder.parent / 'features'}; the same command goes on from there"
+        advice = (
+            f"extracted features are in {folder.parent / 'features'}; run the same command again to go on from there"
+        )
         with losing_ranks(ranks, lambda: advice), stop_on_signal(_said_by_rank_0(lambda: advice, ranks)):
             if ranks.size > 1:
                 extract_shares(Extractor(network, config), data, folder.parent, ranks)

@@ -16,7 +16,7 @@ from asr_runtime.errors import ConfigurationError, RankError
 __all__ = ["launch", "note_run", "was_launched"]
 
 _NOTE = "ASR_TRAIN_RUN_NOTE"
-"""Names a file in which rank 0 writes the run folder: what is said about a lost rank is said here, once."""
+"""Names a file in which rank 0 writes the run folder, so that the launcher reports a lost rank once."""
 _PORT = 29500
 
 

@@ -66,7 +66,7 @@ class RidgeFit:
         penalty: ridge penalty, relative to each feature's variance.
         differences: float32 (P, F), half of (twin - photo) of content-matched pairs; None for none. Each asks for a
             margin of 1 between the two, and says nothing about where they lie.
-        pair_sources: str (P, k), sources that each pair belongs to; leaving out any of them takes the pair along.
+        pair_sources: str (P, k), sources that each pair belongs to; the pair is left out with any of them.
         pair_weight: of all pairs together, relative to all pictures together.
         view_weights: float (V,), sum 1: what each view counts; None for all alike.
     """

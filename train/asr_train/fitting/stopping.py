@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a training in order: what is written stays whole, and the way to go on is said."""
+"""SIGINT and SIGTERM end a training in order: all files stay complete, and a line says how to go on."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ class _Point:
 
     Attributes:
         curve: what is scarce.
-        count: how much of it is kept.
-        rows: of the images that are kept; None for all.
+        count: number of images or sources in training.
+        rows: rows of the images in training; None for all.
         order: sources that are scarce, in random order: the first `count` that are not judged stay.
     """
 
@@ -68,13 +68,13 @@ def learning_curves(
 
     Args:
         config: of an asrnet-lite; pairs are not used.
-        runs: extracted features are kept here.
+        runs: folder for extracted features.
         draws: random choices per point.
         at_least: generators with fewer validation images are not judged by.
         progress: show a progress bar.
 
     Returns:
-        Plain JSON data: `curves`: name -> points, each with `count` (images or sources that are kept), `ca_auroc` and
+        Plain JSON data: `curves`: name -> points, each with `count` (images or sources in training), `ca_auroc` and
         `auroc` (means over generators and draws; None where nothing could be compared) and `draws` (those of each).
 
     Raises:

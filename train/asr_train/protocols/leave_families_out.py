@@ -86,7 +86,7 @@ def families_protocol(
         protocol: one of `FAMILY_PROTOCOLS`.
         config: of each training.
         families: of the data folder's sources.
-        runs: extracted features are kept here.
+        runs: folder for extracted features.
         at_least: families with fewer validation images are left out of no training; kinds with fewer than half of that.
         progress: show progress bars.
 
@@ -151,30 +151,30 @@ def family_folds(protocol: str, data: DataFolder, families: Families, at_least: 
         return families.sources_without(label, name, train)
 
     if protocol == _FAMILY:
-        found = {f: [Fold(f, None, (*own(1, f), *real), tuple(sorted(without(1, f))))] for f in names}
+        folds = {f: [Fold(f, None, (*own(1, f), *real), tuple(sorted(without(1, f))))] for f in names}
     elif protocol == _KIND:
-        found = {k: [Fold(k, k, (*generated, *own(0, k)), tuple(sorted(without(0, k))))] for k in kinds}
+        folds = {k: [Fold(k, k, (*generated, *own(0, k)), tuple(sorted(without(0, k))))] for k in kinds}
     elif protocol == _BOTH:
-        found = {
+        folds = {
             f: [Fold(f, k, (*own(1, f), *own(0, k)), tuple(sorted(without(1, f) | without(0, k)))) for k in kinds]
             for f in names
         }
-        found = {f: folds for f, folds in found.items() if folds}
+        folds = {f: some for f, some in folds.items() if some}
     else:
         later = {
             s.source for s in train if s.label == 1 and families.years.get((1, s.source), 9999) >= FIRST_LATER_YEAR
         }
         judged_by = {f: [s for s in own(1, f) if s.source in later] for f in names}
-        found = {
+        folds = {
             f: [Fold(f, None, (*samples, *real), tuple(sorted(later)))]
             for f, samples in judged_by.items()
             if len(samples) >= at_least
         }
-    if not found:
+    if not folds:
         raise DatasetError(
             f"{data.root}: {protocol}: no family with {at_least} validation images or more is left to judge by"
         )
-    return found
+    return folds
 
 
 def _judge(solved: ClosedForm, fold: Fold, content: NDArray[np.float64], nested: bool) -> _Judgement:

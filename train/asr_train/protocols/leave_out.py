@@ -40,7 +40,7 @@ from asr_train.protocols.folds import Fold, FoldContent, folds_of, judged_genera
 __all__ = ["leave_out_protocol"]
 
 _GENERATOR, _PHOTOS, _RESYNTHESISER = PROTOCOLS
-_DEGRADED = ("ca_auroc", "auroc")  # what is kept of every degradation
+_DEGRADED = ("ca_auroc", "auroc")  # figures that are reported for every degradation
 
 log = logging.getLogger("asr_train")
 
@@ -58,7 +58,7 @@ def leave_out_protocol(
     `leave-one-generator-out`: the validation images of the generator against all validation photos.
     `leave-one-generator-and-photos-out`: for every pair of a generator and a photo source, a training without both;
     all validation images of the one against all of the other. A generator's figures pool its pairs.
-    `leave-one-resynthesiser-out`: the validation pairs of a network that drew photos anew (asrnet-lite with pairs).
+    `leave-one-resynthesiser-out`: the validation pairs of a network that redrew photos (asrnet-lite with pairs).
 
     Neither training, nor the choice of the best epoch, nor the content-only probe sees what is left out, and its own
     margins are no part of calibration. (ASRNet-Lite with photos left out as well: the margins of the other sources come
@@ -70,14 +70,14 @@ def leave_out_protocol(
     Args:
         protocol: one of `PROTOCOLS`.
         config: of each training; its `seed` is the same for all.
-        runs: run folders and extracted features are kept here.
+        runs: folder for run folders and extracted features.
         at_least: generators with fewer validation images are never left out: their figures would say little.
         progress: show progress bars.
         degradations: `leave-one-generator-out` is judged under each of them as well.
 
     Returns:
         Plain JSON data: `generators` (figures per generator), the means `mean_ca_auroc`, `mean_auroc`, `mean_accuracy`,
-        `mean_balanced_ece`, ... of what all of them have, `pooled_balanced_ece` of all generators together,
+        `mean_balanced_ece`, ... of the figures that all of them have, `pooled_balanced_ece` of all generators together,
         `mean_degraded` (degradation -> means), and `protocol`.
 
     Raises:

@@ -60,7 +60,7 @@ class CompositeRow:
         sha256: of that file.
         donor: generated picture that fills the region, relative to its data folder; empty for a network.
         top: first row of the region.
-        left: first column of it.
+        left: first column of the region.
         height: of the region, in pixels.
         width: of the region, in pixels.
         share: of the picture that is filled, 0 to 1.
@@ -105,7 +105,7 @@ def composite(
 
     Args:
         data: photos, and for `pasted` generated pictures of the same split.
-        out: where to; pictures of an earlier run are written anew.
+        out: folder to write; pictures of an earlier run are replaced.
         ways: of `WAYS`.
         weights: folder of TAEF2's weights.
         splits: which to take; None takes all there are.

@@ -28,7 +28,7 @@ class Row:
         sha256: of that file.
         side: longest side that was asked for.
         top: first row of the window in the photo.
-        left: first column of it.
+        left: first column of the window.
         height: of window and twin, in pixels.
         width: of window and twin, in pixels.
         psnr: of the twin against the window, in dB.
@@ -71,7 +71,7 @@ class Index:
         rows = [row for row in _read(self.path, side) if _is_there(out, row["twin"])]
         self.present = {(row["resynthesiser"], row["split"], row["photo"]) for row in rows}
         try:
-            # Written anew: the last line of a run that was killed may be half a line.
+            # Written again, because a run that was killed may have left half a line at the end.
             with whole_file(self.path) as part, part.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, _COLUMNS)
                 writer.writeheader()

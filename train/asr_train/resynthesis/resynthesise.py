@@ -48,7 +48,7 @@ Image = NDArray[np.uint8]
 
 
 class Resynthesiser(Protocol):
-    """A network that draws a photo anew."""
+    """A network that redraws a photo."""
 
     name: str
 
@@ -143,7 +143,7 @@ def resynthesise(
     if workers < 1:
         raise ConfigurationError(f"workers {workers}: expected at least 1")
     names = tuple(dict.fromkeys(names))
-    maker = _Maker(out, side, names, weights)  # what is missing is said before anything is written
+    maker = _Maker(out, side, names, weights)  # raises before anything is written if a package or file is missing
     with Index(out, side) as index:
         tasks = _tasks(data, splits, names, index.present)
         outcomes = _outcomes([task for task in tasks if task.names], maker, workers, stop)

@@ -23,7 +23,7 @@ __all__ = ["STRIDE", "TAEF2_FILES", "Reconstruction", "Taef2", "load_taef2"]
 
 TAEF2_FILES = ("taef2_encoder.pth", "taef2_decoder.pth")
 STRIDE = 8
-"""Pixels per latent step; image sides are padded to a multiple of it."""
+"""Pixels per latent step; image sides are padded to a multiple of this."""
 _CHANNELS, _LATENT, _HIDDEN = 64, 32, 256
 
 

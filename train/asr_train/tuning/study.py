@@ -62,7 +62,7 @@ class Search:
         margin: how much better a finished trial that costs no more must be to end another; None: none is ended early.
         warmup: steps (families or epochs) before a trial may end early.
         seed: of the sampler.
-        folder: of the study; extracted features are kept here.
+        folder: of the study; extracted features are stored here.
         processes: that run trials.
     """
 
