@@ -159,7 +159,7 @@ def test_a_video_of_nothing_is_unsure_with_the_reason() -> None:
         assert track.add(index / 10, 0.99, np.zeros((48, 64, 3), np.uint8), "one colour").verdict == "unsure"
     video = track.video()
     assert video is not None
-    assert (video.verdict, video.reason) == ("unsure", "one colour")
+    assert (video.verdict, video.reason, video.peak) == ("unsure", "one colour", 0.99)
     assert video.probability == pytest.approx(0.99)
 
 

@@ -99,6 +99,7 @@ def test_it_comes_back_and_counts(start: Start) -> None:
     found = [*until(inbox, "lost"), *until(inbox, "lost"), *until(inbox, "lost"), *until(inbox, "lost")]
     states = [item.state for item in found if isinstance(item, StateRecord)]
     assert states == ["connecting", "live", "lost", "connecting", "lost", *["connecting", "live", "lost"] * 2]
+    assert not any(item.given_up for item in found if isinstance(item, StateRecord))
     lost = [item for item in found if isinstance(item, StateRecord) and item.state == "lost"]
     assert all(item.retry is not None and 0.8 * 0.05 <= item.retry <= 1.2 * 0.1 for item in lost)
     assert "refused" in lost[1].detail
@@ -319,3 +320,26 @@ def test_skipped_frames_keep_a_source_alive(start: Start, monkeypatch: pytest.Mo
     until(inbox, "lost")
     assert (camera.received, camera.skipped, camera.dropped) == (10, 9, 1)
     assert camera._newest == 1005.0
+
+
+def test_it_comes_back_after_half_a_second_then_later_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera_module, "random", SimpleNamespace(uniform=lambda low, high: 1.0))
+
+    def refused(url: str) -> Scripted:
+        raise SourceError("connection refused")
+
+    inbox: Inbox[object] = Inbox(2)
+    camera = Camera(SOURCE, inbox, connect=refused)  # type: ignore[arg-type]
+    waited: list[float] = []
+
+    class Impatient(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0.0)
+            if len(waited) == 7:
+                self.set()
+            return True
+
+    camera._leave = Impatient()
+    camera.start()
+    assert camera.join(5)
+    assert waited == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
