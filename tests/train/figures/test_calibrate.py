@@ -161,6 +161,20 @@ def test_a_detector_that_decides_is_not_warned_of(caplog: pytest.LogCaptureFixtu
     assert caplog.text == ""
 
 
+def test_an_image_at_a_threshold_of_real_is_unsure_and_so_is_every_other(caplog: pytest.LogCaptureFixture) -> None:
+    """One photo in ten has the highest margin, so no threshold keeps 5%; `real_below` is the lowest probability."""
+    labels = np.repeat([0, 1], 100)
+    margins = np.repeat([0.0, 0.5, -1.0, 0.5], [90, 10, 15, 85])
+    logging.getLogger("asr_train").addHandler(caplog.handler)
+    try:
+        fitted = calibrate(labels, margins, "a test")
+    finally:
+        logging.getLogger("asr_train").removeHandler(caplog.handler)
+    assert fitted.decision.real_below == fitted.calibration.probability(-1.0) < 0.4
+    assert {fitted.decision.verdict(float(p)) for p in fitted.calibration.probability(margins)} == {"unsure"}
+    assert "every verdict will be unsure" in caplog.text
+
+
 def test_a_hand_made_set_of_videos() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     probability = np.array([0.1, 0.2, 0.5, 0.9, 0.3, 0.55, 0.8, 0.95])
