@@ -204,7 +204,8 @@ def find_data(root: str | Path, layout: str | None = None, labels_by_position: b
     unused = [folder for folder in tree.folders if bool(folder.source) != (layout == "generators")]
     splits: dict[str, tuple[Sample, ...]] = {name: _samples(used, name) for name in SPLITS}
     notes: list[str] = []
-    if not splits["val"] and splits["train"]:
+    is_wrapped = len({sample.source for sample in splits["train"]}) == 1  # DIR/archive/train/real, as archives unpack
+    if not splits["val"] and splits["train"] and (layout == "folders" or is_wrapped):
         splits["train"], splits["val"] = _hold_out(splits["train"])
         notes.append(f"no folder val: one training image in {_HELD_OUT} held out for validation, chosen by name")
     flat = [folder for folder in used if folder.label is None]
