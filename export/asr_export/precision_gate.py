@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _AUROC_DROP = 0.003
+_LARGEST_JPEG = 65_500  # pixels of a side
 _COPY_QUALITY = 96  # of the JPEG copies: the difference is invisible
 _FEWEST = 40
 _MOST = 600  # of each half: seconds, not minutes
@@ -228,6 +229,8 @@ def _scores(
 
 
 def _jpeg_copy(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if max(image.shape) > _LARGEST_JPEG:
+        return image  # a panorama that no JPEG can hold
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _COPY_QUALITY])
     copy = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert copy is not None

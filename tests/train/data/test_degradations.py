@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from asr_runtime.errors import ConfigurationError, InputError
 from asr_runtime.media.image import read_image
+from asr_train.data.augment import reencode
 from asr_train.data.degradations import FAMILIES, Degradation, degradations
 from asr_train.data.edits import EDITS
 
@@ -129,3 +130,18 @@ def test_what_a_codec_refuses_is_named() -> None:
     with pytest.raises(InputError, match="webp 75: cannot be done to an image of 17000 x 1 px"):
         Degradation("webp", 75)(wide)
     assert cv2.imencode(".jpg", wide)[0]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "shape"), [(".webp", (40, 16_400)), (".webp", (33_000, 24)), (".jpg", (16, 65_600))]
+)
+def test_images_larger_than_a_file_can_be_are_encoded_in_parts(suffix: str, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    again = reencode(image, suffix, 80)
+    assert again.shape == image.shape
+    assert 1 < np.abs(again.astype(int) - image).mean() < 60
+    first = tuple(slice(0, min(side, 1600)) for side in shape)
+    if suffix == ".jpg":  # blocks of a JPEG do not depend on those beside them
+        assert np.array_equal(
+            again[first][:, :1584], reencode(np.ascontiguousarray(image[first]), suffix, 80)[:, :1584]
+        )

@@ -117,6 +117,9 @@ class Augment:
         return image
 
 
+_LARGEST_SIDE = {".jpg": 65_500, ".webp": 16_383}  # pixels; what a file can hold
+
+
 def equalise(image: Image, quality: int) -> Image:
     """Give an image the compression history that all others get: one JPEG encoding of `quality` (1 to 100)."""
     return reencode(image, ".jpg", quality)
@@ -135,7 +138,15 @@ def _mirrored(position: NDArray[np.int_], length: int) -> NDArray[np.int_]:
 
 
 def reencode(image: Image, suffix: str, quality: int) -> Image:
-    """Encode and decode an image; suffix `.jpg` or `.webp`, quality 1 to 100."""
+    """Encode and decode an image; suffix `.jpg` or `.webp`, quality 1 to 100.
+
+    An image that is larger than a file of the format can be is encoded in parts, cut between blocks of 16 pixels.
+    """
+    most = _LARGEST_SIDE[suffix] // 16 * 16
+    for axis in (0, 1):
+        if image.shape[axis] > _LARGEST_SIDE[suffix]:
+            parts = np.split(image, range(most, image.shape[axis], most), axis)
+            return np.concatenate([reencode(part, suffix, quality) for part in parts], axis)
     flag = cv2.IMWRITE_JPEG_QUALITY if suffix == ".jpg" else cv2.IMWRITE_WEBP_QUALITY
     _, data = cv2.imencode(suffix, image, [flag, quality])
     return _uint8(cv2.imdecode(data, cv2.IMREAD_COLOR))
