@@ -22,12 +22,12 @@ _QUIET = (
 
 
 @contextmanager
-def open_browser() -> Iterator[Browser]:
-    """Start the browser; a test that needs it is skipped where it is missing."""
+def open_browser(*arguments: str) -> Iterator[Browser]:
+    """Start the browser, with further arguments; a test that needs it is skipped where it is missing."""
     if _CHROMIUM is None:
         pytest.skip("needs a browser (Debian: chromium)")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=list(_QUIET))
+        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=[*_QUIET, *arguments])
         try:
             yield browser
         finally:

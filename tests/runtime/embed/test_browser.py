@@ -227,6 +227,29 @@ def test_asr_serve_offers_it_and_no_reload_is_needed(demo: Path, browser: Browse
     assert complaints == []
 
 
+def test_webgpu_computes_what_python_computes(demo: Path, examples: Path, tmp_path: Path) -> None:
+    """On a processor that plays graphics processor (SwiftShader): the page takes it only where it is asked to."""
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), read_image(examples / "real" / "dress.jpg")[:160, :160])  # one window: it is slow
+    host = _Host(demo)
+    try:
+        with open_browser("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader") as browser:
+            page = browser.new_page()
+            page.goto(host.url + "model.json")
+            if not page.evaluate("navigator.gpu?.requestAdapter().then(adapter => adapter !== null)"):
+                pytest.skip("this browser has no WebGPU adapter, not even SwiftShader")
+            page.goto(host.url + "?engine=webgpu")
+            expect(page.locator("#engine")).to_have_attribute("data-state", "ready", timeout=400_000)
+            assert page.inner_text("#engine").startswith("Ready (WebGPU)")
+            scored = _scored(page, [path])["photo.png"]
+            page.goto(host.url)
+            expect(page.locator("#engine")).to_have_attribute("data-kind", "wasm", timeout=_READY)
+    finally:
+        host.close()
+    expected = float(Detector(_MODEL, device="cpu").look(read_image(path)).probability)
+    assert float(scored["data-probability"]) == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_file_that_computes_something_else_is_not_used(demo: Path, browser: Browser, tmp_path: Path) -> None:
     folder = tmp_path / "site"
     shutil.copytree(demo, folder)
@@ -242,5 +265,5 @@ def test_a_file_that_computes_something_else_is_not_used(demo: Path, browser: Br
         host.close()
     assert "Nothing is scored" in page.inner_text("#engine")
     page.set_input_files("#files", [str(demo / "model.json")])
-    expect(page.locator(".item .verdict")).to_have_text("Not scored: the detector does not work in this browser.")
+    expect(page.locator(".item .why")).to_have_text("The detector does not work in this browser.")
     page.close()

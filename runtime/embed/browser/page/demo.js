@@ -28,7 +28,7 @@ async function prepare() {
 /** @returns {Promise<Worker>} once it computes what Python computed; rejected if it does not */
 async function start() {
   await prepare();
-  const worker = new Worker("engine.js", { type: "module" });
+  const worker = new Worker(`engine.js${location.search}`, { type: "module" });
   return new Promise((ready, broken) => {
     worker.onmessage = ({ data }) => {
       if (data.type === "ready") {
@@ -43,7 +43,7 @@ async function start() {
         engine.textContent = `The detector does not work in this browser (${data.reason}). Nothing is scored.`;
         engine.classList.add("broken");
         engine.dataset.state = "broken";
-        broken(new Error("Not scored: the detector does not work in this browser."));
+        broken(new Error("The detector does not work in this browser."));
       } else {
         const { done, failed } = waiting.get(data.id);
         waiting.delete(data.id);
@@ -110,11 +110,12 @@ async function score(ready, item, file) {
   try {
     const worker = await ready;
     verdict.textContent = "Looking …";
-    const pixels = await decode(file).catch(() => { throw new Error("Not scored: this browser cannot decode the file."); });
+    const pixels = await decode(file).catch(() => { throw new Error("The file is damaged, or no picture that this browser can decode."); });
     show(item, judge(card, await ask(worker, pixels)));
   } catch (error) {
     item.dataset.verdict = "error";
-    verdict.textContent = error.message;
+    verdict.textContent = "Not scored";
+    text(item.querySelector(".text"), "div", "why", error.message);
   }
 }
 

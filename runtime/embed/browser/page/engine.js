@@ -28,11 +28,20 @@ async function check(facts) {
   if (!(Math.abs(computed - probability) <= TOLERANCE)) throw new Error(`${computed} instead of ${probability}`);
 }
 
+/** WebGPU where a graphics processor computes it, then WebAssembly; or what `?engine=webgpu` or `wasm` asks for. */
+async function engines(facts) {
+  const wanted = new URLSearchParams(self.location.search).get("engine");
+  if (wanted === "webgpu" || wanted === "wasm") return [wanted];
+  const adapter = facts.webgpu ? await navigator.gpu?.requestAdapter().catch(() => null) : null;
+  const isSoftware = adapter?.info?.isFallbackAdapter || adapter?.info?.architecture === "swiftshader";
+  return adapter && !isSoftware ? ["webgpu", "wasm"] : ["wasm"];
+}
+
 async function start() {
   const facts = await (await fetch("model.json")).json();
   card = facts.card;
   const model = new Uint8Array(await (await fetch("model.onnx")).arrayBuffer());
-  const kinds = facts.webgpu && (await navigator.gpu?.requestAdapter().catch(() => null)) ? ["webgpu", "wasm"] : ["wasm"];
+  const kinds = await engines(facts);
   let reason = "";
   for (const kind of kinds) {
     try {
