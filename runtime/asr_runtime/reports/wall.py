@@ -145,14 +145,14 @@ class Wall:
     def _scored(self, record: FrameRecord | ImageRecord, picture: NDArray[np.uint8] | None) -> None:
         tile = self._tile(record.source)
         now = time.time()
-        verdict, age, is_new = record.verdict, 0.0, True
-        if isinstance(record, FrameRecord):
-            verdict, age, is_new = record.steady, record.age or 0.0, not record.repeated
+        verdict, probability, age, is_new = record.verdict, record.probability, 0.0, True
+        if isinstance(record, FrameRecord):  # the number is the one that the verdict is made of
+            verdict, probability, age, is_new = record.steady, record.smoothed, record.age or 0.0, not record.repeated
             if tile.segment_start is None:
                 tile.segment_start = record.time
         if verdict == "ai" and tile.verdict != "ai" and picture is not None:
             self._flag(tile, record.probability, now, picture)
-        tile.verdict, tile.probability, tile.received = verdict, record.probability, now - age
+        tile.verdict, tile.probability, tile.received = verdict, probability, now - age
         tile.arrivals.append(now)
         if is_new or tile.changed is None:
             tile.changed = now - age

@@ -45,6 +45,12 @@ def test_a_source_is_shown_from_the_start_and_with_every_change() -> None:
     assert (_source(wall, "door")["errors"], _source(wall, "door")["detail"]) == (1, "door: cut short")
 
 
+def test_verdict_and_probability_are_those_of_the_latest_frames_together() -> None:
+    wall = Wall(("door",))
+    wall.observe(FrameRecord("door", 0, time.time(), 0.95, "ai", 0.30, "real", age=0.0), picture())
+    assert (_source(wall, "door")["verdict"], _source(wall, "door")["probability"]) == ("real", 0.30)
+
+
 def test_the_newest_picture_is_sent_small_and_encoded_once() -> None:
     wall = Wall(("door",))
     large = picture(0, 1080, 1920)
