@@ -35,6 +35,13 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     metavar="DIR",
     help="Write a model repository for Triton Inference Server, too; also of an exported X.onnx instead of X.pth.",
 )
+@click.option(
+    "--quick-look",
+    "pictures",
+    type=_FOLDER,
+    metavar="DIR",
+    help="Learn on labelled pictures when a look at the whole picture may stop early; also of an exported X.onnx.",
+)
 @click.option("--fft", type=click.Choice(["matmul", "dft"]), default="matmul", help="How transforms are written.")
 @click.option(
     "--precision",
@@ -58,6 +65,7 @@ def export_command(
     checkpoint: Path,
     output: Path | None,
     triton: Path | None,
+    pictures: Path | None,
     fft: Literal["matmul", "dft"],
     precision: Literal["fp32", "bf16", "fp16", "int8"],
     calibration_images: Path | None,
@@ -76,8 +84,8 @@ def export_command(
     from asr_export.triton import write_triton
     from asr_models import load_checkpoint, multiply_adds
 
-    if triton is not None and checkpoint.suffix == ".onnx" and output is None:
-        click.echo(f"{write_triton(checkpoint, triton)}: model repository of {checkpoint}, the file as it was")
+    if checkpoint.suffix == ".onnx":
+        _exported_command(checkpoint, output, triton, pictures)
         return
     if output is None:
         raise ConfigurationError("-o: expected the ONNX file to write, -o X.onnx")
@@ -95,6 +103,8 @@ def export_command(
             images=images,
             metrics=results,
         )
+    if pictures is not None:
+        _quick_look(output, pictures, output)
     if triton is not None:
         write_triton(output, triton)
     if page is not None:
@@ -150,6 +160,31 @@ def parity_command(
             "the last step from logits to probability"
         )
         raise SystemExit(1)
+
+
+def _exported_command(exported: Path, output: Path | None, triton: Path | None, pictures: Path | None) -> None:
+    """Do what asr-export does for a file that is exported already."""
+    from asr_export.triton import write_triton
+
+    if triton is None and pictures is None:
+        raise ConfigurationError(f"{exported}: is exported already; expected --triton DIR or --quick-look DIR with it")
+    if pictures is not None:
+        if output is None:
+            raise ConfigurationError("-o: expected the ONNX file to write, -o X.onnx")
+        _quick_look(exported, pictures, output)
+        exported = output
+    if triton is not None:
+        click.echo(f"{write_triton(exported, triton)}: model repository of {exported}, the file as it was")
+
+
+def _quick_look(exported: Path, pictures: Path, output: Path) -> None:
+    from asr_export.quick_look import add_quick_look
+
+    result = add_quick_look(exported, pictures, output)
+    click.echo(
+        f"{output}: quick looks take {result.windows:.0%} of the windows on {result.pictures} other pictures and "
+        f"change {result.changed:.1%} of the verdicts, JPEG 96 changes {result.changed_by_jpeg96:.1%}"
+    )
 
 
 def _figures(parity: Any) -> str:

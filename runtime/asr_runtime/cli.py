@@ -106,7 +106,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--snapshots", metavar="DIR", help="Write a JPEG of every picture whose verdict is ai.")
 @click.option(
     "--look",
-    type=click.Choice(["auto", "centre", "whole"]),
+    type=click.Choice(["auto", "centre", "whole", "quick"]),
     default="auto",
     help="Score the centre of each picture, or windows all over it. auto: what the model's card advises.",
 )

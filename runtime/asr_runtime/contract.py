@@ -187,6 +187,8 @@ class WholeLook:
         calibration: its margin is that average.
         decision: from the probability of the whole picture to its verdict.
         operating_points: a threshold for each promised false-positive rate, lowest rate first.
+        stops: for a quick look. After k windows (k = 1, 2, ...) it ends where the mean of their margins is at most the
+            first, or at least the second number of stop k. Empty: the card allows no quick look.
         is_default: `asr-screen` looks at the whole picture unless it is asked for the centre.
         video: calibration and decision for whole videos all of whose frames are looked at as a whole; None: the card
             has no figures for that, and videos and cameras are looked at in the centre unless asked otherwise.
@@ -199,6 +201,7 @@ class WholeLook:
     operating_points: tuple[OperatingPoint, ...]
     is_default: bool
     video: VideoRule | None = None
+    stops: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.windows or self.windows[0] != (0.5, 0.5):
@@ -207,6 +210,10 @@ class WholeLook:
             raise ValueError("whole look: expected places from 0 to 1")
         if not 1 <= self.top <= len(self.windows):
             raise ValueError(f"whole look: top {self.top}, expected 1 to {len(self.windows)}")
+        if self.stops and self.top < len(self.windows):
+            raise ValueError("whole look: stops belong to the mean of all windows, not of the largest margins")
+        if not all(below < above for below, above in self.stops):
+            raise ValueError("whole look: each stop takes two margins, the lower one first")
 
     def corners(self, height: int, width: int, size: int) -> list[tuple[int, int]]:
         """Return the upper left pixel (row, column) of every window of a picture.
@@ -222,6 +229,13 @@ class WholeLook:
         """
         down, right = max(0, height - size), max(0, width - size)
         return list(dict.fromkeys((math.floor(row * down), math.floor(column * right)) for row, column in self.windows))
+
+    def stops_at(self, margins: Sequence[float]) -> bool:
+        """Return whether a quick look ends after windows with these margins."""
+        if not 1 <= len(margins) <= len(self.stops):
+            return False
+        below, above = self.stops[len(margins) - 1]
+        return not below < self.margin(margins) < above
 
     def margin(self, margins: Sequence[float]) -> float:
         """Return the mean of the `top` largest of the windows' margins."""

@@ -213,6 +213,6 @@ class _OpenSource:
     look: Look  # of the last frame that was scored
 
     def __init__(self, name: str, card: ModelCard, kind: LookKind) -> None:
-        rules = card.whole if kind == "whole" and card.whole is not None else card
+        rules = card.whole if kind != "centre" and card.whole is not None else card
         self.track = Track(name, rules.decision, rules.video)
         self.last: NDArray[np.uint8] | None = None  # the picture that `look` belongs to

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 __all__ = ["LookKind", "Window", "window_grid"]
 
-LookKind = Literal["centre", "whole"]
-"""What the score of a picture comes from: the window in its centre, or several windows (`contract.WholeLook`)."""
+LookKind = Literal["centre", "whole", "quick"]
+"""What the score of a picture comes from: the window in its centre, several windows (`contract.WholeLook`), or as many
+of them as it takes to decide."""
 
 
 @dataclass(frozen=True, slots=True)

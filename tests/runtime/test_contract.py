@@ -226,6 +226,8 @@ def test_the_ends_of_a_range_belong_to_it(made: Any) -> None:
         *((lambda t=t: Calibration(t), "temperature > 0") for t in (-1.0, math.inf, math.nan)),
         *((lambda s=s: Calibration(1.0, s), "both finite") for s in (-math.inf, math.nan)),
         (lambda: dataclasses.replace(WHOLE, windows=()), "the centre"),
+        (lambda: dataclasses.replace(WHOLE, stops=((-1.0, 1.0),)), "mean of all windows"),
+        (lambda: dataclasses.replace(WHOLE, top=len(WHOLE.windows), stops=((1.0, 1.0),)), "the lower one first"),
         (lambda: dataclasses.replace(WHOLE, windows=((0.5, 0.4),), top=1), "the centre"),
         (lambda: dataclasses.replace(WHOLE, windows=((0.5, 0.5), (0.5, 1.1))), "places from 0 to 1"),
         (lambda: dataclasses.replace(WHOLE, windows=((0.5, 0.5), (-0.1, 0.5))), "places from 0 to 1"),

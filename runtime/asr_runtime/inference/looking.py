@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.contract import ModelCard, Verdict
+from asr_runtime.contract import ModelCard, Verdict, WholeLook
 from asr_runtime.errors import ConfigurationError, InferenceError
 from asr_runtime.windows import LookKind, Window, window_grid
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LOOKS", "Look", "LookChoice", "check_windows", "choose_looks", "chosen_look", "look_at", "map_of"]
 
-LookChoice = Literal["auto", "centre", "whole"]
-LOOKS = ("auto", "centre", "whole")
+LookChoice = Literal["auto", "centre", "whole", "quick"]
+LOOKS = ("auto", "centre", "whole", "quick")
 
 _CAMERA_SHARE = 0.5  # of the time between two frames of a camera, that whole looks may take
 _Score = Callable[[NDArray[np.uint8]], "Scores"]
@@ -59,7 +59,7 @@ def chosen_look(card: ModelCard, choice: LookChoice, *, video: bool = False) -> 
         video: the pictures are frames.
 
     Raises:
-        ConfigurationError: an unknown choice, or `whole` of a model without figures for it.
+        ConfigurationError: an unknown choice, or `whole` or `quick` of a model without figures for it.
     """
     if choice not in LOOKS:
         raise ConfigurationError(f"look {choice!r}: expected one of {', '.join(LOOKS)}")
@@ -73,6 +73,11 @@ def chosen_look(card: ModelCard, choice: LookChoice, *, video: bool = False) -> 
     if choice == "auto":
         is_whole = whole is not None and whole.is_default and (whole.video is not None or not video)
         return "whole" if is_whole else "centre"
+    if choice == "quick" and (whole is None or not whole.stops):
+        raise ConfigurationError(
+            f"look quick: the card of this model ({card.name}) does not say when a look may stop; use look whole or "
+            "centre, or add it with asr-export --quick-look"
+        )
     return choice
 
 
@@ -125,24 +130,24 @@ def look_at(score: _Score, card: ModelCard, image: NDArray[np.uint8], kind: Look
         score: a `Detector`.
         card: of the same model.
         image: uint8 BGR `(H, W, 3)`.
-        kind: as `chosen_look` returns it.
+        kind: as `chosen_look` returns it. `quick` stops after the first windows that decide.
     """
     size = card.preprocess.size
     height, width = image.shape[:2]
-    corners = card.whole.corners(height, width, size) if kind == "whole" and card.whole is not None else []
+    corners = card.whole.corners(height, width, size) if kind != "centre" and card.whole is not None else []
     if card.whole is None or len(corners) < 2:
         scores = score(image)
         probability = float(scores.probability[0])
         margin = _margin(scores)
         centre = Window(max(0, width - size) // 2, max(0, height - size) // 2, size, probability)
         return Look("centre", margin, probability, scores.verdicts[0], (centre,), scores.reasons[0])
-    windows, margins, reasons = _score_windows(score, image, corners, size)
-    judged = [margin for margin, reason in zip(margins, reasons, strict=True) if reason is None]
+    windows, margins, reasons = _score_windows(score, image, corners, size, card.whole if kind == "quick" else None)
+    judged = _judged(margins, reasons)
     margin = card.whole.margin(judged or margins)
     probability = card.whole.calibration.probability(margin)
     if not judged:
-        return Look("whole", margin, probability, "unsure", windows, reasons[0])
-    return Look("whole", margin, probability, card.whole.decision.verdict(probability), windows)
+        return Look(kind, margin, probability, "unsure", windows, reasons[0])
+    return Look(kind, margin, probability, card.whole.decision.verdict(probability), windows)
 
 
 def map_of(score: _Score, card: ModelCard, image: NDArray[np.uint8], most: int) -> tuple[Window, ...]:
@@ -176,16 +181,27 @@ def _seconds_of_a_whole_look(score: _Score, card: ModelCard) -> float:
 
 
 def _score_windows(
-    score: _Score, image: NDArray[np.uint8], corners: list[tuple[int, int]], size: int
+    score: _Score, image: NDArray[np.uint8], corners: list[tuple[int, int]], size: int, quick: WholeLook | None = None
 ) -> tuple[tuple[Window, ...], list[float], list[str | None]]:
-    """Return the windows at these corners (row, column), the margin of each, and why it has no content to judge."""
-    windows, margins, reasons = [], [], []
+    """Return the windows at these corners (row, column), the margin of each, and why it has no content to judge.
+
+    With `quick`, no window comes after its stops are met.
+    """
+    windows: list[Window] = []
+    margins: list[float] = []
+    reasons: list[str | None] = []
     for row, column in corners:
         scores = score(image[row : row + size, column : column + size])
         windows.append(Window(column, row, size, float(scores.probability[0])))
         margins.append(_margin(scores))
         reasons.append(scores.reasons[0])
+        if quick is not None and quick.stops_at(_judged(margins, reasons)):
+            break
     return tuple(windows), margins, reasons
+
+
+def _judged(margins: list[float], reasons: list[str | None]) -> list[float]:
+    return [margin for margin, reason in zip(margins, reasons, strict=True) if reason is None]
 
 
 def _margin(scores: Scores) -> float:

@@ -48,6 +48,38 @@ def test_the_largest_margins_are_averaged_and_calibrated_by_the_card(whole: Dete
     assert [w.probability for w in look.windows] == pytest.approx([sigmoid(m / 2.0 + 0.25) for m in margins], abs=1e-6)
 
 
+_QUICK = dataclasses.replace(
+    WHOLE_CARD,
+    whole=dataclasses.replace(WHOLE_CARD.whole, top=5, stops=((-3.0, 3.0), (-2.0, 2.0))),  # type: ignore[type-var]
+)
+
+
+def test_a_quick_look_stops_at_the_first_windows_that_decide() -> None:
+    detector = Detector(build_model(_QUICK), device="cpu", threads=1)
+    quick, whole = (detector.look(noisy(250), choice) for choice in ("quick", "whole"))
+    assert (quick.kind, quick.verdict, whole.verdict) == ("quick", "ai", "ai")
+    assert quick.windows == whole.windows[:1]
+    centre = np.ascontiguousarray(noisy(250)[68:132, 98:162])
+    assert quick.margin == pytest.approx(detector(centre).logits[0] @ [-1, 1], abs=1e-5)
+    middling = detector.look(noisy(200), "quick")  # a margin of 2.3: two windows, whose mean is beyond 2
+    assert len(middling.windows) == 2
+    assert middling.probability == pytest.approx(sigmoid(middling.margin / 2.0 - 0.25))
+    undecided = detector.look(noisy(128), "quick")
+    assert len(undecided.windows) == 5
+    assert undecided.probability == detector.look(noisy(128), "whole").probability
+
+
+def test_a_quick_look_of_a_card_without_stops_is_refused(whole: Detector) -> None:
+    with pytest.raises(ConfigurationError, match="does not say when a look may stop; use look whole or centre, or add"):
+        whole.look(bright_corner(), "quick")
+
+
+def noisy(level: int) -> NDArray[np.uint8]:
+    """A picture of one brightness with enough detail to be judged."""
+    noise = np.random.default_rng(0).integers(-5, 6, (200, 260, 3))
+    return (level + noise).clip(0, 255).astype(np.uint8)
+
+
 def test_the_centre_is_what_a_call_gives(whole: Detector) -> None:
     image = picture(3, 150, 170)
     look, scores = whole.look(image, "centre"), whole(image)

@@ -1,0 +1,81 @@
+"""Stops of quick looks: learned on pictures, written into the card, refused where they would change verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from runtime_samples import WHOLE_CARD, build_model
+
+from asr_export.precision_gate import calibration_images
+from asr_export.quick_look import add_quick_look, learn_stops
+from asr_runtime import Detector, read_image
+from asr_runtime.errors import ConfigurationError
+
+_CARD = dataclasses.replace(
+    WHOLE_CARD,
+    whole=dataclasses.replace(WHOLE_CARD.whole, top=5),  # type: ignore[type-var]
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "brightness.onnx"
+    path.write_bytes(build_model(_CARD))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dark ones are real, bright ones generated; brightness changes a little within each."""
+    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(5)
+    for label, low, high in (("real", 20, 125), ("ai", 115, 235)):
+        (folder / label).mkdir()
+        for number in range(60):
+            slope = np.linspace(-1, 1, 160)[:, None, None] * random.uniform(-12, 12)
+            image = random.uniform(low, high) + slope + random.normal(0, 8, (160, 200, 3))
+            cv2.imwrite(str(folder / label / f"{number}.png"), image.clip(0, 255).astype(np.uint8))
+    return folder
+
+
+def test_quick_looks_keep_the_verdicts_and_save_windows(model: Path, pictures: Path, tmp_path: Path) -> None:
+    output = tmp_path / "quick.onnx"
+    result = add_quick_look(model, pictures, output)
+    detector = Detector(output, device="cpu", threads=1)
+    assert detector.card.metrics["quick look"] == dataclasses.asdict(result)
+    assert onnx.load(output).graph == onnx.load(model).graph
+    _, judged = calibration_images(pictures)
+    looks = [(detector.look(image, "quick"), detector.look(image, "whole")) for image in map(read_image, judged.paths)]
+    assert result.pictures == len(judged.paths)
+    assert result.changed == np.mean([quick.verdict != whole.verdict for quick, whole in looks])
+    assert result.windows == sum(len(quick.windows) for quick, _ in looks) / sum(len(w.windows) for _, w in looks)
+    assert result.windows < 0.7
+    assert result.changed <= result.changed_by_jpeg96
+
+
+def test_a_card_that_averages_the_largest_margins_only_is_refused(pictures: Path) -> None:
+    detector = Detector(build_model(WHOLE_CARD), device="cpu", threads=1)
+    with pytest.raises(ConfigurationError, match="no look at the mean of several windows"):
+        learn_stops(detector, *calibration_images(pictures))
+
+
+def test_the_command_takes_an_exported_file(model: Path, pictures: Path, tmp_path: Path) -> None:
+    line = [sys.executable, "-c", "from asr_export.cli import export_command; export_command()", model]
+    done = subprocess.run(
+        [*line, "--quick-look", pictures, "-o", "q.onnx", "--triton", "models"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode().startswith("q.onnx: quick looks take ")
+    assert (tmp_path / "models" / "q" / "1" / "model.onnx").read_bytes() == (tmp_path / "q.onnx").read_bytes()
+    nothing = subprocess.run(line, cwd=tmp_path, capture_output=True, check=False)
+    assert nothing.stderr.decode().endswith(
+        ": is exported already; expected --triton DIR or --quick-look DIR with it\n"
+    )
