@@ -24,7 +24,7 @@ _SURFACE = {
     "-h --help --labels-by-position --layout --leave-out --look --model --reencoding-shift "
     "--regions --report --robustness --spectrum --split --version --workers",
     "asr-export": "--calibration-images --card --fft -h --help --images --metrics --model -o --output --precision "
-    "--spectrum --triton --version",
+    "--quick-look --spectrum --triton --version",
     "asr-parity": "--engine -h --help --images --model --report --spectrum --version",
     "asr-register": "-h --help --name --report --version",
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
