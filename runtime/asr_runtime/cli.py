@@ -78,6 +78,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--chunk", type=click.IntRange(min=1), default=200, help="Inputs that --ray screens and writes together.")
 @click.option("-o", "--output", metavar="FILE", help="File for the results.  [default: standard output]")
 @click.option("--fps", type=_POSITIVE, help="Frames to score per second of video.  [default: all]")
+@click.option("--key-frames", is_flag=True, help="Of RTSP cameras, decode key frames only: for many cameras at once.")
 @click.option(
     "--duration",
     type=_POSITIVE,
@@ -175,6 +176,7 @@ def screen_command(
     chunk: int,
     output: str | None,
     fps: float | None,
+    key_frames: bool,
     duration: float | None,
     reconnect: bool,
     deadline: float,
@@ -284,6 +286,7 @@ def screen_command(
             reconnect=reconnect,
             duration=duration,
             isolate=isolate,
+            key_frames=key_frames,
             look=look,
             windows=windows,
             claims=reader,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from asr_runtime.cameras.camera import Camera, LiveFailure, LiveFrame
+from asr_runtime.cameras.camera import STALLED_AFTER, Camera, LiveFailure, LiveFrame
 from asr_runtime.cameras.inbox import Inbox
 from asr_runtime.parallel import Answer, Decode, Looked, Parallel
 from asr_runtime.records import StateRecord
@@ -126,6 +126,7 @@ class Feed:
 
     Args:
         files: what to decode; None: cameras only.
+        stalled_after: as for `Camera`.
         score: scores files in several threads; None: they are only decoded, in one thread.
         live: what to watch.
         connect: opens the URL of a live source.
@@ -141,11 +142,15 @@ class Feed:
         connect: Callable[[str], Stream],
         fps: float | None = None,
         reconnect: bool = True,
+        stalled_after: float = STALLED_AFTER,
         score: Parallel | None = None,
     ) -> None:
         self._files, self._score = files, score
         self._inbox: Inbox[Any] = Inbox(_AHEAD + (score.jobs if score else 0))
-        self._cameras = [Camera(s, self._inbox, fps=fps, reconnect=reconnect, connect=connect) for s in live]
+        self._cameras = [
+            Camera(s, self._inbox, fps=fps, reconnect=reconnect, connect=connect, stalled_after=stalled_after)
+            for s in live
+        ]
         self._cameras_left = False
         self._leave = threading.Event()  # ends the threads when the caller stops, and when it just drops its iterator
         # Threads keep signals served: Python runs their handlers in the main thread, which cv2 would block.

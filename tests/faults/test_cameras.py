@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from signal import SIGSEGV, SIGSTOP
 
@@ -261,6 +262,20 @@ def test_an_hls_playlist_is_scored_live(tmp_path: Path, measured: Measured) -> N
     assert summary["read"] > 40
     assert summary["scored"] >= 4
     measured(f"HLS: {summary['read']} frames in 7 s, {summary['scored']} scored: they come a segment at a time")
+
+
+@pytest.mark.parametrize("isolate", [(), ("--isolate",)])
+def test_of_an_rtsp_camera_key_frames_alone_are_decoded(tmp_path: Path, isolate: tuple[str, ...]) -> None:
+    """The camera sends 20 frames a second, and every 20th is a key frame."""
+    with RtspCamera(rate=20) as camera, LiveRun(tmp_path, camera.url, "--key-frames", "--duration", 8, *isolate) as run:
+        run.ends(30)
+        frames, states = run.seen(type="frame"), [record["state"] for record in run.seen(type="state")]
+    assert 4 <= len(frames) <= 9
+    gaps = [later["time"] - sooner["time"] for sooner, later in pairwise(frames)]
+    assert all(0.7 < gap < 1.4 for gap in gaps[1:]), gaps
+    assert all(frame["age"] < 0.5 for frame in frames)
+    assert "stalled" not in states
+    assert "lost" not in states
 
 
 @pytest.mark.fault(11)

@@ -79,6 +79,7 @@ class Camera:
         fps: frames wanted per second; other frames are not decoded where the source allows that. None: all frames.
         reconnect: connect again after an outage; otherwise the source is given up.
         connect: opens the source's URL.
+        stalled_after: seconds without a frame after which the source counts as stalled.
 
     Attributes:
         received: number of frames so far.
@@ -97,6 +98,7 @@ class Camera:
         fps: float | None = None,
         reconnect: bool = True,
         connect: Callable[[str], Stream],
+        stalled_after: float = STALLED_AFTER,
     ) -> None:
         self.source = source
         self.received = self.undecided = self.dropped = self.skipped = self.reconnects = 0
@@ -105,6 +107,7 @@ class Camera:
         self._interval = 1 / fps if fps else 0.0
         self._reconnect = reconnect
         self._open = connect
+        self._stalled_after = stalled_after
         self._leave = threading.Event()
         self._lock = threading.Lock()
         self._state: SourceState | None = None
@@ -129,7 +132,7 @@ class Camera:
         """Report a stall. Another thread calls this regularly, because the thread of the camera waits for the frame."""
         with self._lock:
             age = time.monotonic() - self._newest
-            if self._state == "live" and age > STALLED_AFTER:
+            if self._state == "live" and age > self._stalled_after:
                 self._report("stalled", f"no frame for {age:.1f} s")
 
     def drop(self) -> None:

@@ -16,7 +16,7 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.cameras.streams import OPEN_TIMEOUT, READ_TIMEOUT, Stream, open_stream
+from asr_runtime.cameras.streams import KEY_FRAME_TIMEOUT, OPEN_TIMEOUT, READ_TIMEOUT, Stream, open_stream
 from asr_runtime.errors import DecodeError, SourceError
 from asr_runtime.isolation.worker import (
     OUT_OF_MEMORY,
@@ -33,7 +33,9 @@ from asr_runtime.media.video import MAX_FRAME_PIXELS
 
 __all__ = ["IsolatedStream"]
 
-_SOURCE = struct.Struct("<Id")  # bytes of the URL, which follow; pictures wanted per second, NaN for none
+_SOURCE = struct.Struct(
+    "<Id?"
+)  # bytes of the URL, which follow; pictures wanted per second, NaN for none; key frames only
 _GRAB, _RETRIEVE, _CLOSE = b"g", b"r", b"c"
 _ANSWER = struct.Struct("<cdIII")  # kind; the source's own time, NaN for none; height, width; bytes of the text
 _READY, _OPENED, _GRABBED, _PICTURE, _UNDECODABLE, _LOST = b"r", b"o", b"g", b"p", b"D", b"S"
@@ -52,6 +54,7 @@ class IsolatedStream(Stream):
         memory: bytes that the child may take, on top of the bare process.
         read_timeout: seconds in which the child has to answer `grab` and `retrieve`.
         fps: as for `streams.open_stream`.
+        key_frames: as for `streams.open_stream`; `read_timeout` is then at least that of key frames.
 
     Raises:
         SourceError: as `streams.open_stream`; also, from every method, when the child crashed, hung, was refused memory
@@ -65,8 +68,9 @@ class IsolatedStream(Stream):
         read_timeout: float = READ_TIMEOUT + _MARGIN,
         *,
         fps: float | None = None,
+        key_frames: bool = False,
     ) -> None:
-        self._read_timeout = read_timeout
+        self._read_timeout = max(read_timeout, KEY_FRAME_TIMEOUT + _MARGIN) if key_frames else read_timeout
         try:
             self._child = ChildProcess("asr_runtime.isolation.stream", memory)
         except ChildError as failure:
@@ -75,7 +79,9 @@ class IsolatedStream(Stream):
         try:
             self._ask(b"", {_READY}, START_SECONDS)
             self._ask(
-                _SOURCE.pack(len(address), math.nan if fps is None else fps) + address, {_OPENED, _LOST}, _OPEN_SECONDS
+                _SOURCE.pack(len(address), math.nan if fps is None else fps, key_frames) + address,
+                {_OPENED, _LOST},
+                _OPEN_SECONDS,
             )
         except BaseException:
             self._child.kill()
@@ -145,13 +151,13 @@ class _Server:
         finally:
             os._exit(status)
 
-    def _read_source(self) -> tuple[str, float | None]:
-        length, fps = _SOURCE.unpack(self._parent.read(_SOURCE.size))
-        return self._parent.read(length).decode(errors="surrogateescape"), None if math.isnan(fps) else fps
+    def _read_source(self) -> tuple[str, float | None, bool]:
+        length, fps, key_frames = _SOURCE.unpack(self._parent.read(_SOURCE.size))
+        return self._parent.read(length).decode(errors="surrogateescape"), None if math.isnan(fps) else fps, key_frames
 
-    def _watch(self, url: str, fps: float | None) -> None:
+    def _watch(self, url: str, fps: float | None, key_frames: bool) -> None:
         try:
-            stream = open_stream(url, fps)
+            stream = open_stream(url, fps, key_frames=key_frames)
         except SourceError as error:
             self._fail(_LOST, error)
             return
