@@ -30,7 +30,7 @@ _SURFACE = {
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
     "asr-screen": "--annotate --chunk --claims --deadline --device --duration --evidence --folders-in-list --format "
     "--fps -h --help --isolate --jobs "
-    "--look --metrics --model --mqtt --no-reconnect -o --output --precision --ray --reconnect --sha256 --snapshots "
+    "--key-frames --look --metrics --model --mqtt --no-reconnect -o --output --precision --ray --reconnect --sha256 --snapshots "
     "--sources --state --threads --token-file --trust-anchors --version --view --watch --webhook --windows",
     "asr-serve": "--allow-host --browser-demo --device -h --help --host --max-pixels --max-size --model --open --port "
     "--precision --queue --sha256 --time-limit --token-file --trust-anchors --version --workers",
