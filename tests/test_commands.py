@@ -30,8 +30,8 @@ _SURFACE = {
     "asr-resynthesise": "--data -h --help --layout -o --output --side --split --version --weights --with --workers",
     "asr-screen": "--annotate --chunk --claims --deadline --device --duration --evidence --folders-in-list --format "
     "--fps -h --help --isolate --jobs "
-    "--key-frames --look --metrics --model --mqtt --no-reconnect -o --output --precision --ray --reconnect --sha256 --snapshots "
-    "--sources --state --threads --token-file --trust-anchors --version --view --watch --webhook --windows",
+    "--key-frames --look --metrics --model --mqtt --no-reconnect -o --output --precision --ray --reconnect --sha256 "
+    "--snapshots --sources --state --threads --token-file --trust-anchors --version --view --watch --webhook --windows",
     "asr-serve": "--allow-host --browser-demo --device -h --help --host --max-pixels --max-size --model --open --port "
     "--precision --queue --sha256 --time-limit --token-file --trust-anchors --version --workers",
     "asr-shards": "--data -h --help --labels-by-position --layout --leave-out -o --output --seed "
