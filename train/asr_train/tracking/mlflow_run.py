@@ -65,8 +65,13 @@ class MlflowRun(MLFlowLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any]) -> None:  # type: ignore[override]
-        """Log parameters; nested tables become names with a slash."""
-        self._attempt(super().log_hyperparams, params)
+        """Log parameters; nested tables become names with a slash. Those of a resumed run stay: MLflow changes none."""
+
+        def log_once() -> None:
+            if not self.experiment.get_run(str(self.run_id)).data.params:
+                MLFlowLogger.log_hyperparams(self, params)
+
+        self._attempt(log_once)
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
