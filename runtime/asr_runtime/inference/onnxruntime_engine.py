@@ -124,6 +124,7 @@ def _options(ort: Any, threads: int | None) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # would keep a second copy of the memory of one run
     # Waiting threads would otherwise spin and burn the cores that decode.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
     options.log_severity_level = 4
