@@ -6,6 +6,7 @@ python -m asr_bench.folder PHOTOS --count 200 --size 4000 3000
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -43,10 +44,11 @@ class FolderSpeed:
         width: of each, in pixels.
         height: of each, in pixels.
         jobs: of asr-screen, and cores of the bound.
-        decode: seconds of one picture, one thread.
-        inference: seconds of one picture, as the model looks at pictures, one thread.
+        decode: processor seconds of one picture, one thread; other programs on the machine do not count.
+        inference: processor seconds of one picture, as the model looks at pictures, one thread.
         screen: pictures per second of asr-screen, from its first file to its summary.
         process: the same from the start of the process to its end.
+        processor: processor seconds of asr-screen for one picture, of all cores, its start included.
         opencv: pictures per second of a loop over cv2.imread, cv2.resize and onnxruntime with its default options.
         pillow: the same with Pillow.
     """
@@ -60,17 +62,24 @@ class FolderSpeed:
     inference: tuple[float, ...]
     screen: tuple[float, ...]
     process: tuple[float, ...]
+    processor: tuple[float, ...]
     opencv: tuple[float, ...]
     pillow: tuple[float, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the samples, and from their medians `bound` (pictures per second), `of_bound` and `over_loop`."""
-        median = {name: float(np.median(getattr(self, name))) for name in ("decode", "inference", "screen", "opencv")}
-        bound = self.jobs / (median["decode"] + median["inference"])
+        """Return the samples, and from their medians what follows.
+
+        `bound` is in pictures per second, `of_bound` the share of it that asr-screen reached, `of_work` the share of
+        its processor time that decoding and inference alone take, `over_loop` its speed over the OpenCV loop.
+        """
+        names = ("decode", "inference", "screen", "processor", "opencv")
+        median = {name: float(np.median(getattr(self, name))) for name in names}
+        alone = median["decode"] + median["inference"]
         return {
             **asdict(self),
-            "bound": bound,
-            "of_bound": median["screen"] / bound,
+            "bound": self.jobs / alone,
+            "of_bound": median["screen"] * alone / self.jobs,
+            "of_work": alone / median["processor"],
             "over_loop": median["screen"] / median["opencv"],
         }
 
@@ -117,12 +126,13 @@ def folder_speed(folder: Path, model: str, jobs: int, rounds: int = 3) -> Folder
     detector = Detector(model, device="cpu", threads=1)
     detector.look(images[0])
     found: dict[str, list[float]] = {
-        name: [] for name in ("decode", "inference", "screen", "process", "opencv", "pillow")
+        name: [] for name in ("decode", "inference", "screen", "process", "processor", "opencv", "pillow")
     }
     for _ in progress_bar(range(rounds), f"{len(paths)} pictures, {model}"):
-        found["decode"].append(_seconds(lambda data: decode_image(data, "a picture"), sample))
-        found["inference"].append(_seconds(detector.look, images))
-        screened, whole = _screen(folder, model, jobs)
+        found["decode"].append(_processor_seconds(lambda data: decode_image(data, "a picture"), sample))
+        found["inference"].append(_processor_seconds(detector.look, images))
+        screened, whole, processor = _screen(folder, model, jobs)
+        found["processor"].append(processor / len(paths))
         found["screen"].append(len(paths) / screened)
         found["process"].append(len(paths) / whole)
         for library in ("opencv", "pillow"):
@@ -155,23 +165,24 @@ def _small(path: Path, library: str) -> NDArray[np.uint8]:
         return np.ascontiguousarray(np.asarray(image.convert("RGB").resize((224, 224)))[:, :, ::-1])
 
 
-def _seconds(function: Callable[[Any], object], items: list[Any]) -> float:
-    started = time.perf_counter()
+def _processor_seconds(function: Callable[[Any], object], items: list[Any]) -> float:
+    started = time.process_time()
     for item in items:
         function(item)
-    return (time.perf_counter() - started) / len(items)
+    return (time.process_time() - started) / len(items)
 
 
-def _screen(folder: Path, model: str, jobs: int) -> tuple[float, float]:
-    """Run asr-screen; returns the seconds of its summary and those of the whole process."""
+def _screen(folder: Path, model: str, jobs: int) -> tuple[float, float, float]:
+    """Run asr-screen; returns the seconds of its summary, those of the whole process, and its processor seconds."""
     command = "from asr_runtime.cli import screen_command; screen_command()"
     options = ["--model", model, "--device", "cpu", "--jobs", str(jobs), "--format", "jsonl"]
-    started = time.perf_counter()
+    before, started = os.times(), time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", command, str(folder), *options], capture_output=True, text=True, check=True
     )
-    whole = time.perf_counter() - started
-    return float(json.loads(done.stdout.splitlines()[-1])["seconds"]), whole
+    whole, after = time.perf_counter() - started, os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return float(json.loads(done.stdout.splitlines()[-1])["seconds"]), whole, used
 
 
 def _python(function: str, *arguments: str) -> str:

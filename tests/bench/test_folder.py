@@ -24,6 +24,7 @@ def test_a_folder_is_timed_beside_its_bound_and_plain_loops(examples: Path, tmp_
     assert (facts["pictures"], facts["width"], facts["height"]) == (20, 500, 300)
     assert facts["bound"] == pytest.approx(2 / (found.decode[0] + found.inference[0]))
     assert facts["of_bound"] == pytest.approx(found.screen[0] / facts["bound"])
+    assert 0 < facts["of_work"] < 1
     assert found.process[0] < found.screen[0]  # starting takes time
     assert len(found.opencv) == len(found.pillow) == 1
 
