@@ -34,6 +34,7 @@ class Contents:
         tracks: of video; 0 where it does not say.
         seconds: that the video lasts; None where it does not say.
         skipped: seconds at the beginning that are decoded but not to be shown; NaN where other parts are left out too.
+        has_times: it says when a frame is shown, not only when it is decoded.
         is_alone: it has no other track, so that `seconds` are those of the video.
         lacks_index: the index that is written when a recording ends is not there.
         is_playable: it can be read without that index.
@@ -42,6 +43,7 @@ class Contents:
     tracks: int = 0
     seconds: float | None = None
     skipped: float = 0.0
+    has_times: bool = True
     is_alone: bool = False
     lacks_index: bool = False
     is_playable: bool = True
@@ -61,7 +63,7 @@ def contents(file: BinaryIO) -> Contents:
         if head[:4] == b"\0\0\x01\xba":
             return Contents(len(set(_PACKET.findall(read_at(file, 0, _SEARCHED_BYTES)))))
         if head[:4] == b"\x30\x26\xb2\x75":
-            return Contents(len(_ASF_VIDEO.findall(read_at(file, 0, _SEARCHED_BYTES))))
+            return Contents(len(_ASF_VIDEO.findall(read_at(file, 0, _SEARCHED_BYTES))), has_times=False)
         return Contents(_transport_tracks(read_at(file, 0, _SEARCHED_BYTES)))
     except (struct.error, IndexError, ValueError):
         return Contents()
@@ -212,7 +214,7 @@ def _of_avi(file: BinaryIO, size: int) -> Contents:
         if head[:4] == b"LIST" and head[8:12] == b"movi" and length in (0, 0xFFFFFFFF):
             break
         at += 8 + length + (length & 1)
-    return Contents(tracks, lacks_index=is_open and not has_index)
+    return Contents(tracks, has_times=False, lacks_index=is_open and not has_index)
 
 
 def _transport_tracks(data: bytes) -> int:

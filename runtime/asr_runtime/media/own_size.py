@@ -38,7 +38,6 @@ class OwnSizes:
         reopen: opens the video once more, for its packets.
         decoder: the capture that decodes the video.
         contents: what the container says of the video.
-        has_times: whether the container says when a frame is shown, so that a frame is known by its time.
         largest: most pixels of a frame.
 
     Attributes:
@@ -51,12 +50,11 @@ class OwnSizes:
         reopen: Callable[[], cv2.VideoCapture],
         decoder: cv2.VideoCapture,
         contents: Contents,
-        has_times: bool,
         largest: int,
     ) -> None:
         self._reopen, self._decoder, self._largest = reopen, decoder, largest
         self._packets = _packets_of(reopen())
-        self._has_times = has_times and not math.isnan(contents.skipped)
+        self._has_times = contents.has_times and not math.isnan(contents.skipped)
         self._rotation = int(decoder.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
         size = int(decoder.get(cv2.CAP_PROP_FRAME_WIDTH)), int(decoder.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self._given: Size = size[::-1] if self._rotation in (90, 270) else size
@@ -178,7 +176,7 @@ class OwnSizes:
             ok, data = self._packets.retrieve()
             packet = data.tobytes() if ok and data is not None else b""
             if is_key:
-                self._begin_stretch(packet, number, time)
+                packet = self._begin_stretch(packet, number, time)
             if self._follower is not None:
                 self._follow(self._follower.shown(packet), number, time)
             if self._stretches[-1].collects:
@@ -196,21 +194,24 @@ class OwnSizes:
         if self._first is not None and -_SAME_TIME < time < self._latest:
             self._expected += is_first or time > self._first  # a packet without a time counts as the beginning
 
-    def _begin_stretch(self, packet: bytes, number: int, time: float) -> None:
-        """Begin a stretch of frames where a key frame sets another size, or may do so."""
+    def _begin_stretch(self, packet: bytes, number: int, time: float) -> bytes:
+        """Begin a stretch of frames where a key frame sets another size, or may do so; return what is its own."""
         if self._codec is None:
             self._codec = codec_of(packet)
             self._follower = self._codec.follow() if self._codec is not None and self._codec.follow else None
+        if self._codec is not None and self._codec.cleaned is not None:
+            packet = self._codec.cleaned(packet)
         setup = self._codec.setup(packet) if self._codec is not None else None
         last = self._stretches[-1]
         if setup is None or self._codec is None or setup == last.setup:
-            return
+            return packet
         if last.setup is None and (self._codec.size is None or self._codec.size(setup) == self._given):
             last.setup = setup
             self._known[setup] = self._given
-            return
+            return packet
         last.collects = False
         self._stretches.append(_Stretch(setup, number, time, number == 0 or time > self._latest_time))
+        return packet
 
     def _follow(self, size: Size | None, number: int, time: float) -> None:
         """Begin a stretch where the size changes without a key frame: no new decoder can begin there."""

@@ -30,6 +30,7 @@ class Codec:
         size: the frame size in these bytes; None where only FFmpeg can read it.
         fourcc: the codec's name in an IVF file; None where packets follow each other without one.
         is_frame_each: each packet is one frame that is shown.
+        cleaned: takes out of a key frame's packet what is not its own.
         follow: follows the sizes of all frames; None where only key frames change them.
     """
 
@@ -39,6 +40,7 @@ class Codec:
     size: Callable[[bytes], Size] | None = None
     fourcc: bytes | None = None
     is_frame_each: bool = False
+    cleaned: Callable[[bytes], bytes] | None = None
     follow: Callable[[], FrameSizes] | None = None
 
     def head(self, size: Size | None) -> bytes:
@@ -84,6 +86,15 @@ def _units(packet: bytes, wanted: Callable[[int], bool]) -> bytes | None:
     parts = packet[:_SETUP_BYTES].split(_START)
     found = [part.rstrip(b"\0") for part in parts[1:] if part and wanted(part[0])]
     return _START + _START.join(found) if found else None
+
+
+def _own_sets(packet: bytes) -> bytes:
+    """HEVC: leave out parameter sets that stand before others; FFmpeg puts those of the container before its own."""
+    parts = packet.split(_START)
+    firsts = [at for at, part in enumerate(parts) if part and part[0] >> 1 == 32]
+    if len(firsts) < 2:
+        return packet
+    return _START.join(p for at, p in enumerate(parts) if at >= firsts[-1] or not p or p[0] >> 1 not in (32, 33, 34))
 
 
 def _sequence(packet: bytes) -> bytes | None:
@@ -152,7 +163,13 @@ def _sequence_header(packet: bytes) -> bytes | None:
 
 
 _H264 = Codec("H.264", "h264", lambda packet: _units(packet, lambda head: head & 0x9F == 7))
-_HEVC = Codec("HEVC", "hevc", lambda packet: _units(packet, lambda head: head >> 1 == 33), is_frame_each=True)
+_HEVC = Codec(
+    "HEVC",
+    "hevc",
+    lambda packet: _units(packet, lambda head: head >> 1 == 33),
+    is_frame_each=True,
+    cleaned=_own_sets,
+)
 _MPEG4 = Codec("MPEG-4", "m4v", lambda packet: _units(packet, lambda head: 0x20 <= head < 0x30))
 _MPEG2 = Codec("MPEG-2", "mpegvideo", _sequence, lambda s: (s[0] << 4 | s[1] >> 4, (s[1] & 15) << 8 | s[2]))
 _JPEG = Codec("MJPEG", "ivf", _jpeg, _two_big, b"MJPG")

@@ -106,7 +106,7 @@ class VideoFile:
         # The headers of the container may lie: what the coded stream says itself is known once this is open.
         self._capture = self._opened("", threads)
         again = functools.partial(self._opened, "")
-        self._sizes = OwnSizes(again, self._capture, self._contents, not self._is_avi, MAX_FRAME_PIXELS)
+        self._sizes = OwnSizes(again, self._capture, self._contents, MAX_FRAME_PIXELS)
         self._clock = Clock(self._capture, self._is_avi, self._contents.seconds, max_seconds)
 
     def _opened(self, options: str, parameters: Sequence[int] = ()) -> cv2.VideoCapture:
