@@ -255,8 +255,8 @@ class Table(Sink):
 
 
 def _with_reason(record: ImageRecord | VideoRecord) -> str:
-    said = [text for text in (record.reason, record.note if isinstance(record, VideoRecord) else None) if text]
-    return f"{record.source} ({'; '.join(said)})" if said else record.source
+    notes = [text for text in (record.reason, record.note if isinstance(record, VideoRecord) else None) if text]
+    return f"{record.source} ({'; '.join(notes)})" if notes else record.source
 
 
 def _clock(seconds: float) -> str:
@@ -270,7 +270,7 @@ def _row(verdict: str, probability: str, largest: str, frames: str, source: str)
 
 
 def summary_line(summary: SummaryRecord) -> str:
-    """Return the account of a run in one line for people."""
+    """Return the totals of a run in one line for people."""
     skipped = f", {summary.skipped} skipped" if summary.skipped else ""
     ignored = f", {summary.ignored} ignored" if summary.ignored else ""
     dropped = f", {summary.dropped} dropped" if summary.dropped else ""

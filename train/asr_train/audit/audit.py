@@ -163,8 +163,8 @@ def audit_warning(data: DataFolder, progress: bool = False) -> str | None:
     if not leaks:
         return None
     return (
-        f"{data.root.name}: the label can be told without any trace of a generator, by {' and by '.join(leaks)}; "
-        f"asr-audit --data {data.root} says by what, and ca-AUROC is the figure to trust"
+        f"{data.root.name}: facts other than generator traces give the label away: {' and '.join(leaks)}; "
+        f"asr-audit --data {data.root} shows them all, and ca-AUROC is the figure to trust"
     )
 
 

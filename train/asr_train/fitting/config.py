@@ -215,7 +215,7 @@ def recipe(model: str, **given: Any) -> LoopConfig | ClosedFormConfig:
         augment = Augment(resize=0.5, resize_range=(0.5, 2.0), edit=0.35, patch_mask=0.0)
         # Maps of more images do not fit into a processor's cache.
         defaults |= {"weights": "imagenet", "batch_size": 8, "augment": augment}
-    elif model != "asrnet":
+    elif model.startswith("fft-"):
         local = options.get("spectrum") == "patch"
         defaults |= {
             "weights": "imagenet",
@@ -233,7 +233,7 @@ def recipe(model: str, **given: Any) -> LoopConfig | ClosedFormConfig:
         }
     given["augment"] = dataclasses.replace(defaults.get("augment", Augment()), **(given.get("augment") or {}))
     defaults |= {name: value for name, value in given.items() if value is not None}
-    if model not in ("asrnet", "asrnet-lite"):
+    if model.startswith("fft-"):
         options.setdefault("freeze", defaults["weights"] != "none")
     return config_type(model)(**defaults)
 
