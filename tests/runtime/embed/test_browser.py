@@ -21,6 +21,7 @@ from PIL import Image, ImageCms
 from playwright.sync_api import Browser, Page, expect
 from serve_samples import command
 
+from asr_bench.browser_start import first_verdicts
 from asr_runtime import Detector, read_image
 
 _BUILD = Path(__file__).parents[3] / "runtime" / "embed" / "browser" / "build.py"
@@ -200,6 +201,15 @@ def test_files_that_come_before_the_detector_is_ready_wait_for_it(demo: Path, br
     finally:
         host.close()
     context.close()
+
+
+def test_the_first_verdict_is_timed_from_opening_the_page(demo: Path, browser: Browser) -> None:
+    host = _Host(demo)
+    try:
+        first, again = first_verdicts(browser, host.url)
+    finally:
+        host.close()
+    assert min(first, again) > 0.1  # no answer of an engine that did not start
 
 
 def test_asr_serve_offers_it_and_no_reload_is_needed(demo: Path, browser: Browser, examples: Path) -> None:
