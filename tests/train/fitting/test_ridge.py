@@ -184,3 +184,17 @@ def test_a_source_of_four_times_as_many_pictures_weighs_twice() -> None:
     half_way = (3.0 * 1 / 3 + 10.0) / 2
     assert head(np.array([[half_way]]))[0] == pytest.approx(0.0, abs=1e-6)
     assert head(views[0])[-1] > 0 > head(views[0])[0]
+
+
+@pytest.mark.parametrize("double", [2048, 0])
+def test_a_feature_that_is_constant_in_what_is_left_is_solved_whatever_rounding_leaves(
+    monkeypatch: pytest.MonkeyPatch, double: int
+) -> None:
+    monkeypatch.setattr(ridge, "_DOUBLE", double)
+    for seed in range(20):
+        views, labels, sources = _pictures(seed)
+        by_source = np.where(np.isin(sources, ["b", "d"]), 0.0, 1000.0 + seed / 7)
+        more = np.concatenate([views, np.tile(by_source[None, :, None], (len(views), 1, 1))], axis=2).astype(np.float32)
+        found = RidgeFit(more, labels, sources, 1e-3).head({"b", "d"}).weight
+        alone = RidgeFit(views, labels, sources, 1e-3).head({"b", "d"}).weight
+        assert found[:-1] == pytest.approx(alone, rel=1e-2, abs=1e-3)
