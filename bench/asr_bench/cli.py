@@ -19,7 +19,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @command("asr-bench", refusals=(ModelsError,))
-@click.argument("exported", type=_FILE, nargs=-1, required=True, metavar="X.onnx [LOWER.onnx]...")
+@click.argument("exported", type=_FILE, nargs=-1, metavar="[X.onnx [LOWER.onnx]...]")
 @click.option("--checkpoint", type=_FILE, help="What the file was made from: adds PyTorch and what users write first.")
 @click.option(
     "--engine", "engines", type=click.Choice(ENGINES), multiple=True, help="Repeatable.  [default: all there are]"
@@ -41,6 +41,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="DIR",
     help="Labelled images (folders real or nature, and ai): AUROC and changed verdicts of every engine, too.",
 )
+@click.option(
+    "--loader",
+    metavar="DIR",
+    help="Time how fast pictures of a data folder reach a training of ASRNet; needs no X.onnx.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="--loader: reading processes.  [default: one for each processor]"
+)
 @click.option("--against", type=_FILE, metavar="FILE.json", help="Say what changed since an earlier benchmark.json.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON, table, picture."
@@ -55,6 +63,8 @@ def bench_command(
     source: Path | None,
     looks: bool,
     quality: Path | None,
+    loader: str | None,
+    workers: int | None,
     against: Path | None,
     output: Path | None,
 ) -> None:
@@ -64,6 +74,12 @@ def bench_command(
 
     Engines that do not give the same probability are not timed (exit code 1).
     """
+    if not exported and loader is None:
+        raise click.UsageError("Missing argument 'X.onnx'; --loader DIR alone needs none.")
+    if loader is not None:
+        _time_loader(loader, workers, output)
+    if not exported:
+        return
     from asr_bench.benchmark import benchmark
     from asr_bench.end_to_end import end_to_end
     from asr_bench.engines import available
@@ -83,3 +99,13 @@ def bench_command(
     click.echo(markdown(measured, pipeline, costs), nl=False)
     if against is not None:
         click.echo("\n" + changes(measured, against), nl=False)
+
+
+def _time_loader(root: str, workers: int | None, output: Path | None) -> None:
+    require_extra("train", "lightning", "pyarrow", "fsspec", "webdataset")
+    from asr_bench.loader import loader_figures
+
+    figures = loader_figures(root, workers)
+    if output is not None:
+        figures.write(output)
+    click.echo(figures.to_markdown(), nl=False)

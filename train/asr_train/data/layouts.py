@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.contract import CLASSES
-from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_runtime.errors import ConfigurationError, DatasetError, SourceError
 from asr_runtime.media.image import read_image
 from asr_train.data.label_file import labels_of
 from asr_train.data.roles import SPLITS, Folder, Tree, read_tree
@@ -48,6 +48,17 @@ class Sample:
     path: Path
     label: int
     source: str
+
+    def data(self) -> bytes:
+        """Read the file.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise SourceError(f"{self.path}: cannot be read ({error.strerror})") from None
 
     def read(self) -> NDArray[np.uint8]:
         """Decode the file, as `asr_runtime.media.image.read_image`: uint8 (H, W, 3), BGR.

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
 
-from asr_train.data.batches import source_weights
+from asr_train.data.batches import BalancedSampler, source_weights
+from asr_train.data.layouts import Sample
 from asr_train.data.shards import ShardSamples
 
-__all__ = ["MIXED_SHARDS", "ShardOrder"]
+__all__ = ["MIXED_SHARDS", "ShardOrder", "training_draws"]
 
 MIXED_SHARDS = 4
 """Shards whose pictures are shuffled together."""
+
+
+def training_draws(samples: Sequence[Sample], balance: str, length: int, seed: int) -> BalancedSampler | ShardOrder:
+    """Return the order in which training pictures of a folder, or of shards, are drawn; see `BalancedSampler`."""
+    order = ShardOrder if isinstance(samples, ShardSamples) else BalancedSampler
+    return order(samples, balance, length, seed)  # type: ignore[arg-type]
 
 
 class ShardOrder(Sampler[tuple[int, int]]):

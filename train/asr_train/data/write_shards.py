@@ -18,7 +18,7 @@ import webdataset
 from rich.console import Console
 from rich.progress import track
 
-from asr_runtime.errors import DatasetError, OutputError
+from asr_runtime.errors import OutputError
 from asr_runtime.whole_file import whole_file
 from asr_train.data.layouts import DataFolder, Sample
 from asr_train.data.roles import SPLITS
@@ -50,7 +50,7 @@ def write_shards(data: DataFolder, folder: Path, shard_bytes: int, seed: int) ->
         Names of the tar files.
 
     Raises:
-        DatasetError: a picture cannot be read.
+        SourceError: a picture cannot be read.
         OutputError: the folder holds an index already, or cannot be written.
     """
     if (folder / INDEX).exists():
@@ -67,7 +67,7 @@ def write_shards(data: DataFolder, folder: Path, shard_bytes: int, seed: int) ->
         held: list[tuple[Sample, bytes]] = []
         size = 0
         for i in track(order, split, console=console, transient=True, disable=not console.is_terminal):
-            held.append((samples[i], _content(samples[i].path)))
+            held.append((samples[i], samples[i].data()))
             size += len(held[-1][1])
             if size >= shard_bytes:
                 tables.append(_write(data.root, folder, split, facts["shards"], held))
@@ -102,13 +102,6 @@ def _write(
         row["offset"] = at[row["key"]]
     shards.append({"name": name, "split": split, "pictures": len(rows), "sha256": _sha256(folder / name)})
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _sha256(path: Path) -> str:

@@ -25,10 +25,9 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Sco
 from asr_models import Checkpoint, InputTransform, save_checkpoint
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError, SourceError
 from asr_runtime.whole_file import whole_file
-from asr_train.data.batches import BalancedSampler, Batch, EvaluationImages, RankBatches, TrainingImages, collate
+from asr_train.data.batches import Batch, EvaluationImages, RankBatches, TrainingImages, collate
 from asr_train.data.layouts import DataFolder
-from asr_train.data.shard_order import ShardOrder
-from asr_train.data.shards import ShardSamples
+from asr_train.data.shard_order import training_draws
 from asr_train.fitting.config import LoopConfig
 from asr_train.fitting.rank_norm import synchronised
 from asr_train.fitting.ranks import ALONE, Ranks
@@ -327,8 +326,7 @@ def run_loop(
 
 def _train_loader(fit: DetectorModule, config: LoopConfig, data: DataFolder) -> DataLoader[Any]:
     images = TrainingImages(data.train, fit.preprocess, config.augment)
-    order = ShardOrder if isinstance(data.train, ShardSamples) else BalancedSampler
-    draws = order(data.train, config.balance, config.epoch_size or len(data.train), config.seed)  # type: ignore[arg-type]
+    draws = training_draws(data.train, config.balance, config.epoch_size or len(data.train), config.seed)
     size, ranks = config.batch_size // config.accumulate, fit.ranks
     if size < ranks.size:
         raise ConfigurationError(
