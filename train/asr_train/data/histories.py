@@ -75,9 +75,9 @@ def _screenshot_sent(image: Image, shown: float) -> Image:
 HISTORIES: dict[str, Family] = {
     "messenger": Family("Messenger", "longest side, px", (1600, 1280, 960), _messenger, ends_in_jpeg=True),
     "forwarded": Family("Forwarded", "messengers", (2, 3), _forwarded, ends_in_jpeg=True),
-    "reduced": Family("Shrunk by a messenger", "scale", (0.75, 0.5), _reduced, ends_in_jpeg=True),
+    "reduced": Family("Reduced and sent", "scale", (0.75, 0.5), _reduced, ends_in_jpeg=True),
     "site": Family("Site", "WebP quality", (75,), _site),
-    "site-sent": Family("Site, then messenger", "scale", (0.75, 0.5), _site_sent, ends_in_jpeg=True),
-    "screenshot-sent": Family("Screenshot, then messenger", "width, px", (1080,), _screenshot_sent, ends_in_jpeg=True),
+    "site-sent": Family("Site, sent on", "scale", (0.75, 0.5), _site_sent, ends_in_jpeg=True),
+    "screenshot-sent": Family("Screenshot sent", "width, px", (1080,), _screenshot_sent, ends_in_jpeg=True),
 }
 """Name -> family; the names are those of metrics.json."""
