@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import re
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -249,8 +247,6 @@ def screen_command(
         interrupt = stack.enter_context(stop_on_signals())
         journal = stack.enter_context(contextlib.closing(Journal(state)))
         reader = stack.enter_context(_claim_reader(trust_anchors)) if claims else None
-        rest = _Import("asr_runtime.screening")
-        rest.start()
         detector = Detector(
             model,
             device=device,
@@ -264,7 +260,7 @@ def screen_command(
             check_windows(detector.card)
         if detector.choice:
             click.echo(f"asr-screen: {detector.choice}", err=True)
-        rest.finish()
+        # Imported after the model is loaded: loading has a peak of memory, and OpenCV's 28 MB would add to it.
         from asr_runtime.screening import screen
 
         outputs = Outputs(
@@ -353,27 +349,6 @@ def _screen_archive(
     if interrupt.exit_code is not None:
         click.echo("asr-screen: stopped; the same command line goes on", err=True)
     click.get_current_context().exit(interrupt.exit_code or (EXIT_INPUT_FAILED if summary.failed else 0))
-
-
-class _Import(threading.Thread):
-    """Imports a module, OpenCV with it, while the model is loaded: neither needs the other, nor Python all the time."""
-
-    def __init__(self, module: str) -> None:
-        super().__init__(name="asr-import")
-        self._module = module
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            importlib.import_module(self._module)
-        except BaseException as error:  # for the main thread: a second import of OpenCV would give another reason
-            self._error = error
-
-    def finish(self) -> None:
-        """Wait for the module. Raises what its import raised."""
-        self.join()
-        if self._error is not None:
-            raise self._error
 
 
 def _jobs(sources: Sequence[str | LiveSource]) -> int:
