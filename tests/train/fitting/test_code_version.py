@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from asr_train.fitting.extraction import _ALONE, _FEATURES_COME_FROM
+
 _ROOT = Path(__file__).parent.parent.parent.parent
 _ASK = """
-import importlib.util, pathlib, sys
-sys.path[:0] = sys.argv[1:]
+import json, sys
+sys.path[:0] = sys.argv[2:]
 from asr_train.fitting.code_version import code_version
-followed = ["asr_train.data.batches", "asr_train.data.clips", "asr_models.asrnet_lite"]
-print(code_version(followed, ["asr_train.data.layouts"]))
+print(code_version(*json.loads(sys.argv[1])))
 """
 
 
@@ -31,7 +33,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _version(source: Path) -> str:
     folders = [str(source / name) for name in ("models", "train", "runtime")]
-    asked = subprocess.run([sys.executable, "-S", "-c", _ASK, *folders], capture_output=True, check=True)
+    asked = subprocess.run(
+        [sys.executable, "-S", "-c", _ASK, json.dumps([_FEATURES_COME_FROM, _ALONE]), *folders],
+        capture_output=True,
+        check=True,
+    )
     return asked.stdout.decode()
 
 

@@ -40,7 +40,7 @@ log = logging.getLogger("asr_train")
 _WORTH_COMPILING = 1000  # images
 _FEATURES_COME_FROM = (
     *("asr_train.data.batches", "asr_train.data.clips", "asr_train.data.degradations", "asr_train.data.windows"),
-    *("asr_models.asrnet_lite", "asr_models.input_transform"),
+    *("asr_models.asrnet_lite", "asr_models.input_transform", "asr_runtime.media.image"),
 )
 _ALONE = (  # what they import beside the above has other work to do
     *("asr_train.fitting.extraction", "asr_train.fitting.features", "asr_train.figures.pairs"),
