@@ -121,11 +121,8 @@ def test_without_reconnect_it_is_given_up(start: Start) -> None:
     assert camera.join(5)
 
 
-def test_a_silent_source_is_stalled_by_the_age_of_its_newest_frame(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(camera_module, "STALLED_AFTER", 0.2)
-    camera, inbox, _ = start(itertools.chain(paced(3), paced(1, 0.6), paced(300)))
+def test_a_silent_source_is_stalled_by_the_age_of_its_newest_frame(start: Start) -> None:
+    camera, inbox, _ = start(itertools.chain(paced(3), paced(1, 0.6), paced(300)), stalled_after=0.2)
     until(inbox, "live")
     began = time.monotonic()
     while time.monotonic() < began + 0.5:
