@@ -104,7 +104,7 @@ def test_planted_content_is_told_from_the_files(tmp_path: Path) -> None:
     assert "The subjects give the label away" in audit_text(found)
     warning = audit_warning(find_data(tmp_path / "data"))
     assert warning is not None
-    assert "by subject matter (AUROC" in warning
+    assert "give the label away: subject matter (AUROC" in warning
     assert "files" not in warning
 
 
@@ -201,5 +201,6 @@ def test_the_command_prints_text_and_writes_everything_as_json(generators: Path,
 def test_mistakes_are_one_line(generators: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(audit_command, ["--data", str(tmp_path / "nowhere")])
     assert (done.exit_code, "no such folder" in done.output) == (2, True)
-    done = CliRunner().invoke(audit_command, ["--data", str(generators), "--json", str(tmp_path / "no" / "x.json")])
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(audit_command, ["--data", str(generators), "--json", str(tmp_path / "file" / "x.json")])
     assert (done.exit_code, "cannot be written" in done.output) == (3, True)
