@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -87,7 +88,10 @@ def test_names_are_shown_and_never_opened(server: Client, tmp_path: Path) -> Non
 def test_nothing_stays_after_an_answer(server: Client, clip: Path) -> None:
     for _ in range(3):
         server.screen(clip.read_bytes(), "name=clip.avi&fps=1")
-    links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a connection that has just ended
+            links.append(str(link.readlink()))
     assert len(links) > 3
     assert not [link for link in links if "asr-upload" in link]
     assert b"asr_upload_bytes 0.0" in server.ask("GET", "/metrics")[2]
