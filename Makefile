@@ -11,7 +11,8 @@
 # make gpu        everything that needs CUDA, one table; elsewhere each step says why it was skipped
 # make docs       the documentation site, in site/; make docs-output writes what the commands print now into the pages
 # make builtin    trains, evaluates and exports the models inside the package from the data folder DATA, whose sources'
-#                 families stand in FAMILIES (source, label, family, year)
+#                 families stand in FAMILIES (source, label, family, year); quick looks are learned on UNSEEN, a folder of
+#                 labelled pictures that are in no training split
 
 PYTHON ?= python3
 DATA ?= dataset
@@ -101,6 +102,8 @@ builtin-%: .venv/ready
 		--card models/cards/$*.md --metrics seen-generators=build/$*/evaluation/metrics.json \
 		$(foreach protocol,$(PROTOCOLS),--metrics $(protocol)=build/$*/$(protocol).json)
 	cp build/$*/run-*/summary.json models/cards/$*.json
+	$(if $(UNSEEN),.venv/bin/asr-export runtime/asr_runtime/builtin/$*.onnx --quick-look $(UNSEEN) \
+		-o runtime/asr_runtime/builtin/$*.onnx)
 
 clean:
 	rm -rf .venv .venv-device .venv-gpu .mypy_cache .ruff_cache .pytest_cache .hypothesis
