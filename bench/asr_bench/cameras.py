@@ -2,15 +2,17 @@
 
     python -m asr_bench.cameras --cameras 16 --fps 1 --seconds 30 --key-frames
 
-Cameras of 1920 x 1080 pixels, 25 frames a second, one key frame a second, on loopback; a clip that is encoded once, so
-that the cameras take little of the processor. Needs ffmpeg, and GStreamer's RTSP server for the system's python3
+Cameras of 1920 x 1080 pixels, 25 frames, one key frame and 4 Mbit a second, on loopback. They send a clip that is
+encoded once, so they take little of the processor. Needs ffmpeg, and GStreamer's RTSP server for the system's python3
 (Debian: gir1.2-gst-rtsp-server-1.0, python3-gst-1.0, gstreamer1.0-plugins-good, gstreamer1.0-plugins-bad).
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -94,6 +96,7 @@ def _clip(path: Path, seconds: float) -> None:
     source = "testsrc2=s=1920x1080:r=25,noise=alls=8:allf=t"
     short = path.with_name("second.mp4")
     encode = ["-f", "lavfi", "-i", source, "-t", "2", "-c:v", "libx264", "-preset", "veryfast", "-g", "25", "-bf", "0"]
+    encode += ["-b:v", "4M", "-maxrate", "4M", "-bufsize", "4M"]
     repeat = ["-stream_loop", str(int(seconds / 2) + 1), "-i", str(short), "-c", "copy"]
     for arguments, output in (([*encode, "-pix_fmt", "yuv420p"], short), (repeat, path)):
         subprocess.run(["ffmpeg", "-v", "error", "-y", *arguments, str(output)], check=True)
@@ -136,6 +139,8 @@ def main(cameras: int, fps: float, seconds: float, key_frames: bool, model: str)
             raise ConfigurationError(
                 f"{error.filename} is not installed; see the top of asr_bench/cameras.py"
             ) from None
+    sys.stdout.flush()
+    os._exit(0)  # a reading thread may be inside OpenCV, and taking the interpreter down around it can crash
 
 
 if __name__ == "__main__":

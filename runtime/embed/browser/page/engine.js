@@ -8,8 +8,7 @@ async function open(kind, model) {
   ort = await import(kind === "webgpu" ? "./ort/ort.webgpu.min.mjs" : "./ort/ort.wasm.min.mjs");
   ort.env.logLevel = "error";
   ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
-  // One core stays free: at the first visit the browser still compiles the engine while it computes.
-  const cores = self.crossOriginIsolated ? (navigator.hardwareConcurrency || 2) - 1 : 1;
+  const cores = self.crossOriginIsolated ? (navigator.hardwareConcurrency || 2) : 1;
   ort.env.wasm.numThreads = Math.max(1, Math.min(4, cores));
   return ort.InferenceSession.create(model, { executionProviders: [kind], graphOptimizationLevel: "all" });
 }
