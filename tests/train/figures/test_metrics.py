@@ -312,3 +312,11 @@ def test_many_images_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) ->
     assert [len(block) for block in blocks] == [300, 300, 300, 100]
     monkeypatch.setattr(bootstrap, "_LARGEST_BLOCK", 3)  # fewer than there are images
     assert len(list(bootstrap._resamples(np.array([0, 0, 1, 1]), 0))) == 1000
+
+
+def test_of_the_verdicts_that_are_decided_the_wrong_ones_count_for_both_classes() -> None:
+    labels = np.array([1, 1, 1, 1, 0, 0, 0])
+    probability = np.array([0.9, 0.8, 0.1, 0.5, 0.9, 0.1, 0.2])  # ai, ai, real (wrong), unsure; ai (wrong), real, real
+    found = verdict_metrics(labels, probability, list("aaaarrr"), Decision(0.4, 0.6), [])
+    assert found["error"] == pytest.approx(2 / 6)
+    assert (found["unsure_ai"], found["unsure_real"]) == (0.25, 0.0)
