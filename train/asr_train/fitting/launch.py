@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import contextlib
 import os
 import signal
 import sys
@@ -28,7 +29,8 @@ def was_launched() -> bool:
 def note_run(folder: Path) -> None:
     """Say to the process that started the ranks which run folder they write."""
     if was_launched():
-        Path(os.environ[_NOTE]).write_text(str(folder))
+        with contextlib.suppress(FileNotFoundError):  # the launcher has gone
+            Path(os.environ[_NOTE]).write_text(str(folder))
 
 
 def launch(arguments: Sequence[str], devices: int, nodes: int, how_to_go_on: Callable[[Path], str]) -> None:
