@@ -26,6 +26,7 @@ from asr_train.data.layouts import Sample, find_data
 from asr_train.fitting import fit as fit_module
 from asr_train.fitting.config import LoopConfig, recipe
 from asr_train.fitting.fit import resume, train
+from asr_train.fitting.launch import launch, was_launched
 
 _PROGRAM = Path(__file__).with_name("rank_program.py")
 _VARIABLES = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -221,3 +222,11 @@ def test_ranks_that_cannot_be_are_refused_in_one_line(
         monkeypatch.setenv(name, value)
     done = CliRunner().invoke(train_command, [*map(str, options)])
     assert (done.exit_code, said in done.output, done.output.count("\n")) == (2, True, 1), done.output
+
+
+def test_a_refused_launch_leaves_nothing_for_later_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.delenv("NODE_RANK", raising=False)
+    with pytest.raises(ConfigurationError):
+        launch([], 1, 2, str)
+    assert not was_launched()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -29,8 +28,7 @@ def was_launched() -> bool:
 def note_run(folder: Path) -> None:
     """Say to the process that started the ranks which run folder they write."""
     if was_launched():
-        with contextlib.suppress(FileNotFoundError):  # the launcher has gone
-            Path(os.environ[_NOTE]).write_text(str(folder))
+        Path(os.environ[_NOTE]).write_text(str(folder))
 
 
 def launch(arguments: Sequence[str], devices: int, nodes: int, how_to_go_on: Callable[[Path], str]) -> None:
@@ -63,12 +61,12 @@ def launch(arguments: Sequence[str], devices: int, nodes: int, how_to_go_on: Cal
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
     with tempfile.TemporaryDirectory(prefix="asr-train-") as folder:
         note = Path(folder) / "run"
-        os.environ[_NOTE] = str(note)
         config = LaunchConfig(
             nodes, nodes, devices, run_id="asr-train", max_restarts=0, logs_specs=DefaultLogsSpecs(folder),
             **_rendezvous(nodes),
         )  # fmt: skip
         command = ["-c", "from asr_train.cli import train_command as c; c()", *arguments]
+        os.environ[_NOTE] = str(note)
         try:
             elastic_launch(config, sys.executable)(*command)
         except ChildFailedError as error:
