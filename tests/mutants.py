@@ -47,10 +47,14 @@ BUILD = ROOT / "build" / "mutants"
 SEED = 15
 MODULES = {
     "runtime/asr_runtime/contract.py": "tests/runtime/test_contract.py",
-    "runtime/asr_runtime/smoothing.py": "tests/runtime/test_smoothing.py",
-    "runtime/asr_runtime/screening.py": "tests/runtime/test_screening.py",
-    "runtime/asr_runtime/feed.py": "tests/runtime/test_feed.py tests/runtime/test_screening.py",
-    "runtime/asr_runtime/scorer.py": "tests/runtime/test_scorer.py tests/runtime/test_screening.py",
+    "runtime/asr_runtime/screening/smoothing.py": "tests/runtime/screening/test_smoothing.py",
+    "runtime/asr_runtime/screening/screen.py": "tests/runtime/screening/test_screen.py",
+    "runtime/asr_runtime/screening/feed.py": (
+        "tests/runtime/screening/test_feed.py tests/runtime/screening/test_screen.py"
+    ),
+    "runtime/asr_runtime/screening/scorer.py": (
+        "tests/runtime/screening/test_scorer.py tests/runtime/screening/test_screen.py"
+    ),
     "runtime/asr_runtime/cameras/camera.py": "tests/runtime/cameras/test_camera.py",
     "train/asr_train/figures/metrics.py": "tests/train/figures/test_metrics.py",
     "train/asr_train/figures/bootstrap.py": "tests/train/figures/test_metrics.py",

@@ -25,15 +25,17 @@ _MAY_IMPORT = {
 _ROOMS = {
     "asr_runtime": {
         "media": {"errors"},
-        "sources": {"errors", "claims", "redact", "urls", "http_client", "http_connection", "media"},
-        "cameras": {"errors", "redact", "http_client", "http_connection", "http_login", "records", "media", "sources"},
+        "http": {"errors", "redact"},
+        "sources": {"errors", "claims", "redact", "http", "media"},
+        "cameras": {"errors", "redact", "http", "records", "media", "sources"},
         "isolation": {"errors", "media", "sources", "cameras"},
         "inference": {"errors", "caches", "contract", "machine", "whole_file", "windows", "media.regular_file"},
-        "reports": {
-            *("errors", "claims", "contract", "redact", "urls", "http_client", "http_connection", "records"),
-            *("whole_file", "windows"),
-        },
+        "reports": {"errors", "claims", "contract", "redact", "http", "records", "whole_file", "windows"},
         "provenance": {"errors", "claims", "isolation", "sources"},
+        "screening": {
+            *("errors", "claims", "contract", "records", "redact", "windows"),
+            *("media", "sources", "cameras", "isolation", "inference", "provenance"),
+        },
         "archive": {
             *("errors", "records", "redact", "screening", "whole_file"),
             *("media", "sources", "isolation", "inference"),

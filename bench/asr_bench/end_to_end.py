@@ -14,7 +14,7 @@ from asr_runtime import Detector, read_image
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.media.video import VideoFile
 from asr_runtime.reports.progress import progress_bar
-from asr_runtime.screening import screen
+from asr_runtime.screening.screen import screen
 from asr_runtime.sources.expand import Expansion, Unreadable
 
 __all__ = ["EndToEnd", "end_to_end"]

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         SummaryRecord,
         VideoRecord,
     )
-    from asr_runtime.screening import screen
+    from asr_runtime.screening.screen import screen
     from asr_runtime.sources.live import LiveSource, named_sources
 
 __all__ = [
@@ -102,7 +102,7 @@ _HOME = {
     "examine": "doctor",
     "named_sources": "sources.live",
     "read_image": "media.image",
-    "screen": "screening",
+    "screen": "screening.screen",
 }
 
 

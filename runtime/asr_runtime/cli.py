@@ -261,7 +261,7 @@ def screen_command(
         if detector.choice:
             click.echo(f"asr-screen: {detector.choice}", err=True)
         # Imported after the model is loaded: loading has a peak of memory, and OpenCV's 28 MB would add to it.
-        from asr_runtime.screening import screen
+        from asr_runtime.screening.screen import screen
 
         outputs = Outputs(
             form,

@@ -72,7 +72,7 @@ class FrameRecord:
         time: presentation time in seconds; of a live source the Unix time at which the frame was received.
         probability: calibrated P(AI-generated) of this frame alone, 0..1.
         verdict: of this frame alone, by the decision rule of the model's card; always `unsure` where `reason` is given.
-        smoothed: probability over the latest frames of the same scene; see `asr_runtime.smoothing`.
+        smoothed: probability over the latest frames of the same scene; see `asr_runtime.screening.smoothing`.
         steady: verdict of the segment that the frame belongs to: `smoothed` with hysteresis.
         repeated: the frame equals the one scored before, pixel by pixel, so it has the same score.
         age: seconds from reception to score; live sources only, otherwise None.
@@ -159,7 +159,7 @@ class VideoRecord:
 
     Attributes:
         source: its path.
-        probability: pooled over the scored frames; see `asr_runtime.smoothing`.
+        probability: pooled over the scored frames; see `asr_runtime.screening.smoothing`.
         verdict: by the decision rule of the model's card.
         peak: largest of the frames' probabilities.
         frames: number of frames that were scored.

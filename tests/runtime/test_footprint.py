@@ -29,7 +29,7 @@ def test_a_detector_starts_without_opencv() -> None:
 
 
 def test_images_load_nothing_for_cameras_networks_or_other_engines() -> None:
-    modules = "asr_runtime.screening, asr_runtime.reports.outputs, asr_runtime.cli"
+    modules = "asr_runtime.screening.screen, asr_runtime.reports.outputs, asr_runtime.cli"
     code = f"import {modules}; print(json.dumps(list(sys.modules)))"
     assert not set(_NOT_NEEDED) & set(child(code))
 

@@ -41,7 +41,7 @@ class Library:
 DRAWS = AT_EDGE + "reports/outputs.py turns what drawing and writing raise into OutputError"
 CHILD = "runs in a child process, whose end with any error is a ChildError in its parent"
 FRAMES = AT_EDGE + "sources/steps.py turns what decoding files raises into DecodeError"
-CONNECTS = AT_EDGE + "http_client.py turns what a connection raises into HttpError"
+CONNECTS = AT_EDGE + "http/client.py turns what a connection raises into HttpError"
 ONE = ("Exception",)
 
 LIBRARIES: dict[str, Library] = {
@@ -63,7 +63,7 @@ LIBRARIES: dict[str, Library] = {
             "reports/clip_writer.py": DRAWS,
             "reports/lettering.py": DRAWS,
             "reports/overlay.py": DRAWS,
-            "smoothing.py": "shrinks a thumbnail of a picture that was decoded: no size that OpenCV refuses",
+            "screening/smoothing.py": "shrinks a thumbnail of a picture that was decoded: no size that OpenCV refuses",
             "serve/screener.py": NOTHING_FOREIGN,
             "doctor.py": "a finding",
         },
@@ -171,8 +171,8 @@ LIBRARIES: dict[str, Library] = {
     "http": Library(
         ("http.client.HTTPException",),
         {
-            "http_client.py": "HttpError",
-            "http_connection.py": CONNECTS,
+            "http/client.py": "HttpError",
+            "http/connection.py": CONNECTS,
             "cameras/streams.py": "SourceError",
             "cameras/host_gate.py": "a connection that breaks is closed",
             "reports/http_server.py": "names of statuses only",
@@ -180,11 +180,11 @@ LIBRARIES: dict[str, Library] = {
         },
         ("http.client",),
     ),
-    "ssl": Library(("OSError",), {"http_connection.py": CONNECTS, "reports/alert_targets.py": "DeliveryError"}),
+    "ssl": Library(("OSError",), {"http/connection.py": CONNECTS, "reports/alert_targets.py": "DeliveryError"}),
     "socket": Library(
         ("OSError", "socket._GiveupOnSendfile"),  # the second never leaves the module
         {
-            "http_connection.py": CONNECTS,
+            "http/connection.py": CONNECTS,
             "archive/ray_cluster.py": "ConfigurationError",
             "cameras/rtsp.py": "returns what went wrong, as a text",
             "cameras/host_gate.py": "a connection that breaks is closed",
@@ -196,10 +196,10 @@ LIBRARIES: dict[str, Library] = {
     "urllib": Library(
         ("ValueError", "OSError"),
         {
-            "urls.py": "ConfigurationError",
+            "http/urls.py": "ConfigurationError",
             "redact.py": "a text that is no URL is shown without what may be a password",
             **dict.fromkeys(
-                ("http_client.py", "cameras/rtsp.py", "cameras/streams.py", "cameras/host_gate.py"),
+                ("http/client.py", "cameras/rtsp.py", "cameras/streams.py", "cameras/host_gate.py"),
                 "takes checked URLs",
             ),
             "reports/alert_targets.py": "takes checked URLs",
@@ -209,10 +209,11 @@ LIBRARIES: dict[str, Library] = {
         ("urllib.error",),
     ),
     "ipaddress": Library(
-        ("ValueError",), {"urls.py": "ConfigurationError", "reports/access.py": "no address is no loopback address"}
+        ("ValueError",),
+        {"http/urls.py": "ConfigurationError", "reports/access.py": "no address is no loopback address"},
     ),
-    "base64": Library(("ValueError",), {"http_login.py": "only encodes"}),
-    "email": Library(ONE, {"http_client.py": "reads parameters of a header, which raises nothing"}, ("email.errors",)),
+    "base64": Library(("ValueError",), {"http/login.py": "only encodes"}),
+    "email": Library(ONE, {"http/client.py": "reads parameters of a header, which raises nothing"}, ("email.errors",)),
     "subprocess": Library(("OSError", "subprocess.SubprocessError"), {"isolation/worker.py": "ChildError"}),
     "asyncio": Library(
         ("Exception", "asyncio.CancelledError"),

@@ -17,7 +17,7 @@ from asr_runtime.inference.looking import LookChoice
 from asr_runtime.isolation.files import IsolatedDecoder
 from asr_runtime.media.formats import HEAD_BYTES, recognise
 from asr_runtime.records import SummaryRecord
-from asr_runtime.screening import screen_decoded
+from asr_runtime.screening.screen import screen_decoded
 from asr_runtime.sources.expand import Source, Unreadable
 from asr_runtime.sources.remote import fetched_file, remote_file
 from asr_runtime.sources.steps import Decoded

@@ -8,9 +8,9 @@ import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from asr_runtime.http_client import login_of, redirection
-from asr_runtime.http_connection import connection_failure
-from asr_runtime.http_login import UnsupportedLoginError, parse_challenges
+from asr_runtime.http.client import login_of, redirection
+from asr_runtime.http.connection import connection_failure
+from asr_runtime.http.login import UnsupportedLoginError, parse_challenges
 from asr_runtime.redact import one_line
 
 __all__ = ["explain_rtsp"]

@@ -18,8 +18,8 @@ from asr_runtime.cameras.host_gate import host_gate
 from asr_runtime.cameras.mjpeg import MAX_PART, MultipartReader
 from asr_runtime.cameras.rtsp import explain_rtsp
 from asr_runtime.errors import DecodeError, SourceError
-from asr_runtime.http_client import Response, fetch, login_of, open_url
-from asr_runtime.http_connection import HttpError, connection_failure
+from asr_runtime.http.client import Response, fetch, login_of, open_url
+from asr_runtime.http.connection import HttpError, connection_failure
 from asr_runtime.media.capture import open_ffmpeg
 from asr_runtime.media.image import decode_image
 from asr_runtime.media.video import MAX_FRAME_PIXELS

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 from urllib.parse import SplitResult, unquote
 
 from asr_runtime.errors import ConfigurationError, DependencyError
-from asr_runtime.http_client import login_of, open_url
-from asr_runtime.http_connection import HttpError
+from asr_runtime.http.client import login_of, open_url
+from asr_runtime.http.connection import HttpError
+from asr_runtime.http.urls import checked_url
 from asr_runtime.redact import one_line, percent_encoded, redact
-from asr_runtime.urls import checked_url
 
 __all__ = ["DeliveryError", "Mqtt", "Target", "Webhook", "make_target"]
 

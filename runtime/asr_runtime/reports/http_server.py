@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from asr_runtime.errors import ConfigurationError, OutputError
+from asr_runtime.http.urls import checked_host
 from asr_runtime.redact import one_line
-from asr_runtime.urls import checked_host
 
 __all__ = ["Answer", "HttpServer", "listen"]
 

@@ -21,7 +21,7 @@ from asr_runtime.inference.looking import LookChoice, check_windows, chosen_look
 from asr_runtime.isolation.files import IsolatedDecoder
 from asr_runtime.provenance.reader import ClaimReader
 from asr_runtime.records import ErrorRecord, ImageRecord, Record
-from asr_runtime.screening import screen_decoded
+from asr_runtime.screening.screen import screen_decoded
 from asr_runtime.serve.limits import Limits, RefusedError
 from asr_runtime.serve.uploads import Upload, close_all
 from asr_runtime.sources.expand import Source

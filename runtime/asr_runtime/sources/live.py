@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.http.urls import checked_url
 from asr_runtime.redact import redact
-from asr_runtime.urls import checked_url
 
 __all__ = ["LiveSource", "is_live", "live_source", "named_sources"]
 

@@ -15,12 +15,12 @@ from typing import IO, TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 from asr_runtime.errors import ConfigurationError, SourceError
+from asr_runtime.http.urls import checked_url
 from asr_runtime.media.formats import HEAD_BYTES, IMAGE_SUFFIXES, recognise
 from asr_runtime.redact import redact
-from asr_runtime.urls import checked_url
 
 if TYPE_CHECKING:
-    from asr_runtime.http_client import Response
+    from asr_runtime.http.client import Response
 
 __all__ = ["FetchedFile", "RemoteFile", "fetched_file", "remote_file"]
 
@@ -118,8 +118,8 @@ def _room(remote: RemoteFile) -> closing[IO[bytes]]:
 
 
 def _fetch_into(room: IO[bytes], remote: RemoteFile) -> None:
-    from asr_runtime.http_client import TooLargeError, fetch  # the network's modules, which other files do not need
-    from asr_runtime.http_connection import HttpError
+    from asr_runtime.http.client import TooLargeError, fetch  # the network's modules, which other files do not need
+    from asr_runtime.http.connection import HttpError
 
     try:
         fetch(

@@ -33,7 +33,7 @@ from asr_runtime.isolation.stream import IsolatedStream
 from asr_runtime.media.image import decode_image
 from asr_runtime.media.video import MAX_FRAME_PIXELS
 from asr_runtime.records import FrameRecord, SourceState, StateRecord
-from asr_runtime.screening import open_isolated_stream
+from asr_runtime.screening.screen import open_isolated_stream
 from asr_runtime.sources.live import LiveSource
 
 STAMPED = [encoded(stamped(index), ".jpg") for index in range(100)]

@@ -12,11 +12,11 @@ from runtime_samples import build_model, picture, shade
 from asr_runtime import Detector
 from asr_runtime.cameras.camera import Camera, LiveFailure, LiveFrame
 from asr_runtime.errors import DecodeError, InferenceError
-from asr_runtime.feed import Feed
 from asr_runtime.inference.looking import Look
 from asr_runtime.records import ErrorRecord, FrameRecord, SegmentRecord, StateRecord, SummaryRecord, VideoRecord
-from asr_runtime.scorer import Scorer
-from asr_runtime.screening import open_stream
+from asr_runtime.screening.feed import Feed
+from asr_runtime.screening.scorer import Scorer
+from asr_runtime.screening.screen import open_stream
 from asr_runtime.sources.live import LiveSource
 from asr_runtime.sources.steps import Decoded
 from asr_runtime.windows import LookKind

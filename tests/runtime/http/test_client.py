@@ -13,8 +13,8 @@ from http_login import is_let_in, question
 from live_samples import free_port
 
 from asr_runtime.errors import ConfigurationError
-from asr_runtime.http_client import fetch, open_url
-from asr_runtime.http_connection import HttpError
+from asr_runtime.http.client import fetch, open_url
+from asr_runtime.http.connection import HttpError
 
 
 class Server:

@@ -10,8 +10,8 @@ from runtime_samples import encoded, picture
 
 from asr_runtime.cameras.camera import LiveFrame
 from asr_runtime.errors import SourceError
-from asr_runtime.feed import CameraCounts, Feed, FileFeed, FileListing, _is_gone
-from asr_runtime.screening import open_stream
+from asr_runtime.screening.feed import CameraCounts, Feed, FileFeed, FileListing, _is_gone
+from asr_runtime.screening.screen import open_stream
 from asr_runtime.sources.expand import Expansion, Source
 from asr_runtime.sources.live import LiveSource
 from asr_runtime.sources.steps import Decoded

@@ -13,13 +13,13 @@ from asr_runtime.cameras.camera import MAX_AGE, LiveFailure, LiveFrame
 from asr_runtime.claims import Claim
 from asr_runtime.contract import ModelCard
 from asr_runtime.errors import AsrError, DeadlineError, InferenceError
-from asr_runtime.feed import CameraCounts, Item
 from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.looking import Look
-from asr_runtime.parallel import Known, Looked, equal
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, StateRecord, SummaryRecord
 from asr_runtime.redact import redact
-from asr_runtime.smoothing import Track
+from asr_runtime.screening.feed import CameraCounts, Item
+from asr_runtime.screening.parallel import Known, Looked, equal
+from asr_runtime.screening.smoothing import Track
 from asr_runtime.sources.steps import Decoded
 from asr_runtime.windows import LookKind, Window
 

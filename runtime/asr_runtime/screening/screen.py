@@ -11,12 +11,12 @@ from typing import IO, TYPE_CHECKING
 
 from asr_runtime.cameras.camera import STALLED_AFTER
 from asr_runtime.errors import ConfigurationError
-from asr_runtime.feed import Feed, FileFeed, FileListing
 from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.looking import LookChoice, choose_looks
-from asr_runtime.parallel import Parallel
 from asr_runtime.records import Record
-from asr_runtime.scorer import Scorer, Step
+from asr_runtime.screening.feed import Feed, FileFeed, FileListing
+from asr_runtime.screening.parallel import Parallel
+from asr_runtime.screening.scorer import Scorer, Step
 from asr_runtime.sources.expand import Expansion, check_sources
 from asr_runtime.sources.live import LiveSource, is_live, live_source
 from asr_runtime.sources.remote import RemoteFile, remote_file

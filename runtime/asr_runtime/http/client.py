@@ -21,10 +21,10 @@ from io import BytesIO
 from typing import IO
 from urllib.parse import SplitResult, unquote, urljoin
 
-from asr_runtime.http_connection import EncryptedConnection, HttpError, PlainConnection, TimeLimit
-from asr_runtime.http_login import Login, UnsupportedLoginError
+from asr_runtime.http.connection import EncryptedConnection, HttpError, PlainConnection, TimeLimit
+from asr_runtime.http.login import Login, UnsupportedLoginError
+from asr_runtime.http.urls import checked_url
 from asr_runtime.redact import one_line
-from asr_runtime.urls import checked_url
 
 __all__ = ["Fetched", "Response", "TooLargeError", "fetch", "login_of", "open_url", "redirection"]
 

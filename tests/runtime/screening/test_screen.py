@@ -31,7 +31,7 @@ from asr_runtime import Detector, Scores, screen
 from asr_runtime.errors import ConfigurationError, DeadlineError
 from asr_runtime.inference.looking import Look
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord, VideoRecord
-from asr_runtime.screening import screen_decoded
+from asr_runtime.screening.screen import screen_decoded
 from asr_runtime.sources.expand import Source
 from asr_runtime.sources.steps import Decoded, decode_source
 from asr_runtime.windows import LookKind

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import asr_runtime.http_login
-from asr_runtime.http_login import Login, UnsupportedLoginError, parse_challenges
+import asr_runtime.http.login
+from asr_runtime.http.login import Login, UnsupportedLoginError, parse_challenges
 
 _NONCE = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v"
 _RFC7616 = f'Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm=%s, nonce="{_NONCE}", opaque="FQhe"'
@@ -90,4 +90,4 @@ def test_no_header_holds_a_run_up(header: str) -> None:
 
 
 def test_the_examples_are_right() -> None:
-    assert doctest.testmod(asr_runtime.http_login).failed == 0
+    assert doctest.testmod(asr_runtime.http.login).failed == 0

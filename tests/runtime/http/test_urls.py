@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr_runtime.errors import ConfigurationError
-from asr_runtime.urls import checked_url
+from asr_runtime.http.urls import checked_url
 
 _SCHEMES = ("http", "rtsp")
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from asr_runtime.cameras.camera import STALLED_AFTER, Camera, LiveFailure, LiveFrame
 from asr_runtime.cameras.inbox import Inbox
-from asr_runtime.parallel import Answer, Decode, Looked, Parallel
 from asr_runtime.records import StateRecord
+from asr_runtime.screening.parallel import Answer, Decode, Looked, Parallel
 from asr_runtime.sources.expand import Expansion, Source, Unreadable
 from asr_runtime.sources.live import LiveSource
 from asr_runtime.sources.remote import remote_file

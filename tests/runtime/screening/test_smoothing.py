@@ -14,7 +14,7 @@ from runtime_samples import picture
 
 from asr_runtime.contract import Calibration, Decision, VideoRule
 from asr_runtime.records import SegmentRecord
-from asr_runtime.smoothing import SceneCuts, Track
+from asr_runtime.screening.smoothing import SceneCuts, Track
 
 DECISION = Decision(real_below=0.3, ai_from=0.7)
 SCENE, OTHER = picture(1), picture(2)
