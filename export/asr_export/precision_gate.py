@@ -29,6 +29,7 @@ __all__ = [
     "float32_scores",
     "gate",
     "gate_bf16",
+    "jpeg_copy",
     "judged",
     "scores",
 ]
@@ -149,7 +150,7 @@ def float32_scores(model: onnx.ModelProto, paths: Sequence[Path]) -> Float32:
     """Run a float32 graph on image files and on their JPEG 96 copies."""
     session = open_session(model.SerializeToString(), "cpu")
     margins, probabilities = _scores(session, paths, "float32")
-    return Float32(margins, probabilities, _scores(session, paths, "float32, JPEG 96", _jpeg_copy)[1])
+    return Float32(margins, probabilities, _scores(session, paths, "float32, JPEG 96", jpeg_copy)[1])
 
 
 def gate(model: onnx.ModelProto, float32: Float32, images: Images, card: ModelCard, how: str) -> PrecisionGate:
@@ -228,9 +229,10 @@ def _scores(
     return np.array(margins), np.array(probabilities)
 
 
-def _jpeg_copy(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def jpeg_copy(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image, uint8 BGR (H, W, 3), re-encoded at JPEG 96; itself if it is larger than a JPEG can be."""
     if max(image.shape) > _LARGEST_JPEG:
-        return image  # a panorama that no JPEG can hold
+        return image
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _COPY_QUALITY])
     copy = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert copy is not None

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from asr_export.precision_gate import Images, calibration_images
+from asr_export.precision_gate import Images, calibration_images, jpeg_copy
 from asr_runtime import Detector, read_image
 from asr_runtime.contract import CARD_KEY, ModelCard, Verdict, WholeLook
 from asr_runtime.errors import ConfigurationError, GateError
@@ -150,8 +149,7 @@ def _pictures(detector: Detector, paths: Sequence[Path], title: str) -> list[_Pi
     pictures = []
     for path in progress_bar(paths, title):
         image = read_image(path)
-        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 96])
-        margins, of_copy = (_margins(detector, i) for i in (image, np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))))
+        margins, of_copy = (_margins(detector, i) for i in (image, jpeg_copy(image)))
         if len(margins) > 1 and of_copy:
             pictures.append(_Picture(margins, of_copy))
     return pictures

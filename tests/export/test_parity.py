@@ -19,6 +19,7 @@ from asr_export.parity import Answers, Parity, answers, difference, explain, jud
 from asr_export.parity_inputs import Frames, adversarial_frames, packaged_images, real_frames
 from asr_export.stages import stage_errors
 from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
+from asr_models.spectrum import FullMagnitude, HalfMagnitude
 from asr_runtime import Detector
 from asr_runtime.contract import Calibration, Decision, ModelCard, OperatingPoint, Preprocess
 
@@ -305,6 +306,18 @@ def test_a_frame_on_which_pytorch_itself_rounds_badly_is_explained() -> None:
     assert "dark" not in explained(4 * off[0], 0, 0, 0)
     assert explained(0, 0, 0, 0.1) == frozenset()  # PyTorch is exact on the bright one, so the file is wrong
     assert explained(float("nan"), 0, 0, 0) != {"dark", "dark too, number 1", "dark too, number 2"}
+
+
+def test_a_frame_at_the_tolerance_needs_no_explanation() -> None:
+    reference, found = (Answers(("a",), np.array([True]), np.array([0.5]), np.array([[0.0, m]])) for m in (4.0, 4.5))
+    nothing = torch.nn.Identity()
+    assert explain(found, reference, nothing, [], 0.125) == frozenset()  # type: ignore[arg-type]
+    with pytest.raises(IndexError):  # beyond it, the frame is looked at
+        explain(found, reference, nothing, [], 0.124)  # type: ignore[arg-type]
+
+
+def test_the_tolerance_of_a_transform_is_that_of_its_sides() -> None:
+    assert tolerance(HalfMagnitude()) == tolerance(FullMagnitude(shift=True)) == 4 * 2.0**-24 * 448**0.5
 
 
 def test_the_tolerance_follows_from_the_lengths_of_the_sums() -> None:

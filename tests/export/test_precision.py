@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from asr_export.card_text import card_text
 from asr_export.cli import export_command, parity_command
-from asr_export.precision_gate import Float32, Images, calibration_images, float32_scores, judged
+from asr_export.precision_gate import Float32, Images, calibration_images, float32_scores, jpeg_copy, judged
 from asr_export.stages import stages_in
 from asr_models import load_checkpoint
 from asr_runtime import Detector, read_image
@@ -204,6 +204,18 @@ def test_jpeg_copies_are_other_pictures(exported: Path, calibration: Path) -> No
     images, _ = calibration_images(calibration)
     float32 = float32_scores(onnx.load(exported), images.paths[:8])
     assert 0 < np.abs(float32.probabilities - float32.of_copies).max() < 0.2
+
+
+@pytest.mark.parametrize(("side", "is_copied"), [(65_500, True), (65_501, False)])
+def test_what_is_larger_than_a_jpeg_can_be_stands_for_its_copy(
+    exported: Path, tmp_path: Path, side: int, is_copied: bool
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, side, 3), dtype=np.uint8)
+    for number, picture in enumerate((noise, noise.transpose(1, 0, 2))):
+        assert np.array_equal(jpeg_copy(picture), picture) is not is_copied
+        cv2.imwrite(str(path := tmp_path / f"{number}.png"), picture)
+        found = float32_scores(onnx.load(exported), [path])
+        assert (found.of_copies[0] == found.probabilities[0]) is not is_copied
 
 
 def test_parity_does_not_load_openvino() -> None:

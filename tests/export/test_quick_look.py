@@ -65,6 +65,15 @@ def test_a_card_that_averages_the_largest_margins_only_is_refused(pictures: Path
         learn_stops(detector, *calibration_images(pictures))
 
 
+def test_a_panorama_that_no_jpeg_can_hold_is_judged_as_well(model: Path, pictures: Path, tmp_path: Path) -> None:
+    dark = np.random.default_rng(0).integers(10, 30, (160, 65_501, 3), dtype=np.uint8)
+    cv2.imwrite(str(panorama := tmp_path / "panorama.png"), dark)
+    learned, judged = calibration_images(pictures)
+    more = dataclasses.replace(judged, paths=(*judged.paths, panorama), labels=np.append(judged.labels, 0))
+    _, result = learn_stops(Detector(model, device="cpu", threads=1), learned, more)
+    assert result.pictures == len(judged.paths) + 1
+
+
 def test_the_command_takes_an_exported_file(model: Path, pictures: Path, tmp_path: Path) -> None:
     line = [sys.executable, "-c", "from asr_export.cli import export_command; export_command()", model]
     done = subprocess.run(

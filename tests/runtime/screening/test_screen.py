@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import tempfile
 import threading
 import time
@@ -33,6 +34,7 @@ from asr_runtime.inference.looking import Look
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord, VideoRecord
 from asr_runtime.screening.screen import screen_decoded
 from asr_runtime.sources.expand import Source
+from asr_runtime.sources.live import LiveSource
 from asr_runtime.sources.steps import Decoded, decode_source
 from asr_runtime.windows import LookKind
 
@@ -329,6 +331,38 @@ def test_a_run_ends_after_its_duration(detector: Detector) -> None:
     for duration in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigurationError, match="duration"):
             screen(["-"], detector, duration=duration)
+
+
+def test_what_a_camera_gave_before_the_end_is_in_the_records(detector: Detector) -> None:
+    """The caller takes nothing while a camera sends pictures of which none can be decoded, then stops the run."""
+    body = b"\xff\xd8 no picture \xff\xd9"
+    part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(body), body)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(head)
+            for _ in range(3):
+                connection.sendall(part)
+                time.sleep(0.2)  # of parts that come at once the newest alone is read
+            sent.set()
+            over.wait(10)
+
+    stop, sent, over = threading.Event(), threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/camera"
+        run = screen([LiveSource("door", url)], detector, stop=stop)
+        first = next(run)
+        assert sent.wait(10)
+        stop.set()
+        records = [first, *run]
+        over.set()
+    summary = account(records)
+    assert summary.read == summary.failed >= 1
+    assert {(r.source, r.kind) for r in records if isinstance(r, ErrorRecord)} == {("door", "DecodeError")}
 
 
 def test_a_bug_of_the_decoding_thread_is_raised_in_the_run(detector: Detector, tmp_path: Path) -> None:

@@ -137,6 +137,12 @@ def test_the_content_adjusted_auroc_pools_the_pairs_of_each_bin(cases: list[tupl
     assert found == (pytest.approx(right / pairs) if pairs else None)
 
 
+def test_content_is_put_into_eight_bins_of_as_many_images() -> None:
+    assert content_strata(np.arange(80.0)).tolist() == np.repeat(np.arange(8), 10).tolist()
+    assert content_strata(np.array([3.0, 1.0, 2.0, 4.0]), bins=2).tolist() == [1, 0, 0, 1]
+    assert content_strata(np.array([7.0, 7.0, 7.0, 9.0]), bins=4).tolist() == [2, 2, 2, 3]  # equal scores share a bin
+
+
 def test_content_that_separates_the_classes_leaves_nothing_to_compare() -> None:
     labels = np.array([0, 0, 1, 1])
     assert content_adjusted_auroc(labels, np.array([0.1, 0.2, 0.3, 0.4]), labels.astype(float), 2) is None

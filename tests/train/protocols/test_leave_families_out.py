@@ -78,6 +78,20 @@ def test_too_few_pictures_are_refused(data: Path, tmp_path: Path) -> None:
         families_protocol("leave-one-family-out", _config(data), families, tmp_path / "runs", at_least=99)
 
 
+def test_families_need_twenty_pictures_where_nothing_else_is_asked_for(data: Path, tmp_path: Path) -> None:
+    families = read_families(data.parent / "families.csv")
+    with pytest.raises(DatasetError, match="no family with 20 validation images"):
+        families_protocol("leave-one-family-out", _config(data), families, tmp_path / "runs")
+
+
+def test_a_network_of_one_window_is_judged_by_it_alone(data: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(_config(data), windows=1)
+    families, runs = read_families(data.parent / "families.csv"), tmp_path / "new" / "runs"
+    result = families_protocol("leave-later-generators-out", config, families, runs, at_least=2, progress=False)
+    assert set(result["looks"]) == set(result["decisions"]) == {"centre"}
+    assert set(result["generators"]["Stable Diffusion"]["looks"]) == {"centre"}
+
+
 def test_margins_for_calibration_come_from_heads_without_the_family(data: Path, tmp_path: Path) -> None:
     config = _config(data)
     families = read_families(data.parent / "families.csv")

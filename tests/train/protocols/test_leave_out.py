@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,13 @@ import numpy as np
 import pytest
 
 from asr_runtime.contract import Decision, OperatingPoint
+from asr_runtime.errors import DatasetError
 from asr_train.data.layouts import Sample
 from asr_train.figures.metrics import balanced_calibration_error, reliability
 from asr_train.figures.scoring import Scored
+from asr_train.fitting.config import recipe
 from asr_train.protocols.folds import Fold
-from asr_train.protocols.leave_out import _Judged, _pooled, _summary
+from asr_train.protocols.leave_out import _Judged, _pooled, _summary, leave_out_protocol
 
 
 def _judged(photos: str, real: list[float], ai: list[float], threshold: float) -> tuple[Fold, _Judged, Any]:
@@ -66,3 +70,31 @@ def test_means_are_over_the_generators_that_have_the_figure() -> None:
     assert found["mean_degraded"] == {"blur": {"auroc": pytest.approx(0.6), "ca_auroc": None}}
     plain = _summary({"protocol": "x"}, {"a": {"auroc": 0.8}})
     assert plain == {"protocol": {"protocol": "x"}, "mean_auroc": 0.8, "generators": {"a": {"auroc": 0.8}}}
+
+
+def test_figures_that_stand_there_are_taken_under_the_same_configuration_and_no_other(
+    generators: Path, tmp_path: Path
+) -> None:
+    config = recipe("asrnet-lite", data=str(generators), options={"blocks": 2}, views=1, workers=0, ridge=1.0)
+    config = dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
+    runs = tmp_path / "new" / "runs"
+
+    def judged(**changed: Any) -> dict[str, Any]:
+        found = leave_out_protocol(
+            "leave-one-generator-out", dataclasses.replace(config, **changed), runs, at_least=3, progress=False
+        )
+        return {name: figures["auroc"] for name, figures in found["generators"].items()}
+
+    first = judged()
+    path = runs / "leave-one-generator-out.json"
+    stored = json.loads(path.read_text())
+    stored["generators"]["sd3"]["auroc"] = 0.123
+    del stored["generators"]["midjourney"]
+    path.write_text(json.dumps(stored))
+    assert judged() == {**first, "sd3": 0.123}  # one stands there, the other is computed
+    assert judged(ridge=2.0)["sd3"] != 0.123
+
+
+def test_generators_need_ten_pictures_where_nothing_else_is_asked_for(generators: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="one of them with 10 validation images"):
+        leave_out_protocol("leave-one-generator-out", recipe("asrnet-lite", data=str(generators)), tmp_path)

@@ -121,7 +121,6 @@ def families_protocol(
         "fingerprint": data.summary()["fingerprint"],
     }
     summary = json.loads(json.dumps(_summary(facts, results, everything, families, solved.default_look)))
-    runs.mkdir(parents=True, exist_ok=True)
     write_json(runs / f"{protocol}.json", summary)
     return dict(summary)
 

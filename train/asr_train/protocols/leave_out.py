@@ -107,7 +107,6 @@ def leave_out_protocol(
     facts = json.loads(json.dumps(facts))
     done = read_json(path) if path.is_file() else {}
     results: dict[str, Any] = done.get("generators", {}) if done.get("protocol") == facts else {}
-    runs.mkdir(parents=True, exist_ok=True)
     missing = [name for name in names if name not in results]
     if missing:
         if protocol == _RESYNTHESISER:
