@@ -89,6 +89,27 @@ def test_ctrl_c_ends_a_command_with_one_line() -> None:
     assert (result.exit_code, result.output) == (130, "asr-test: stopped by SIGINT\n")
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+@pytest.mark.parametrize("output", ["/dev/full", "&-"])
+def test_what_cannot_be_printed_ends_a_command_with_one_line(option: str, output: str) -> None:
+    code = "from asr_runtime.cli import doctor_command; doctor_command(prog_name='asr-doctor')"
+    line = ["sh", "-c", f'exec "$@" >{output}', "sh", sys.executable, "-c", code, option]
+    done = subprocess.run(line, capture_output=True, check=False)
+    reason = "No space left on device" if output == "/dev/full" else "Bad file descriptor"
+    assert (done.returncode, done.stderr.decode()) == (
+        3,
+        f"asr-doctor: standard output: cannot be written ({reason})\n",
+    )
+
+
+def test_an_error_of_the_system_that_is_not_about_the_output_is_not_hidden() -> None:
+    @command("asr-test")
+    def broken() -> None:
+        raise FileNotFoundError(2, "No such file", "x")
+
+    assert isinstance(CliRunner().invoke(broken).exception, FileNotFoundError)
+
+
 def test_underscores_and_hyphens_are_the_same(tmp_path: Path) -> None:
     train = _commands()["asr-train"]
     for spelling in ("--batch_size", "--batch-size"):

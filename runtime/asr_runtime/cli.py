@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from asr_runtime.command import EXIT_GIVEN_UP, EXIT_INPUT_FAILED, command, model_options, require_extra
+from asr_runtime.command import EXIT_GIVEN_UP, EXIT_INPUT_FAILED, Command, command, model_options, require_extra
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.interrupt import stop_on_signals
 
@@ -47,7 +48,26 @@ _WITH_RAY = (
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
-@command("asr-screen")
+class _Screen(Command):
+    """Ends the program at once where threads of a run are left.
+
+    One may be inside OpenCV or onnxruntime, or wait on standard input, and Python aborts when it ends around them.
+    """
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Run the command line; that of the process if none is given."""
+        try:
+            return super().main(args, *more, **options)
+        except SystemExit as end:
+            if args is None and any(thread.name.startswith("asr-") for thread in threading.enumerate()):
+                for stream in (sys.stdout, sys.stderr):
+                    with contextlib.suppress(AttributeError, OSError, ValueError):  # gone, or cannot be written
+                        stream.flush()
+                os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
+            raise
+
+
+@command("asr-screen", kind=_Screen)
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option(
     "--sources", "listed", metavar="FILE", help='TOML file of live sources; each line is name = "rtsp://...".'
@@ -295,13 +315,7 @@ def screen_command(
         )
         summary = outputs.run(records.with_pictures())
         code = EXIT_GIVEN_UP if summary.given_up else EXIT_INPUT_FAILED if summary.failed else 0
-        if interrupt.exit_code is not None or code == EXIT_GIVEN_UP or live or watched:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            # A reading thread may be inside OpenCV or wait on standard input. Tearing the interpreter down
-            # around it can crash, and everything is written.
-            os._exit(code if interrupt.exit_code is None else interrupt.exit_code)
-    click.get_current_context().exit(code)
+    click.get_current_context().exit(code if interrupt.exit_code is None else interrupt.exit_code)
 
 
 def _refuse_with_ray(context: click.Context) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -25,6 +26,14 @@ class Command(click.Command):
     """A click command that turns the project's errors into one line on stderr and their exit code."""
 
     refusals: tuple[type[Exception], ...] = ()
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command line, with standard streams that are there and written or reported."""
+        _open_closed_streams()
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:  # of --help and --version, which are printed before the command begins
+            self._end_unwritten(error)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; end the program with the exit code of its error."""
@@ -49,6 +58,19 @@ class Command(click.Command):
             _end(f"{self.name}: {error}", error.exit_code)
         except self.refusals as error:
             _end(f"{self.name}: {error}", 2)
+        except OSError as error:
+            self._end_unwritten(error)
+
+    def _end_unwritten(self, error: OSError) -> NoReturn:
+        """End the program if it is standard output that failed: then it fails again."""
+        try:
+            if sys.stdout is not None:
+                sys.stdout.write("\n")
+                sys.stdout.flush()
+        except OSError:
+            sys.stdout = None  # or Python would try once more, and end with a code of its own
+            _end(f"{self.name}: standard output: cannot be written ({error.strerror})", OutputError.exit_code)
+        raise error
 
 
 def require_extra(extra: str, *modules: str) -> None:
@@ -59,6 +81,22 @@ def require_extra(extra: str, *modules: str) -> None:
     if missing := [module for module in modules if importlib.util.find_spec(module) is None]:
         name = Path(sys.argv[0]).name
         _end(f"{name}: {missing[0]} is not installed; pip install 'asrnet-edge[{extra}]'", DependencyError.exit_code)
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams that the caller closed (`>&-`), or the next file that is opened would be one of them.
+
+    Reading such an input and writing such an output fails, and is reported. Messages go nowhere.
+    """
+    for number, (name, mode, access) in enumerate(
+        (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
+    ):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, access), True)  # takes the lowest number that is free
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _end(message: str, code: int) -> NoReturn:

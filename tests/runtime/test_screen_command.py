@@ -212,6 +212,42 @@ def test_a_reader_that_goes_away_is_3(model_path: Path, clip: Path) -> None:
     assert message == b"asr-screen: standard output: the reader of the output closed it\n"
 
 
+def test_an_early_end_keeps_its_exit_code_while_threads_score(slow_model_path: Path, tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number}.png").write_bytes(encoded(picture(number), ".png"))
+    arguments = command_line("screen", tmp_path, "--model", slow_model_path, "--format", "jsonl", "--jobs", 3)
+    for _ in range(3):  # Python aborts at its end if a thread comes back to it from onnxruntime just then
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(arguments, env=environment(), stdout=full, stderr=subprocess.PIPE, check=False)
+        message = b"asr-screen: standard output: cannot be written (No space left on device)\n"
+        assert (done.returncode, done.stderr) == (3, message)
+
+
+def _with(closed: str, *arguments: object) -> subprocess.CompletedProcess[bytes]:
+    """Run `asr-screen` from a shell that closes one of its standard streams or more."""
+    line = ["sh", "-c", f'exec "$@" {closed}', "sh", *command_line("screen", *arguments)]
+    return subprocess.run(line, env=environment(), capture_output=True, timeout=60, check=False)
+
+
+def test_standard_streams_that_the_caller_closed(model_path: Path, mixed_folder: Path, tmp_path: Path) -> None:
+    base = ("--model", model_path, "--format", "jsonl")
+    done = _with(">&-", *base, mixed_folder)
+    assert (done.returncode, done.stderr) == (
+        3,
+        b"asr-screen: standard output: cannot be written (Bad file descriptor)\n",
+    )
+    quiet = _with("2>&-", *base, mixed_folder)
+    assert (quiet.returncode, lines(quiet.stdout)[-1]["scored"]) == (1, 3)
+    done = _with("<&-", *base, "-")
+    failure, summary = lines(done.stdout)
+    assert (done.returncode, summary["failed"], done.stderr) == (1, 1, b"")
+    assert failure["error"].startswith("-: standard input cannot be read (Bad file descriptor)")
+    output = tmp_path / "records.jsonl"
+    assert _with("<&- >&- 2>&-", *base, mixed_folder, "-o", output).returncode == 1
+    records, before = lines(output.read_bytes()), lines(quiet.stdout)
+    assert [r["source"] for r in records[:-1]] == [r["source"] for r in before[:-1]]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_a_signal_ends_the_run_within_a_second_with_all_output_complete(

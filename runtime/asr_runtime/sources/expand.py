@@ -225,7 +225,7 @@ class Expansion:
         if is_live(entry):
             shown = redact(entry)
             yield Unreadable(
-                shown, SourceError(f"{shown}: a live source cannot stand in a list; name it as an argument")
+                shown, SourceError(f"{shown}: a URL or a camera cannot stand in a list; name it as an argument")
             )
         elif not os.path.isdir(entry):  # noqa: PTH112
             yield from self._named(entry)

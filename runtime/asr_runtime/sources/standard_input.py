@@ -50,10 +50,16 @@ def read_stdin(stream: IO[bytes] | None) -> Iterator[Media | str]:
         but a list of several entries none of which does is no list.
 
     Raises:
-        SourceError: neither; what was yielded before stays right.
+        SourceError: neither, or it cannot be read; what was yielded before stays right.
     """
-    # Unbuffered: a thread that waits inside sys.stdin.buffer holds its lock, and Python aborts at exit.
-    stream = open(0, "rb", buffering=0, closefd=False) if stream is None else stream  # noqa: SIM115
+    try:
+        # Unbuffered: a thread that waits inside sys.stdin.buffer holds its lock, and Python aborts at exit.
+        yield from _read(open(0, "rb", buffering=0, closefd=False) if stream is None else stream)  # noqa: SIM115
+    except OSError as error:
+        raise SourceError(f"-: standard input cannot be read ({error.strerror}), {_EXPECTED}") from None
+
+
+def _read(stream: IO[bytes]) -> Iterator[Media | str]:
     head, ended = _read_head(stream)
     form = recognise(head)
     if form is not None and form.kind == "image":
@@ -61,7 +67,7 @@ def read_stdin(stream: IO[bytes] | None) -> Iterator[Media | str]:
     elif form is not None:
         with _spooled(head, stream) as path:
             yield Media(form, path=path)
-    elif not head.strip(b"\r\n\0"):
+    elif not head.strip(b"\r\n"):
         raise SourceError(f"-: standard input is empty, {_EXPECTED}")
     else:
         yield from _entries(head, stream, ended)

@@ -60,6 +60,7 @@ def test_binary_data_is_one_error_and_nothing_is_scanned(here: Path) -> None:
         "words without an end": b"hello\nworld",
         "UTF-16": "a.png\n".encode("utf-16"),
         "NULs": b"a.png\0\0\0\0.\0",
+        "nothing but NULs": bytes(100_000),
         "long": b"x" * 100_000,
         "empty": b"",
         "blank": b"\n\n\n",
@@ -69,6 +70,8 @@ def test_binary_data_is_one_error_and_nothing_is_scanned(here: Path) -> None:
         assert len(items) == 1, (name, items)
         item = items[0]
         assert isinstance(item, Unreadable) or item.data is not None, (name, item)
+        if isinstance(item, Unreadable):
+            assert ("is empty" in str(item.error)) is (name in ("empty", "blank")), name
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\0"])
