@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -111,6 +112,11 @@ def test_what_is_no_file_is_one_error_and_ends(tmp_path: Path, measured: Measure
             "/broken.jpg": (_file(encoded(picture(), ".jpg")[:-400], "image/jpeg"), "/broken.jpg: "),
             "/clip.jpg": (_file(b"\0\0\0\x18ftypisom", "image/jpeg"), "a video under the name of a picture"),
             "/locked/photo.jpg": (_file(b"", "image/jpeg"), "it asks for a password (401)"),
+            "/packed.jpg": (
+                (200, {"Content-Encoding": "gzip"}, gzip.compress(b"x")),
+                "sent compressed (gzip), unasked",
+            ),
+            "/nowhere.jpg": ((302, {}, b""), "it redirects without saying where (302)"),
             "/absent.jpg": ((404, {}, b""), "nothing at this path (404)"),
             "/busy.jpg": ((503, {}, b""), "the server answered 503"),
         }

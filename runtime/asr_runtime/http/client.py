@@ -285,7 +285,7 @@ def _refusal(answer: _Answer, has_password: bool) -> HttpError:
         message = f"it asks for a password ({status}): give http://USER:PASSWORD@HOST/..."
     elif status in (401, 403):
         message = f"wrong user or password ({status})"
-    elif 300 <= status < 400:
+    elif status in _REDIRECTS:
         message = redirection(answer.location, status)
     elif status in (404, 410):
         message = f"nothing at this path ({status}): check the URL"
@@ -296,4 +296,6 @@ def _refusal(answer: _Answer, has_password: bool) -> HttpError:
 
 def redirection(target: str, status: int) -> str:
     """Return the message for a redirect that is not followed; it hides secrets in the address."""
+    if not target:
+        return f"it redirects without saying where ({status}): check the URL"
     return f"it redirects to {one_line(target)} ({status}), which is not followed: give that URL if it is right"

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from asr_runtime.errors import ConfigurationError, SourceError
 from asr_runtime.http.urls import checked_url
 from asr_runtime.media.formats import HEAD_BYTES, IMAGE_SUFFIXES, recognise
-from asr_runtime.redact import redact
+from asr_runtime.redact import one_line, redact
 
 if TYPE_CHECKING:
     from asr_runtime.http.client import Response
@@ -145,6 +145,8 @@ def _check_answer(response: Response, remote: RemoteFile) -> None:
         raise SourceError(f"{remote.name}: an MJPEG stream, expected a file; {_WATCH}")
     if kind in ("text/html", "application/xhtml+xml"):
         raise SourceError(f"{remote.name}: a web page, expected a picture or a video: check the URL")
+    if (encoding := response.header("Content-Encoding").strip().lower()) not in ("", "identity"):
+        raise SourceError(f"{remote.name}: sent compressed ({one_line(encoding)}), unasked{_by_hand(remote)}")
     if remote.kind == "video" and not response.header("Content-Length"):
         raise SourceError(f"{remote.name}: of unknown length, so it may never end{_by_hand(remote)}; {_WATCH}")
 

@@ -150,7 +150,6 @@ def test_no_server_points_to_another_host_or_port() -> None:
             f"https://127.0.0.1:{port}/",
             "file:///etc/passwd",
             "http://[abc/x",
-            "",
             "http://me:secret@" + "x" * 20_000 + "/",
             "http://" + "a@" * 8_000,
         ):
@@ -164,6 +163,21 @@ def test_no_server_points_to_another_host_or_port() -> None:
                     assert "secret" not in str(refusal.value)
                 assert time.monotonic() - started < 2
         assert other.heads == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (reply(b"", "302 Found"), r"it redirects without saying where \(302\): check the URL"),
+        (redirect(""), r"it redirects without saying where \(302\): check the URL"),
+        (reply(b"", "304 Not Modified", "Location: /b"), "the server answered 304 Not Modified"),
+        (reply(b"", "300 Choices"), "the server answered 300 Choices"),
+    ],
+)
+def test_an_answer_that_leads_nowhere_is_no_redirect(answer: bytes, said: str) -> None:
+    with serving(lambda head: answer) as server, pytest.raises(HttpError, match=said):
+        fetch(server.url, 5, 100)
+    assert len(server.heads) == 1
 
 
 def test_only_a_fetch_follows() -> None:
