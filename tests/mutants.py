@@ -50,7 +50,8 @@ MODULES = {
     "runtime/asr_runtime/screening/smoothing.py": "tests/runtime/screening/test_smoothing.py",
     "runtime/asr_runtime/screening/screen.py": "tests/runtime/screening/test_screen.py",
     "runtime/asr_runtime/screening/feed.py": (
-        "tests/runtime/screening/test_feed.py tests/runtime/screening/test_screen.py"
+        "tests/runtime/screening/test_feed.py tests/runtime/screening/test_screen.py "
+        "tests/runtime/screening/test_parallel.py"
     ),
     "runtime/asr_runtime/screening/scorer.py": (
         "tests/runtime/screening/test_scorer.py tests/runtime/screening/test_screen.py"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from runtime_samples import encoded, picture
 
 from asr_runtime.cameras.camera import LiveFrame
@@ -82,3 +84,30 @@ def test_files_and_cameras_end_together_and_not_before(tmp_path: Path) -> None:
         items = list(feed.items(threading.Event(), 20.0))
     assert sorted(type(item).__name__ for item in items) == ["Decoded", "StateRecord", "StateRecord"]
     assert all(isinstance(item, Decoded | LiveFrame) or item.state in ("connecting", "lost") for item in items)  # type: ignore[union-attr]
+
+
+def test_threads_of_cameras_are_waited_for_and_a_run_that_waits_costs_no_time() -> None:
+    def slow(url: str) -> object:
+        time.sleep(0.1)
+        raise SourceError("connection refused")
+
+    feed = Feed(None, [LiveSource("door", "rtsp://127.0.0.1:9/x")], connect=slow)  # type: ignore[arg-type]
+    used = time.process_time()
+    with feed:
+        list(feed.items(threading.Event(), 0.05))
+    assert all(camera.join(0.0) for camera in feed._cameras)
+    with Feed(None, [LiveSource("door", "rtsp://127.0.0.1:9/x")], connect=slow) as waiting:  # type: ignore[arg-type]
+        list(waiting.items(threading.Event(), 1.0))
+    assert time.process_time() - used < 0.5
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_files_are_decoded_in_a_separate_process_where_that_is_asked_for(tmp_path: Path, isolate: bool) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(picture(1), ".png"))
+    listing = FileListing(Expansion([str(path)], None), None)
+    items = FileFeed(listing, isolate=isolate).items(threading.Event())
+    assert next(items).image is not None
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+    items.close()
+    assert bool(children) is isolate

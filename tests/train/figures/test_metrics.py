@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from asr_runtime.contract import Decision, OperatingPoint
 from asr_train.figures.bootstrap import _figures as bootstrap_figures
-from asr_train.figures.bootstrap import bootstrap_intervals, resampled
+from asr_train.figures.bootstrap import bootstrap_intervals, concordance, resampled
 from asr_train.figures.metrics import (
     balanced_calibration_error,
     binary_metrics,
@@ -307,7 +307,15 @@ def test_the_ends_of_an_interval_are_quantiles_of_a_thousand_resamples() -> None
     accuracies = counts @ ((probability >= 0.5) == (labels == 1)) / 80
     assert found["accuracy"] == pytest.approx(np.quantile(accuracies, [0.025, 0.975]))
     assert found == bootstrap_intervals(labels, probability, None, (0.05,), 15, point, seed=3)
+    first = bootstrap_intervals(labels, probability, None, (0.05,), 15, point)
+    assert first == bootstrap_intervals(labels, probability, None, (0.05,), 15, point, seed=0) != found
     assert "tpr_at_fpr_1%" not in found
+
+
+def test_a_probability_of_one_half_is_ai_in_every_resample_too() -> None:
+    labels, probability, once = np.array([0, 1, 1]), np.array([0.5, 0.5, 0.2]), np.ones((1, 3))
+    assert bootstrap_figures(labels, probability, None, (), 15, once)["accuracy"].tolist() == [1 / 3]
+    assert concordance(labels, probability, np.zeros(3, int)).tolist() == [0.25]  # one pair is equal, one wrong
 
 
 def test_many_images_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,7 @@ def _counted(*counts: tuple[str, int, int]) -> DataFolder:
 def test_generators_with_enough_pictures_are_judged() -> None:
     data = _counted(("photos", 0, 9), ("small", 1, 2), ("z", 1, 3), ("a", 1, 4))
     assert judged_generators(data, 3) == ["a", "z"]
+    assert judged_generators(_counted(("photos", 0, 9), ("a", 1, 4), ("z", 1, 2)), 3) == ["a"]  # two are enough
     with pytest.raises(
         DatasetError, match=r"one of them with 5 validation images; found a \(4\), small \(2\), z \(3\)"
     ):
