@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["Interrupt", "handled_signals", "stop_on_signals"]
+__all__ = ["SAME_SIGNAL", "Interrupt", "handled_signals", "stop_on_signals"]
+
+SAME_SIGNAL = 0.1
+"""Seconds in which a second signal counts as the first: `timeout` signals the process, and then its group."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,6 +38,7 @@ def stop_on_signals() -> Iterator[Interrupt]:
     def receive(number: int, frame: FrameType | None) -> None:
         interrupt.exit_code = 128 + number
         interrupt.stop.set()
+        time.sleep(SAME_SIGNAL)
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 
@@ -44,7 +49,15 @@ def stop_on_signals() -> Iterator[Interrupt]:
 @contextlib.contextmanager
 def handled_signals(receive: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Call `receive` on SIGINT and SIGTERM; afterwards the handlers are those from before."""
-    before = {number: signal.signal(number, receive) for number in _SIGNALS}
+    last = -SAME_SIGNAL
+
+    def once(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SAME_SIGNAL:
+            last = time.monotonic()
+            receive(number, frame)
+
+    before = {number: signal.signal(number, once) for number in _SIGNALS}
     try:
         yield
     finally:

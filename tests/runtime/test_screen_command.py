@@ -260,6 +260,8 @@ def test_a_signal_ends_the_run_within_a_second_with_all_output_complete(
         head = b"".join(process.stdout.readline() for _ in range(5))
         sent = time.perf_counter()
         process.send_signal(number)
+        time.sleep(0.01)  # `timeout` signals the process, then its group
+        process.send_signal(number)
         rest, errors = process.communicate(timeout=20)
         assert process.returncode == code
         assert time.perf_counter() - sent < 1.0

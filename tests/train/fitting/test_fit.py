@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,8 @@ def test_a_stopped_run_says_how_to_go_on_and_can_be_resumed(
         assert process.stderr is not None
         for line in process.stderr:
             if "epoch 3/1000" in line:
+                os.kill(process.pid, number)
+                time.sleep(0.01)  # `timeout` signals the process, then its group
                 os.killpg(process.pid, number)
                 break
         said = process.stderr.read()

@@ -7,8 +7,11 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+
+from asr_runtime.interrupt import SAME_SIGNAL
 
 __all__ = ["stop_on_signal"]
 
@@ -39,8 +42,12 @@ def stop_on_signal(how_to_go_on: Callable[[], str | None]) -> Iterator[Callable[
     def receive(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a reading process, which was forked with this handler
             os._exit(128 + number)
+        if received:
+            return  # within the moment in which it counts as the first
         received.append(number)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's raises wherever the program is when a reader ends
+        # PyTorch's raises wherever the program is when a reader ends. Without any, Python prints an error about it.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        time.sleep(SAME_SIGNAL)
         for each in before:
             signal.signal(each, signal.SIG_DFL)
         raise _StoppedError
