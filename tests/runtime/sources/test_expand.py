@@ -139,7 +139,7 @@ def test_live_sources_are_named_without_their_password(argument: str, name: str)
     assert source.name == name
     assert "secret" not in repr(source)
     refused = only_error("-", argument.encode())
-    assert "live source" in refused
+    assert "a URL or a camera cannot stand in a list" in refused
     assert "secret" not in refused
 
 
