@@ -163,9 +163,9 @@ def _ours(task: Task) -> Engine:
 
 
 def _openvino(task: Task) -> Engine:
-    import openvino
+    from asr_runtime.inference.openvino_engine import openvino_core
 
-    core = openvino.Core()
+    core = openvino_core()
     settings = {
         "INFERENCE_PRECISION_HINT": task.engine.removeprefix("openvino "),
         "INFERENCE_NUM_THREADS": task.threads,

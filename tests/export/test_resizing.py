@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from asr_models import InputTransform
+from asr_runtime.inference.openvino_engine import openvino_core
 
 pytestmark = pytest.mark.heavy
 
@@ -44,7 +44,7 @@ def resized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engines(resized: Path) -> dict[str, _Run]:
-    core = openvino.Core()
+    core = openvino_core()
     compiled = core.compile_model(core.read_model(resized), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     session, evaluator = onnxruntime.InferenceSession(str(resized)), ReferenceEvaluator(str(resized))
     return {

@@ -9,6 +9,7 @@ used.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from asr_runtime.errors import DependencyError, DeviceError, InferenceError, ModelError
 from asr_runtime.machine import usable_cores
 
-__all__ = ["OpenVinoSession", "has_native_bf16", "import_openvino", "openvino_version"]
+__all__ = ["OpenVinoSession", "has_native_bf16", "import_openvino", "openvino_core", "openvino_version"]
 
 _POLL_MS = 50  # between looks at whether a run is to stop; one that ends sooner is not delayed
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -41,6 +42,25 @@ def import_openvino() -> Any:
     return openvino
 
 
+def openvino_core() -> Any:
+    """Return the one `openvino.Core` of this process, which is never given back.
+
+    The first model that a core compiles gives the calling thread a stack of its own for signal handlers; a core that
+    ends frees that stack. Cores that end in another order than they began in leave the thread with freed memory, and
+    the next signal, such as Ctrl-C, ends the process.
+
+    Raises:
+        DependencyError: OpenVINO is missing or broken.
+        RuntimeError: whatever OpenVINO raises.
+    """
+    return _core(import_openvino())
+
+
+@functools.cache
+def _core(openvino: Any) -> Any:
+    return openvino.Core()
+
+
 def openvino_version() -> str:
     """Return the version of OpenVINO, without that of its build.
 
@@ -58,7 +78,7 @@ def has_native_bf16() -> bool:
         DeviceError: its CPU plugin does not start.
     """
     try:
-        return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except Exception as error:  # OpenVINO's errors have no common root but this one
         raise DeviceError(f"OpenVINO does not start on the CPU: {_last_line(error)}") from None
 
@@ -92,8 +112,7 @@ class OpenVinoSession:
         }
         self._turn = threading.Lock()
         try:
-            self._core = self._openvino.Core()
-            self._model = self._core.read_model(model)
+            self._model = openvino_core().read_model(model)
         except Exception as error:  # OpenVINO's errors have no common root but this one
             raise ModelError(f"OpenVINO {openvino_version()} cannot load it: {_last_line(error)}") from None
         try:
@@ -143,7 +162,7 @@ class OpenVinoSession:
         return results
 
     def _compile(self) -> Any:
-        return self._core.compile_model(self._model, "CPU", self._settings).create_infer_request()
+        return openvino_core().compile_model(self._model, "CPU", self._settings).create_infer_request()
 
     def _abandon(self) -> None:
         """Stop a run; after that the compiled model may give the shapes, or values, of the run that was stopped."""

@@ -148,6 +148,37 @@ def test_a_run_that_is_stopped_leaves_nothing_behind() -> None:
         assert all(map(np.array_equal, timed.run(OUTPUTS, {"frames": frame}, 30), expected))
 
 
+def test_sessions_that_end_leave_the_stack_of_signal_handlers_in_place() -> None:
+    code = """if True:
+        import ctypes, gc, signal
+        from runtime_samples import build_model
+        from asr_runtime.inference.openvino_engine import OpenVinoSession, has_native_bf16
+
+        class Stack(ctypes.Structure):
+            _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+        def stack():
+            old = Stack()
+            assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(old)) == 0
+            return old.start, old.flags, old.size
+
+        has_native_bf16()
+        model = build_model()
+        sessions = [OpenVinoSession(model, "fp32", 1) for _ in range(3)]
+        before = stack()
+        while sessions:
+            del sessions[0]
+            gc.collect()
+            assert stack() == before
+        signal.signal(signal.SIGINT, lambda *_: print("handled"))
+        signal.raise_signal(signal.SIGINT)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"handled\n", b"")
+
+
 def test_without_openvino_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DependencyError, match=r"pip install 'asrnet-edge\[openvino\]'"):

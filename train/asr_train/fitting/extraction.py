@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from asr_models import ASRNetLite, InputTransform
-from asr_runtime.inference.openvino_engine import import_openvino
+from asr_runtime.inference.openvino_engine import openvino_core
 from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import whole_file
 from asr_train.data.batches import Batch, Item, TrainingImages, collate
@@ -167,7 +167,7 @@ class _FeaturesOf(nn.Module):
 
 def _openvino(network: ASRNetLite, size: int, threads: int) -> Features:
     """Compile the features for one window at a time, as many windows at once as there are threads."""
-    openvino = import_openvino()
+    core = openvino_core()
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -185,7 +185,7 @@ def _openvino(network: ASRNetLite, size: int, threads: int) -> Features:
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
     }
-    compiled = openvino.Core().compile_model(model, "CPU", hints)
+    compiled = core.compile_model(model, "CPU", hints)
 
     # Requests that are waited for, not a queue with callbacks in Python: its threads may wait for the interpreter while
     # the interpreter waits for them to end.
