@@ -2,6 +2,7 @@
 
 python docs/make_pictures.py annotated                    a frame that asr-screen --annotate wrote
 python docs/make_pictures.py report FOLDER/report.html    the head of a report that asr-evaluate wrote
+python docs/make_pictures.py speed FILE.json              the parts of a result of asr-bench --suite
 """
 
 from __future__ import annotations
@@ -46,5 +47,13 @@ def report(page: str) -> None:
         browser.close()
 
 
+def speed(result: str) -> None:
+    """Draw the parts of a result of the suite."""
+    from asr_bench.suite import read_suite
+    from asr_bench.suite_report import write_pictures
+
+    write_pictures(read_suite(Path(result)), PICTURES / "speed")
+
+
 if __name__ == "__main__":
-    {"annotated": annotated, "report": report}[sys.argv[1]](*sys.argv[2:])  # type: ignore[operator]
+    {"annotated": annotated, "report": report, "speed": speed}[sys.argv[1]](*sys.argv[2:])  # type: ignore[operator]

@@ -15,8 +15,8 @@ from asr_runtime.command import command
 
 _SURFACE = {
     "asr-audit": "--data -h --help --json --labels-by-position --layout --version",
-    "asr-bench": "--against --batch --checkpoint --end-to-end --engine -h --help --loader --looks -o --output "
-    "--quality --rounds --threads --version --workers",
+    "asr-bench": "--against --batch --checkpoint --end-to-end --engine -h --help --loader --looks -o --output --part "
+    "--quality --quick --rounds --suite --threads --version --workers",
     "asr-collect": "--clone-from -h --help -o --output --snapshots --source --version",
     "asr-composite": "--data -h --help --layout --most -o --output --side --split --version --weights --with",
     "asr-doctor": "--format -h --help --model --version",

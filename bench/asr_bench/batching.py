@@ -11,17 +11,40 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bench.figures import Figure, figures_option, write_figures
 from asr_runtime import Detector, read_image
+from asr_runtime.command import command
 
-__all__ = ["processor_seconds"]
+__all__ = ["BatchCosts", "processor_seconds"]
 
 _EXAMPLES = Path(__file__).parents[2] / "runtime" / "examples" / "real"
+
+
+@dataclass(frozen=True)
+class BatchCosts:
+    """What a picture costs in batches of several sizes.
+
+    Attributes:
+        model: built-in name or file.
+        seconds: size -> processor seconds of one picture, one value a round; size 1 is among them.
+    """
+
+    model: str
+    seconds: dict[int, list[float]]
+
+    def figures(self) -> list[Figure]:
+        """Return the time of a picture for each size."""
+        return [
+            Figure(f"{self.model}, {size} in one inference: a picture", "ms", False, tuple(1e3 * s for s in values))
+            for size, values in self.seconds.items()
+        ]
 
 
 def processor_seconds(
@@ -50,10 +73,11 @@ def processor_seconds(
     return seconds
 
 
-@click.command()
+@command("python -m asr_bench.batching")
 @click.option("--model", default="asrnet-lite", show_default=True, help="Built-in name or exported file.")
 @click.option("--rounds", type=click.IntRange(min=1), default=15, show_default=True)
-def main(model: str, rounds: int) -> None:
+@figures_option
+def main(model: str, rounds: int, output: Path | None) -> None:
     """Compare batches with pictures one after another."""
     detector = Detector(model, device="cpu", threads=1)
     side = detector.card.preprocess.size
@@ -61,6 +85,8 @@ def main(model: str, rounds: int) -> None:
     crops = [crop for crop in crops if crop.shape == (side, side, 3)]
     frames = np.stack([crops[i % len(crops)] for i in range(8)])
     seconds = processor_seconds(detector, frames, (1, 2, 4, 8), rounds)
+    if output is not None:
+        write_figures([BatchCosts(model, seconds)], output)
     alone = statistics.median(seconds[1])
     for size, values in seconds.items():
         median = statistics.median(values)

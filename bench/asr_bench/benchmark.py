@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from asr_bench.energy import Rapl, joules_per_call
 from asr_bench.engines import OURS, Task
+from asr_bench.figures import Figure
 from asr_bench.naive import export_naive
 from asr_bench.placement import node_placement
 from asr_bench.process import EngineProcess, cold_start
@@ -69,6 +70,22 @@ class Benchmark:
     gflop: float | None
     matmul_gflops: float
     conditions: Mapping[str, Any]
+
+    def figures(self) -> list[Figure]:
+        """Return the latency of every engine and, where there are several, the speed over the first of each round."""
+        of = self.conditions["model"]
+        first = next(iter(self.samples))
+        times = [Figure(f"{of}, {name}", "ms", False, tuple(1e3 * s for s in t)) for name, t in self.samples.items()]
+        return times + [
+            Figure(
+                f"{of}, {name} over {first}",
+                "x",
+                True,
+                tuple(a / b for a, b in zip(self.samples[first], seconds, strict=True)),
+            )
+            for name, seconds in self.samples.items()
+            if name != first
+        ]
 
 
 def benchmark(

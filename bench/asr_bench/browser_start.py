@@ -12,20 +12,47 @@ import contextlib
 import functools
 import shutil
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["first_verdicts"]
+from asr_bench.figures import Figure, figures_option, write_figures
+from asr_runtime.command import command
+from asr_runtime.errors import ConfigurationError
+from asr_runtime.reports.progress import progress_bar
+
+__all__ = ["PageStarts", "first_verdicts"]
 
 _PICTURE = Path(__file__).parents[2] / "runtime" / "examples" / "real" / "dress.jpg"
 _PATIENCE = 120_000.0  # milliseconds
+
+
+@dataclass(frozen=True)
+class PageStarts:
+    """Seconds from opening the page to the first verdict, one value a round.
+
+    Attributes:
+        build: name of the folder with the page.
+        cold: with an empty cache.
+        again: when the browser has the page already.
+    """
+
+    build: str
+    cold: tuple[float, ...]
+    again: tuple[float, ...]
+
+    def figures(self) -> list[Figure]:
+        """Return both times."""
+        return [
+            Figure(f"{self.build}: first verdict, empty cache", "s", False, self.cold),
+            Figure(f"{self.build}: first verdict, second visit", "s", False, self.again),
+        ]
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -68,29 +95,35 @@ def first_verdicts(browser: Any, url: str) -> tuple[float, float]:
     return seconds[0], seconds[1]
 
 
-@click.command()
+@command("python -m asr_bench.browser_start")
 @click.argument("folders", type=click.Path(exists=True, file_okay=False, path_type=Path), nargs=-1, required=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-def main(folders: tuple[Path, ...], rounds: int) -> None:
+@figures_option
+def main(folders: tuple[Path, ...], rounds: int, output: Path | None) -> None:
     """Time the first verdict of built browser demos."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium")
     if chromium is None:
-        sys.exit("asr_bench.browser_start: chromium is not installed (Debian: chromium)")
+        raise ConfigurationError("chromium is not installed (Debian: chromium)")
     times: dict[Path, list[tuple[float, float]]] = {folder: [] for folder in folders}
     with contextlib.ExitStack() as stack:
         urls = {folder: stack.enter_context(_serving(folder)) for folder in folders}
         playwright = stack.enter_context(sync_playwright())
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         stack.callback(browser.close)
-        for _ in range(rounds):
+        for _ in progress_bar(range(rounds), "browser starts"):
             for folder, url in urls.items():
                 times[folder].append(first_verdicts(browser, url))
-    for folder, pairs in times.items():
-        cold, again = (statistics.median(values) for values in zip(*pairs, strict=True))
-        every = ", ".join(f"{first:.1f}" for first, _ in pairs)
-        click.echo(f"{folder}: first verdict after {cold:.2f} s with an empty cache ({every}), {again:.2f} s again")
+    starts = [PageStarts(folder.name, *map(tuple, zip(*pairs, strict=True))) for folder, pairs in times.items()]
+    for start in starts:
+        cold, again = statistics.median(start.cold), statistics.median(start.again)
+        every = ", ".join(f"{first:.1f}" for first in start.cold)
+        click.echo(
+            f"{start.build}: first verdict after {cold:.2f} s with an empty cache ({every}), {again:.2f} s again"
+        )
+    if output is not None:
+        write_figures(starts, output)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from asr_bench.figures import Figure, figures_option, write_figures
 from asr_runtime import Detector, FrameRecord, SummaryRecord, screen
 from asr_runtime.command import command
 from asr_runtime.errors import ConfigurationError
@@ -50,6 +51,17 @@ class CameraLoad:
     dropped: int
     troubles: dict[str, int]
     cores: float
+
+    def figures(self) -> list[Figure]:
+        """Return age, rate, losses and load; no age where no frame was scored."""
+        of = f"{len(self.rates)} RTSP cameras"
+        ages = (float(np.percentile(self.ages, 99)),) if self.ages else ()
+        return [
+            *(Figure(f"{of}: age of a frame, p99", "s", False, (age,)) for age in ages),
+            Figure(f"{of}: frames a second of the slowest", "1/s", True, (min(self.rates),)),
+            Figure(f"{of}: frames dropped", "frames", False, (float(self.dropped),)),
+            Figure(f"{of}: cores", "cores", False, (self.cores,)),
+        ]
 
     def line(self) -> str:
         """Return the account in one line."""
@@ -115,7 +127,8 @@ def _free_port() -> int:
 @click.option("--seconds", type=click.FloatRange(min=1), default=30.0)
 @click.option("--key-frames", is_flag=True, help="Decode key frames only.")
 @click.option("--model", default="asrnet-lite-tiny")
-def main(cameras: int, fps: float, seconds: float, key_frames: bool, model: str) -> None:
+@figures_option
+def main(cameras: int, fps: float, seconds: float, key_frames: bool, model: str, output: Path | None) -> None:
     """Watch many RTSP cameras on this machine and print rates, ages and losses."""
     detector = Detector(model, device="cpu", threads=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -132,7 +145,10 @@ def main(cameras: int, fps: float, seconds: float, key_frames: bool, model: str)
                     raise ConfigurationError(f"no RTSP server: {' '.join(reason)}; see the top of asr_bench/cameras.py")
                 urls = [f"rtsp://127.0.0.1:{port}/{number}" for number in range(cameras)]
                 try:
-                    click.echo(watch(urls, detector, fps, seconds, key_frames=key_frames).line())
+                    load = watch(urls, detector, fps, seconds, key_frames=key_frames)
+                    click.echo(load.line())
+                    if output is not None:
+                        write_figures([load], output)
                 finally:
                     process.kill()
         except FileNotFoundError as error:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
-from asr_runtime.command import command, require_extra
+from asr_runtime.command import EXIT_INPUT_FAILED, command, require_extra
 
 require_extra("bench", "torch", "torchvision", "onnx", "onnxscript", "matplotlib", "PIL")
 
 from asr_bench.engines import ENGINES  # noqa: E402 - needs the extra
+from asr_bench.suite import PARTS, earlier_suite, read_suite, run_suite  # noqa: E402
 from asr_models import ModelsError  # noqa: E402
+from asr_runtime.whole_file import write_whole  # noqa: E402
 
 __all__ = ["bench_command"]
 
@@ -25,7 +27,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--engine", "engines", type=click.Choice(ENGINES), multiple=True, help="Repeatable.  [default: all there are]"
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads of every engine.")
-@click.option("--rounds", type=click.IntRange(min=2), default=50, help="Samples per engine.")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), help="Samples per engine.  [default: 50; --suite: 3, of every part]"
+)
 @click.option("--batch", "batches", type=click.IntRange(min=2), multiple=True, help="Batch size to time; repeatable.")
 @click.option(
     "--end-to-end",
@@ -49,7 +53,20 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--workers", type=click.IntRange(min=1), help="--loader: reading processes.  [default: one for each processor]"
 )
-@click.option("--against", type=_FILE, metavar="FILE.json", help="Say what changed since an earlier benchmark.json.")
+@click.option(
+    "--suite",
+    is_flag=True,
+    help="Run all benchmarks of speed in turn: folders, starts, cameras, training and more; needs no X.onnx.",
+)
+@click.option("--part", "parts", type=click.Choice(list(PARTS)), multiple=True, help="--suite: this part; repeatable.")
+@click.option("--quick", is_flag=True, help="--suite: as little work as possible; shows that it runs.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Say what changed since an earlier benchmark.json; with --suite since an earlier result, or the one of this "
+    "kind of machine in a folder.",
+)
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON, table, picture."
 )
@@ -58,13 +75,16 @@ def bench_command(
     checkpoint: Path | None,
     engines: tuple[str, ...],
     threads: int,
-    rounds: int,
+    rounds: int | None,
     batches: tuple[int, ...],
     source: Path | None,
     looks: bool,
     quality: Path | None,
     loader: str | None,
     workers: int | None,
+    suite: bool,
+    parts: tuple[str, ...],
+    quick: bool,
     against: Path | None,
     output: Path | None,
 ) -> None:
@@ -74,8 +94,15 @@ def bench_command(
 
     Engines that do not give the same probability are not timed (exit code 1).
     """
-    if not exported and loader is None:
-        raise click.UsageError("Missing argument 'X.onnx'; --loader DIR alone needs none.")
+    if (parts or quick) and not suite:
+        raise click.UsageError("--part and --quick belong to --suite.")
+    if not exported and loader is None and not suite:
+        raise click.UsageError("Missing argument 'X.onnx'; --loader DIR and --suite need none.")
+    if suite:
+        if exported or loader is not None:
+            raise click.UsageError("--suite runs alone: without X.onnx and --loader.")
+        _run_suite(parts, rounds or 3, quick, against, output)
+        return
     if loader is not None:
         _time_loader(loader, workers, output)
     if not exported:
@@ -91,7 +118,7 @@ def bench_command(
     loaded = load_checkpoint(checkpoint) if checkpoint else None
     chosen = engines or tuple(available(loaded is not None))
     images = calibration_images(quality)[1] if quality else None
-    measured = benchmark(exported, checkpoint, loaded, chosen, threads, rounds, batches, images)
+    measured = benchmark(exported, checkpoint, loaded, chosen, threads, rounds or 50, batches, images)
     pipeline = end_to_end(exported[0], source, threads) if source else None
     costs = look_costs(exported[0], threads) if looks else None
     if output is not None:
@@ -109,3 +136,18 @@ def _time_loader(root: str, workers: int | None, output: Path | None) -> None:
     if output is not None:
         figures.write(output)
     click.echo(figures.to_markdown(), nl=False)
+
+
+def _run_suite(parts: tuple[str, ...], rounds: int, quick: bool, against: Path | None, output: Path | None) -> None:
+    from asr_bench.suite_report import suite_markdown, write_pictures
+
+    earlier = earlier_suite(against) if against is not None else None
+    suite = run_suite(parts, rounds, quick=quick)
+    click.echo(suite_markdown(suite, earlier), nl=False)
+    if output is not None:
+        written = suite.write(output)
+        whole = read_suite(written)
+        write_whole(written.with_suffix(".md"), suite_markdown(whole), what="results")
+        write_pictures(suite, written.with_suffix(""), earlier)
+    if any(part.problem.startswith("failed") for part in suite.parts.values()):
+        raise SystemExit(EXIT_INPUT_FAILED)

@@ -9,11 +9,10 @@ so other programs on the machine do not matter much. The second and third table 
 from __future__ import annotations
 
 import functools
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bench.figures import Figure, figures_option, write_figures
 from asr_export.parity_inputs import packaged_images
 from asr_runtime import Detector, read_image
 from asr_runtime.command import command
@@ -52,6 +52,13 @@ class Costs:
     decode: Mapping[str, float]
     decode_frame: float
     looks: Mapping[str, Mapping[str, float]]
+
+    def figures(self) -> list[Figure]:
+        """Return the steps, one median each."""
+        steps = {f"decode {kind}": seconds for kind, seconds in self.decode.items()}
+        steps["decode a 1080p frame of H.264"] = self.decode_frame
+        steps |= {f"{model}, {look}": s for model, looks in self.looks.items() for look, s in looks.items()}
+        return [Figure(f"{name}: one core", "ms", False, (1e3 * seconds,)) for name, seconds in steps.items()]
 
     def to_markdown(self) -> str:
         """Return the three tables of the cost model."""
@@ -181,12 +188,12 @@ def _seconds_of_a_frame(clip: Path) -> float:
 
 
 @command("python -m asr_bench.cost")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures as JSON, too.")
+@figures_option
 def main(output: Path | None) -> None:
     """Measure what screening costs on one core of this machine, and print the cost model."""
     costs = measure_costs()
     if output is not None:
-        output.write_text(json.dumps(asdict(costs), indent=1) + "\n")
+        write_figures([costs], output)
     click.echo(costs.to_markdown())
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bench.figures import Figure, figures_option, write_figures
 from asr_runtime import Detector, decode_image
+from asr_runtime.command import command
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.inference.builtin import builtin_path
 from asr_runtime.inference.onnxruntime_engine import import_onnxruntime
@@ -83,6 +85,22 @@ class FolderSpeed:
             "over_loop": median["screen"] / median["opencv"],
         }
 
+    def figures(self) -> list[Figure]:
+        """Return the speeds, and the shares of the bound and over the OpenCV loop of each round."""
+        of = f"{self.model}, JPEG of {self.width} x {self.height}"
+        steps = zip(self.decode, self.inference, self.screen, self.opencv, strict=True)
+        shares = [
+            (100 * rate * (decode + inference) / self.jobs, rate / loop) for decode, inference, rate, loop in steps
+        ]
+        of_bound, over_loop = zip(*shares, strict=True)
+        return [
+            Figure(f"{of}: asr-screen", "pictures/s", True, self.screen),
+            Figure(f"{of}: share of cores / (decoding + inference)", "%", True, of_bound),
+            Figure(f"{of}: loop of OpenCV and onnxruntime", "pictures/s", True, self.opencv),
+            Figure(f"{of}: loop of Pillow and onnxruntime", "pictures/s", True, self.pillow),
+            Figure(f"{of}: asr-screen over the OpenCV loop", "x", True, over_loop),
+        ]
+
 
 def write_pictures(photos: Path, folder: Path, count: int, width: int, height: int) -> None:
     """Write JPEGs of one size, made of real pictures: a smaller one is continued by mirroring, a larger one is cut.
@@ -101,7 +119,7 @@ def write_pictures(photos: Path, folder: Path, count: int, width: int, height: i
     if not found:
         raise ConfigurationError(f"{photos}: no picture; expected a folder of JPEG, PNG or WebP files")
     step = max(1, len(found) // count)
-    for number in range(count):
+    for number in progress_bar(range(count), f"JPEGs of {width} x {height}"):
         image = np.asarray(cv2.imread(str(found[number * step % len(found)])), np.uint8)
         if number * step >= len(found):
             image = image[:, ::-1]
@@ -191,26 +209,42 @@ def _python(function: str, *arguments: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-@click.command("python -m asr_bench.folder")
+@command("python -m asr_bench.folder")
 @click.argument("photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--count", type=click.IntRange(min=1), default=1000, show_default=True, help="Pictures.")
 @click.option("--size", type=(int, int), default=(384, 384), show_default=True, help="Width and height of each.")
 @click.option("--model", "models", multiple=True, default=("asrnet-lite", "asrnet-lite-tiny"), show_default=True)
 @click.option("--jobs", type=click.IntRange(min=1), help="[default: every usable core]")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the pictures here, and use them again in the next run.",
+)
+@figures_option
 def _command(
-    photos: Path, count: int, size: tuple[int, int], models: tuple[str, ...], jobs: int | None, rounds: int
+    photos: Path,
+    count: int,
+    size: tuple[int, int],
+    models: tuple[str, ...],
+    jobs: int | None,
+    rounds: int,
+    keep: Path | None,
+    output: Path | None,
 ) -> None:
     """Make pictures out of PHOTOS, time them with asr-screen and with plain loops, and print JSON."""
+    results = []
     with tempfile.TemporaryDirectory() as made:
-        write_pictures(photos, Path(made), count, *size)
-        for found in _each(Path(made), models, jobs or usable_cores(), rounds):
-            click.echo(json.dumps(found.to_dict()))
-
-
-def _each(folder: Path, models: tuple[str, ...], jobs: int, rounds: int) -> Iterator[FolderSpeed]:
-    for model in models:
-        yield folder_speed(folder, model, jobs, rounds)
+        folder = Path(made) if keep is None else keep / f"{count}-of-{size[0]}x{size[1]}"
+        if not folder.is_dir() or len(list(folder.iterdir())) < count:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_pictures(photos, folder, count, *size)
+        for model in models:
+            results.append(folder_speed(folder, model, jobs or usable_cores(), rounds))
+            click.echo(json.dumps(results[-1].to_dict()))
+    if output is not None:
+        write_figures(results, output)
 
 
 if __name__ == "__main__":

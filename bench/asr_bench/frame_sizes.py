@@ -14,6 +14,8 @@ from pathlib import Path
 import click
 import numpy as np
 
+from asr_bench.figures import Figure, figures_option, write_figures
+from asr_runtime.command import command
 from asr_runtime.inference.onnxruntime_engine import open_session
 from asr_runtime.reports.progress import progress_bar
 
@@ -40,6 +42,21 @@ class FrameSizes:
     threads: int
     seconds: dict[str, tuple[float, ...]]
     added_ms: dict[str, float]
+
+    def figures(self) -> list[Figure]:
+        """Return the time of each frame size, and what the larger ones add, paired call by call."""
+        (first, reference), *larger = self.seconds.items()
+        ms = Figure(f"{self.model}, frame of {first}", "ms", False, tuple(1e3 * s for s in reference))
+        added = [
+            Figure(
+                f"{self.model}, frame of {name}: more than {first}",
+                "ms",
+                False,
+                tuple(1e3 * (more - less) for more, less in zip(seconds, reference, strict=True)),
+            )
+            for name, seconds in larger
+        ]
+        return [ms, *added]
 
 
 def frame_sizes(models: Sequence[Path], threads: int = 1, rounds: int = 20) -> list[FrameSizes]:
@@ -74,14 +91,18 @@ def frame_sizes(models: Sequence[Path], threads: int = 1, rounds: int = 20) -> l
     return costs
 
 
-@click.command("python -m asr_bench.frame_sizes")
+@command("python -m asr_bench.frame_sizes")
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True)
-def _command(models: tuple[Path, ...], threads: int, rounds: int) -> None:
+@figures_option
+def _command(models: tuple[Path, ...], threads: int, rounds: int, output: Path | None) -> None:
     """Time MODELS at 384 x 384, 1080p and 4K and print JSON, a line for each."""
-    for costs in frame_sizes(models, threads, rounds):
+    measured = frame_sizes(models, threads, rounds)
+    for costs in measured:
         click.echo(json.dumps(asdict(costs)))
+    if output is not None:
+        write_figures(measured, output)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asr_bench.placement import node_placement
+from asr_bench.random_weights import random_checkpoint
 from asr_export.onnx_file import export
 from asr_export.parity import compare, tolerance
 from asr_export.parity_inputs import packaged_images, real_frames
-from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint
+from asr_models import Checkpoint
 from asr_runtime import Detector, read_image
 from asr_runtime.command import command
 from asr_runtime.errors import AsrError, ConfigurationError, GateError
@@ -87,20 +88,8 @@ class _Setting:
         return ("cuda", "tensorrt") if self.device == "cuda" else ("cpu",)
 
     def checkpoint(self, name: str) -> Checkpoint:
-        """Make a network with random weights, the same at every call: neither speed nor parity asks for more."""
-        path = self.folder / f"{name}.pth"
-        if not path.exists():
-            torch.manual_seed(0)
-            network = create_model(name, **_NETWORKS[name]).eval()
-            calibration = {"temperature": 1.0, "shift": 0.0, "fitted_on": "nothing: random weights"}
-            decision = {"real_below": 0.4, "ai_from": 0.6, "rule": "none: random weights"}
-            save_checkpoint(
-                path,
-                Checkpoint(
-                    name, _NETWORKS[name], default_preprocess(name), network, calibration=calibration, decision=decision
-                ),
-            )
-        return load_checkpoint(path)
+        """Make a network with random weights, the same at every call."""
+        return random_checkpoint(name, self.folder / f"{name}.pth", _NETWORKS[name])
 
     def exported(self, name: str, fft: Any = "matmul") -> Path:
         path = self.folder / f"{name}-{fft}.onnx"

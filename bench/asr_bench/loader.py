@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from asr_models import InputTransform, create_model
+from asr_bench.figures import Figure, write_figures
+from asr_bench.training import WAYS, Learner, default_way
+from asr_models import InputTransform
 from asr_runtime.errors import DatasetError, InputError
 from asr_runtime.media.image import decode_image
-from asr_runtime.whole_file import write_whole
 from asr_train.data.batches import RankBatches, TrainingImages, collate
 from asr_train.data.layouts import Sample, find_data
 from asr_train.data.shard_order import training_draws
@@ -69,12 +68,26 @@ class LoaderFigures:
         )
 
     def write(self, folder: Path) -> None:
-        """Write every value as `loader.json`.
+        """Write every value as `loader.json`, as `asr_bench.figures` does.
 
         Raises:
             OutputError: it cannot be written.
         """
-        write_whole(folder / "loader.json", json.dumps(asdict(self), indent=2) + "\n")
+        write_figures([self], folder / "loader.json")
+
+    def figures(self) -> list[Figure]:
+        """Return the steps and the rates."""
+        of, ms = (
+            f"{self.data}, {self.workers} processes",
+            {"read": self.read, "decode": self.decode, "augment": self.augment},
+        )
+        rates = {"decoding alone": self.decoding, "loader": self.loader, "ASRNet learns": self.training}
+        share = tuple(100 * loader / alone for loader, alone in zip(self.loader, self.decoding, strict=True))
+        return [
+            *(Figure(f"{of}: {name}", "ms", False, tuple(1e3 * s for s in values)) for name, values in ms.items()),
+            *(Figure(f"{of}: {name}", "pictures/s", True, values) for name, values in rates.items()),
+            Figure(f"{of}: loader over decoding alone", "%", True, share),
+        ]
 
 
 class _Decoded(Dataset[int]):
@@ -118,8 +131,12 @@ def loader_figures(root: str, workers: int | None = None) -> LoaderFigures:
     threads = torch.get_num_threads()
     torch.set_num_threads(workers)
     try:
-        step = _training_step(config, transform)
-        step()
+        learner = Learner(config, WAYS[default_way()])
+        rng = torch.Generator().manual_seed(0)
+        size = transform.size
+        frames = torch.randint(0, 256, (config.batch_size, size, size, 3), generator=rng, dtype=torch.uint8)
+        labels = torch.arange(config.batch_size) % 2
+        learner.step(frames, labels)
         measured: dict[str, list[float]] = {name: [] for name in ("decoding", "loader", "training")}
         parts: list[tuple[float, float, float]] = []
         for _ in range(_REPEATS):
@@ -128,7 +145,7 @@ def loader_figures(root: str, workers: int | None = None) -> LoaderFigures:
             measured["loader"].append(_rate(batches(images, collate), config.batch_size))
             started = time.perf_counter()
             for _ in range(_STEPS):
-                step()
+                learner.step(frames, labels)
             measured["training"].append(_STEPS * config.batch_size / (time.perf_counter() - started))
     finally:
         torch.set_num_threads(threads)
@@ -169,22 +186,3 @@ def _parts(images: TrainingImages, keys: Any) -> tuple[float, float, float]:
         raise DatasetError(f"{images.samples[0].path}, and others of the training split, cannot be read")
     read, decode, augment = (spent / good).tolist()
     return read, decode, augment
-
-
-def _training_step(config: LoopConfig, transform: InputTransform) -> Callable[[], None]:
-    """Return one step of training on a batch in memory."""
-    network = create_model("asrnet").train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr)
-    rng = torch.Generator().manual_seed(0)
-    size = transform.size
-    frames = torch.randint(0, 256, (config.batch_size, size, size, 3), generator=rng, dtype=torch.uint8)
-    labels = torch.arange(config.batch_size) % 2
-
-    def step() -> None:
-        x = transform.normalise(frames).contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(network(x), labels, label_smoothing=config.label_smoothing)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    return step

@@ -15,6 +15,7 @@ import numpy as np
 from asr_bench.benchmark import Benchmark, figures
 from asr_bench.end_to_end import EndToEnd
 from asr_bench.engines import OURS
+from asr_bench.figures import compare, figures_json
 from asr_bench.looks import LookCosts
 from asr_bench.quality import Quality
 from asr_runtime.errors import ConfigurationError
@@ -25,8 +26,6 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 __all__ = ["changes", "markdown", "quality_svg", "svg", "write_benchmark"]
-
-_RESAMPLES = 2000
 
 
 def markdown(measured: Benchmark, pipeline: EndToEnd | None = None, looks: LookCosts | None = None) -> str:
@@ -136,27 +135,23 @@ def changes(measured: Benchmark, earlier: Path) -> str:
         before: Mapping[str, Any] = json.loads(earlier.read_text())["samples"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigurationError(f"{earlier}: expected the benchmark.json of an earlier run") from None
-    rng = np.random.default_rng(0)
     lines = []
     for name, seconds in measured.samples.items():
         if name not in before:
             lines.append(f"{name}: not in the earlier run")
             continue
-        old, new = np.array(before[name]), np.array(seconds)
-        ratio = float(np.median(new) / np.median(old))
-        drawn = np.median(rng.choice(new, (_RESAMPLES, len(new))), axis=1) / np.median(
-            rng.choice(old, (_RESAMPLES, len(old))), axis=1
+        change = compare(before[name], seconds)
+        verdict = "no change beyond noise" if change.is_noise else "slower" if change.ratio > 1 else "faster"
+        lines.append(
+            f"{name}: {change.ratio:.2f} times the earlier median ({change.low:.2f} to {change.high:.2f}), {verdict}"
         )
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        verdict = "no change beyond noise" if low <= 1 <= high else ("slower" if ratio > 1 else "faster")
-        lines.append(f"{name}: {ratio:.2f} times the earlier median ({low:.2f} to {high:.2f}), {verdict}")
     return "\n".join(lines) + "\n"
 
 
 def write_benchmark(
     measured: Benchmark, folder: Path, pipeline: EndToEnd | None = None, looks: LookCosts | None = None
 ) -> list[Path]:
-    """Write benchmark.json (every sample), benchmark.md and benchmark.svg, and quality.svg if that was measured.
+    """Write benchmark.json (every sample), its figures in figures.json, a table, and pictures.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -168,6 +163,7 @@ def write_benchmark(
         content["looks"] = dataclasses.asdict(looks)
     texts = {
         "benchmark.json": json.dumps(content, indent=2) + "\n",
+        "figures.json": figures_json([measured]),
         "benchmark.md": markdown(measured, pipeline, looks),
         "benchmark.svg": svg(measured),
     }

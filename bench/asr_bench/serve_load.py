@@ -25,7 +25,9 @@ from pathlib import Path
 import click
 import numpy as np
 
+from asr_bench.figures import Figure, figures_option, write_figures
 from asr_runtime import Detector, decode_image
+from asr_runtime.command import command
 from asr_runtime.reports.progress import progress_bar
 
 __all__ = ["Load", "measure"]
@@ -48,6 +50,18 @@ class Load:
     outcomes: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
     alone: float = 0.0
+
+    def figures(self) -> list[Figure]:
+        """Return the times of right answers, and how many requests had no right answer."""
+        bad = self.outcomes["wrong"] + self.outcomes["lost"]
+        times = [
+            Figure(f"asr-serve under load: an answer, p{p}", "s", False, (float(np.percentile(self.seconds, p)),))
+            for p in ((50, 99) if self.seconds else ())
+        ]
+        return [
+            *times,
+            Figure("asr-serve under load: wrong or lost answers", "answers", False, (float(bad),)),
+        ]
 
     def lines(self) -> list[str]:
         """Return the account in words."""
@@ -137,11 +151,12 @@ def _wait_until_ready(address: str) -> None:
     raise TimeoutError("asr-serve is not ready after a minute")
 
 
-@click.command()
+@command("python -m asr_bench.serve_load")
 @click.option("--model", default="asrnet-lite", show_default=True, help="Built-in name or exported file.")
 @click.option("--clients", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True)
-def main(model: str, clients: int, seconds: float) -> None:
+@figures_option
+def main(model: str, clients: int, seconds: float, output: Path | None) -> None:
     """Put asr-serve under load and print the results."""
     pictures = [path.read_bytes() for path in sorted((_EXAMPLES / "real").glob("*.jpg"))]
     detector = Detector(model, device="cpu")
@@ -159,6 +174,8 @@ def main(model: str, clients: int, seconds: float) -> None:
     load.alone = statistics.median(times)
     for line in load.lines():
         click.echo(line)
+    if output is not None:
+        write_figures([load], output)
     sys.exit(0 if load.outcomes["wrong"] + load.outcomes["lost"] == 0 else 1)
 
 

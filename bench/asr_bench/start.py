@@ -19,7 +19,9 @@ from typing import Any
 import click
 import numpy as np
 
+from asr_bench.figures import Figure, figures_option, write_figures
 from asr_export.parity_inputs import packaged_images
+from asr_runtime.command import command
 from asr_runtime.inference.builtin import BUILTIN, builtin_path
 from asr_runtime.inference.onnxruntime_engine import import_onnxruntime
 from asr_runtime.machine import usable_cores
@@ -46,6 +48,15 @@ class StartCost:
     processor: tuple[float, ...]
     peak_bytes: tuple[int, ...]
 
+    def figures(self) -> list[Figure]:
+        """Return time, processor time and memory of a start."""
+        of = f"{self.model}, start of asr-screen"
+        return [
+            Figure(f"{of}: first verdict", "s", False, self.first_verdict),
+            Figure(f"{of}: processor time", "s", False, self.processor),
+            Figure(f"{of}: memory", "MB", False, tuple(peak / 1e6 for peak in self.peak_bytes)),
+        ]
+
 
 @dataclass(frozen=True)
 class GraphCost:
@@ -62,6 +73,13 @@ class GraphCost:
     as_shipped: tuple[float, ...]
     optimised: tuple[float, ...]
     hashing: tuple[float, ...]
+
+    def figures(self) -> list[Figure]:
+        """Return the processor time of loading."""
+        return [
+            Figure(f"{self.model}: loading as shipped", "ms", False, tuple(1e3 * s for s in self.as_shipped)),
+            Figure(f"{self.model}: loading an optimised graph", "ms", False, tuple(1e3 * s for s in self.optimised)),
+        ]
 
 
 def start_costs(models: tuple[str, ...] = tuple(BUILTIN), rounds: int = 15) -> list[StartCost]:
@@ -132,15 +150,18 @@ def _hash(data: bytes) -> float:
     return time.process_time() - started
 
 
-@click.command("python -m asr_bench.start")
+@command("python -m asr_bench.start")
 @click.option("--rounds", type=click.IntRange(min=1), default=15, show_default=True)
-def _command(rounds: int) -> None:
+@figures_option
+def _command(rounds: int, output: Path | None) -> None:
     """Time starts of asr-screen with one picture and print JSON, a line for each model."""
     costs: list[StartCost | GraphCost] = [*start_costs(rounds=rounds), *graph_costs()]
     for cost in costs:
         samples = {name: value for name, value in asdict(cost).items() if name != "model"}
         medians = {f"median_{name}": float(np.median(value)) for name, value in samples.items()}
         click.echo(json.dumps({**asdict(cost), **medians}))
+    if output is not None:
+        write_figures(costs, output)
 
 
 if __name__ == "__main__":

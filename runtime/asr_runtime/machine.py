@@ -8,10 +8,11 @@ import os
 import platform
 from pathlib import Path
 
-__all__ = ["package_version", "processor_fingerprint", "processor_name", "usable_cores"]
+__all__ = ["has_bf16", "package_version", "processor_fingerprint", "processor_name", "usable_cores"]
 
 _FEATURES = ("model name", "flags", "CPU implementer", "CPU part", "Features")
 """Fields of /proc/cpuinfo that describe a processor: the first two on x86, the others on ARM."""
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # the last on ARM
 
 
 def package_version(name: str) -> str | None:
@@ -42,6 +43,12 @@ def processor_fingerprint() -> str:
     if features := [facts[name] for name in _FEATURES if name in facts]:
         return f"{features[0]} {hashlib.sha256(' '.join(features).encode()).hexdigest()[:12]}"
     return f"{platform.machine()} {platform.processor()}"
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies matrices in bfloat16 itself; where the system does not say, False."""
+    facts = _cpuinfo()
+    return bool(_BF16 & {*facts.get("flags", "").split(), *facts.get("Features", "").split()})
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -202,7 +202,9 @@ def _sections(model: str) -> dict[str, str | None]:
 )
 @click.option("--patience", type=int, help="Epochs without a better score before stopping.  [default: recipe]")
 @click.option(
-    "--amp", type=click.Choice(["auto", "on", "off", "bf16"]), help="16-bit mixed precision.  [default: on CUDA]"
+    "--amp",
+    type=click.Choice(["auto", "on", "off", "bf16"]),
+    help="16-bit mixed precision.  [default: auto, on CUDA and on processors with bfloat16 instructions]",
 )
 @click.option("--accumulate", type=int, help="Parts in which a batch is computed one after the other.  [default: 1]")
 @click.option(

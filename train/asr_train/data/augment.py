@@ -112,9 +112,7 @@ class Augment:
         rows, columns = -(-image.shape[0] // self.patch), -(-image.shape[1] // self.patch)
         masked = rng.random((rows, columns)) < rng.uniform(0.0, self.mask_ratio)
         pixels = masked.repeat(self.patch, 0).repeat(self.patch, 1)[: image.shape[0], : image.shape[1]]
-        image = image.copy()
-        image[pixels] = 0
-        return image
+        return np.asarray(image * ~pixels[:, :, None])
 
 
 _LARGEST_SIDE = {".jpg": 65_500, ".webp": 16_383}  # pixels; what a file can hold
@@ -127,9 +125,14 @@ def equalise(image: Image, quality: int) -> Image:
 
 def mirrored_window(image: Image, top: int, left: int, height: int, width: int) -> Image:
     """Cut a window; outside the image it is mirrored, edge pixel repeated (as `InputTransform` continues an image)."""
+    if 0 <= top <= image.shape[0] - height and 0 <= left <= image.shape[1] - width:
+        return image[top : top + height, left : left + width].copy()
     rows = _mirrored(np.arange(top, top + height), image.shape[0])
     columns = _mirrored(np.arange(left, left + width), image.shape[1])
-    return image[rows[:, None], columns[None, :]]
+    # The axis that leaves fewer pixels first; both at once is several times slower.
+    if height * image.shape[1] <= width * image.shape[0]:
+        return image.take(rows, 0).take(columns, 1)
+    return image.take(columns, 1).take(rows, 0)
 
 
 def _mirrored(position: NDArray[np.int_], length: int) -> NDArray[np.int_]:

@@ -125,7 +125,7 @@ class LoopConfig(TrainConfig):
     final_lr: float = 0.01
     warmup_epochs: float = 1.0  # linear, from 0; at most a fifth of the run
     clip: float = 1.0  # largest gradient norm; 0 switches clipping off
-    amp: Literal["auto", "on", "off", "bf16"] = "auto"  # 16-bit mixed precision; auto: on CUDA only
+    amp: Literal["auto", "on", "off", "bf16"] = "auto"  # 16 bits; auto: CUDA, or a processor with bfloat16
     accumulate: int = 1  # parts in which a batch is computed, one after the other
     save_every: int | None = None  # parts of batches after which an unfinished epoch can be resumed; None: no
     monitor: Literal["auroc", "acc", "f1", "loss"] = "auroc"  # which validation score is best

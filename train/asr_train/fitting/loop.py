@@ -24,6 +24,7 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Sco
 
 from asr_models import Checkpoint, InputTransform, save_checkpoint
 from asr_runtime.errors import ConfigurationError, DatasetError, InputError, SourceError
+from asr_runtime.machine import has_bf16
 from asr_runtime.whole_file import whole_file
 from asr_train.data.batches import Batch, EvaluationImages, RankBatches, TrainingImages, collate
 from asr_train.data.layouts import DataFolder
@@ -355,10 +356,11 @@ def _strategy(ranks: Ranks) -> Strategy | str:
 
 
 def _precision(config: LoopConfig) -> Any:
-    if config.amp == "bf16":
-        return "bf16-mixed"
-    if config.amp == "auto":
-        return "16-mixed" if torch.cuda.is_available() else "32-true"
+    """Return Lightning's name of the precision; 16 bits unasked only where the device computes in them itself."""
     if config.amp == "off":
         return "32-true"
-    return "16-mixed" if torch.cuda.is_available() else "bf16-mixed"
+    if config.amp == "bf16":
+        return "bf16-mixed"
+    if torch.cuda.is_available():
+        return "16-mixed"
+    return "bf16-mixed" if config.amp == "on" or has_bf16() else "32-true"
