@@ -116,7 +116,7 @@ class Learner:
         if self.config.clip:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
 
 @dataclass(frozen=True)
