@@ -142,7 +142,7 @@ def _run_suite(parts: tuple[str, ...], rounds: int, quick: bool, against: Path |
     from asr_bench.suite_report import suite_markdown, write_pictures
 
     earlier = earlier_suite(against) if against is not None else None
-    suite = run_suite(parts, rounds, quick=quick)
+    suite = run_suite(parts, rounds, quick=quick, keep=None if output is None else lambda done: done.write(output))
     click.echo(suite_markdown(suite, earlier), nl=False)
     if output is not None:
         written = suite.write(output)

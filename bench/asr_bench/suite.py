@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -64,12 +64,12 @@ _FOLDER = "python -m asr_bench.folder photos --rounds 1 --keep made"
 PARTS: dict[str, Part] = {
     "folders": Part(
         "asr-screen on a folder of 384 x 384 JPEGs, beside its bound and beside plain loops",
-        f"{_FOLDER} --count 120{_TO}",
+        f"{_FOLDER} --count 80{_TO}",
         f"{_FOLDER} --count 8 --model asrnet-lite-tiny{_TO}",
     ),
     "large-folders": Part(
         "the same with JPEGs of 12 megapixels",
-        f"{_FOLDER} --count 40 --size 4000 3000{_TO}",
+        f"{_FOLDER} --count 30 --size 4000 3000{_TO}",
         f"{_FOLDER} --count 2 --size 4000 3000 --model asrnet-lite-tiny{_TO}",
     ),
     "frame-sizes": Part(
@@ -240,13 +240,16 @@ def earlier_suite(path: Path) -> Suite:
     return earlier
 
 
-def run_suite(names: Sequence[str] = (), rounds: int = 3, *, quick: bool = False) -> Suite:
+def run_suite(
+    names: Sequence[str] = (), rounds: int = 3, *, quick: bool = False, keep: Callable[[Suite], object] | None = None
+) -> Suite:
     """Run parts in turn, `rounds` times.
 
     Args:
         names: of `PARTS`; none: all.
         rounds: how often each part runs.
         quick: as little work as possible.
+        keep: gets the results after every step, so that a run that is stopped loses nothing.
 
     Raises:
         ConfigurationError: not in a checkout of the repository.
@@ -262,6 +265,8 @@ def run_suite(names: Sequence[str] = (), rounds: int = 3, *, quick: bool = False
             if not results[name].problem:
                 click.echo(f"round {number} of {rounds}: {commands[name]}", err=True)
                 results[name] = _round(results[name], PARTS[name], work)
+                if keep is not None:
+                    keep(Suite(_machine(), {done: part for done, part in results.items() if part.date or part.problem}))
     return Suite(_machine(), results)
 
 

@@ -41,6 +41,22 @@ def test_parts_take_turns_and_leave_json_tables_and_pictures(tmp_path: Path) -> 
     assert "energy" in printed
 
 
+def test_a_run_that_is_stopped_keeps_the_rounds_that_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = _suite("m", 1.0).parts["start"]
+    rounds = iter([done, KeyboardInterrupt()])
+
+    def one(*_: object) -> PartResult:
+        result = next(rounds)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    monkeypatch.setattr(suite, "_round", one)
+    code, _, said = _bench("--part", "start", "-o", tmp_path)
+    assert (code, "stopped by SIGINT" in said) == (130, True)
+    assert read_suite(tmp_path / f"{machine_kind()}.json").parts == {"start": done}
+
+
 def test_energy_of_a_round_is_that_of_the_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "intel-rapl:0"
     package.mkdir()
