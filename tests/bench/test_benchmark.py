@@ -145,7 +145,7 @@ def _found(scale: float = 1.0) -> Benchmark:
         placement={"CPUExecutionProvider": {"Conv": 7, "Gemm": 1}},
         gflop=2.0,
         matmul_gflops=250.0,
-        conditions={"threads": 1},
+        conditions={"model": "asrnet fp32", "threads": 1},
     )
 
 
@@ -154,6 +154,10 @@ def test_figures_are_what_their_names_say() -> None:
     assert fast["speedup"] == pytest.approx(4, rel=0.05)
     assert fast["gflops"] == pytest.approx(200, rel=0.05)
     assert fast["of_peak"] == pytest.approx(0.8, rel=0.05)
+    over = {figure.name: figure for figure in _found().figures() if figure.unit == "x"}
+    (ratio,) = (figure for name, figure in over.items() if "fast over" in name)
+    assert ratio.median == pytest.approx(4, rel=0.1)
+    assert len(ratio.samples) == len(_found().samples["fast"])
     assert (fast["cold_s"], fast["load_s"], fast["peak_mb"], fast["file_mb"]) == (0.25, 0.1, 100, 5)
     table = markdown(_found())
     assert "| fast | 80.0 |" in table  # frames a second
