@@ -334,7 +334,8 @@ def test_the_promised_parity_of_full_size_networks(tmp_path: Path, name: str) ->
     torch.manual_seed(0)
     network = create_model(name).eval()
     checkpoint = Checkpoint(name, {}, default_preprocess(name), network)
-    export(checkpoint, tmp_path / "x.onnx")
+    card = export(checkpoint, tmp_path / "x.onnx")
+    assert (card.parity["logits_relative"] <= 5e-5, card.parity["verdict_flips"]) == (True, 0)
     batches = list(real_frames(packaged_images()))[:3]
     found = answers(onnxruntime(Detector(tmp_path / "x.onnx")), batches)
     exact = answers(pytorch(checkpoint.deployed(), torch.float64), batches)

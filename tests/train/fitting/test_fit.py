@@ -84,7 +84,7 @@ def test_images_much_smaller_than_the_crop_are_said(
     tmp_path: Path, generators: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("asr_train"), "propagate", True)
-    large = dataclasses.replace(_tiny(generators, epochs=1), preprocess={"mode": "crop", "size": 800})
+    large = dataclasses.replace(_tiny(generators, epochs=1), preprocess={"mode": "crop", "size": 480})
     train(dataclasses.replace(large, batch_size=2, epoch_size=2), tmp_path / "runs")
     assert "--crop-size 192 fits them" in caplog.text
     caplog.clear()
