@@ -149,6 +149,8 @@ def test_twenty_pictures_without_a_network_score_as_in_python(
     context = browser.new_context(bypass_csp=True)  # for `evaluate`; the next test keeps the policy
     page = context.new_page()
     _open(page, host.url)
+    expect(page.locator("#engine")).to_have_attribute("data-offline", "yes", timeout=_READY)
+    assert page.inner_text("#engine").endswith("It works without a network from now on.")
     host.close()
     _open(page, host.url)
     scored = _scored(page, paths)
@@ -200,6 +202,74 @@ def test_files_that_come_before_the_detector_is_ready_wait_for_it(demo: Path, br
         expect(page.locator(".item")).to_have_attribute("data-verdict", "real", timeout=_READY)
     finally:
         host.close()
+    context.close()
+
+
+_STORED = """async () => {
+  const names = await caches.keys();
+  return (await Promise.all(names.map(async name => (await (await caches.open(name)).keys()).length)))
+    .reduce((sum, count) => sum + count, 0);
+}"""
+
+
+_REPLACED = """async () => {
+  while (!(await caches.keys()).every(name => name.includes("-demo-new-"))) {
+    await new Promise(done => setTimeout(done, 50));
+  }
+}"""
+
+
+def test_nothing_is_stored_until_the_pictures_are_scored(demo: Path, browser: Browser, examples: Path) -> None:
+    """Storing takes the cores that the first verdict waits for."""
+    host = _Host(demo)
+    context = browser.new_context(bypass_csp=True)
+    page = context.new_page()
+    try:
+        _open(page, host.url)
+        scored = _scored(page, [examples / "real" / "dress.jpg"])
+        assert page.evaluate(_STORED) == 0
+        expect(page.locator("#engine")).to_have_attribute("data-offline", "yes", timeout=_READY)
+    finally:
+        host.close()
+    assert page.evaluate(_STORED) == 12
+    assert scored["dress.jpg"]["data-verdict"] == "real"
+    context.close()
+
+
+def test_another_build_replaces_what_was_stored_as_a_whole(demo: Path, browser: Browser, tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    shutil.copytree(demo, folder)
+    host = _Host(folder)
+    context = browser.new_context(bypass_csp=True)
+    page = context.new_page()
+    try:
+        _open(page, host.url)
+        expect(page.locator("#engine")).to_have_attribute("data-offline", "yes", timeout=_READY)
+        page_file, worker = folder / "index.html", folder / "service-worker.js"
+        page_file.write_text(page_file.read_text().replace("Photograph or", "Photo or"))
+        worker.write_text(worker.read_text().replace('CACHE = "asr-browser-demo-', 'CACHE = "asr-browser-demo-new-'))
+        page.evaluate("navigator.serviceWorker.getRegistration().then(found => found.update())")
+        page.evaluate(_REPLACED)
+    finally:
+        host.close()
+    _open(page, host.url)
+    assert page.inner_text("h1") == "Photo or AI-generated?"
+    context.close()
+
+
+def test_a_browser_that_refuses_the_service_worker_scores_all_the_same(
+    demo: Path, browser: Browser, examples: Path
+) -> None:
+    host = _Host(demo)
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    try:
+        _open(page, host.url)
+        scored = _scored(page, [examples / "real" / "dress.jpg"])
+    finally:
+        host.close()
+    assert scored["dress.jpg"]["data-verdict"] == "real"
+    assert page.get_attribute("#engine", "data-offline") is None
     context.close()
 
 

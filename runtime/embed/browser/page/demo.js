@@ -9,11 +9,12 @@ const drop = document.getElementById("drop");
 let card = null; // the model's
 let questions = 0;
 let files = 0; // that were given so far
+const PAUSE = 1000; // milliseconds without a picture, after which the page stores its files for use without a network
 
 /** Without these headers a page gets no threads; the service worker adds them, whatever server this is. */
 async function prepare() {
-  if (!("serviceWorker" in navigator)) return;
-  await navigator.serviceWorker.register("service-worker.js");
+  const registered = await navigator.serviceWorker?.register("service-worker.js").catch(() => null);
+  if (!registered) return; // browsers refuse it on pages without TLS, and to users who allow no storage
   if (self.crossOriginIsolated || sessionStorage.getItem("reloaded")) return;
   await navigator.serviceWorker.ready;
   if (!navigator.serviceWorker.controller) {
@@ -37,6 +38,7 @@ async function start() {
         engine.textContent = `Ready (${how}): computes what Python computed on the built-in vector.`;
         engine.dataset.state = "ready";
         engine.dataset.kind = data.kind;
+        storeWhenIdle(data.kind);
         document.getElementById("model").textContent = `Model ${data.facts.name}, SHA-256 ${data.facts.sha256.slice(0, 16)}.`;
         ready(worker);
       } else if (data.type === "broken") {
@@ -52,6 +54,25 @@ async function start() {
       }
     };
   });
+}
+
+let queue = Promise.resolve(); // of pictures to score
+
+/** Has the service worker store the files once there was nothing to compute for a while: it would take the same cores. */
+async function storeWhenIdle(kind) {
+  const services = navigator.serviceWorker;
+  if (!services?.controller) return;
+  services.onmessage = ({ data }) => {
+    if (data !== "stored" || engine.dataset.offline) return;
+    engine.dataset.offline = "yes";
+    engine.textContent += " It works without a network from now on.";
+  };
+  for (let before = null; before !== queue;) {
+    before = queue;
+    await queue;
+    await new Promise(done => setTimeout(done, PAUSE));
+  }
+  services.controller?.postMessage({ store: kind });
 }
 
 function ask(worker, pixels) {
@@ -136,7 +157,6 @@ async function collect(entry, found) {
 
 /** Takes files from now on; those that come while the detector starts wait for it. */
 function takeFiles(ready) {
-  let queue = Promise.resolve();
   const add = list => {
     files += list.length;
     for (const each of list) {

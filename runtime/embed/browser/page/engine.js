@@ -4,13 +4,24 @@ import { corners } from "./verdict.js";
 const TOLERANCE = 1e-4; // largest difference to Python's probability on the built-in vector
 let ort, session, card;
 
-async function open(kind, model) {
+const bytes = async name => new Uint8Array(await (await fetch(name)).arrayBuffer());
+
+/** WebGPU takes the exported file; WebAssembly the same graph as onnxruntime has optimised it when the page was built. */
+async function model(kind) {
+  if (kind === "webgpu") return bytes("model.onnx");
+  const packed = await fetch("model.ort.gz");
+  return new Uint8Array(await new Response(packed.body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
+}
+
+async function open(kind) {
+  const loading = model(kind); // while the engine is read and compiled
   ort = await import(kind === "webgpu" ? "./ort/ort.webgpu.min.mjs" : "./ort/ort.wasm.min.mjs");
   ort.env.logLevel = "error";
   ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
   const cores = self.crossOriginIsolated ? (navigator.hardwareConcurrency || 2) : 1;
   ort.env.wasm.numThreads = Math.max(1, Math.min(4, cores));
-  return ort.InferenceSession.create(model, { executionProviders: [kind], graphOptimizationLevel: "all" });
+  const graphOptimizationLevel = kind === "webgpu" ? "all" : "disabled";
+  return ort.InferenceSession.create(await loading, { executionProviders: [kind], graphOptimizationLevel });
 }
 
 async function score(bgr, height, width) {
@@ -21,7 +32,7 @@ async function score(bgr, height, width) {
 
 /** Compare with what Python computed when the page was built. */
 async function check(facts) {
-  const pixels = new Uint8Array(await (await fetch("check.bin")).arrayBuffer());
+  const pixels = await bytes("check.bin");
   const { height, width, probability } = facts.check;
   const computed = (await score(pixels, height, width)).probability;
   if (!(Math.abs(computed - probability) <= TOLERANCE)) throw new Error(`${computed} instead of ${probability}`);
@@ -39,12 +50,11 @@ async function engines(facts) {
 async function start() {
   const facts = await (await fetch("model.json")).json();
   card = facts.card;
-  const model = new Uint8Array(await (await fetch("model.onnx")).arrayBuffer());
   const kinds = await engines(facts);
   let reason = "";
   for (const kind of kinds) {
     try {
-      session = await open(kind, model);
+      session = await open(kind);
       await check(facts);
       postMessage({ type: "ready", facts, kind, threads: ort.env.wasm.numThreads });
       return;
