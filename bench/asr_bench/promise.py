@@ -113,7 +113,7 @@ def lay_out(data: DataFolder, folder: Path, images: int, seed: int = 0) -> list[
 
 def _halves(samples: Sequence[Sample]) -> list[list[Sample]]:
     """Part pictures in two, near duplicates together: the next group goes to the smaller half."""
-    groups = near_duplicate_groups([sample.path for sample in samples])
+    groups = near_duplicate_groups(samples)
     halves: list[list[Sample]] = [[], []]
     for group in dict.fromkeys(groups.tolist()):
         min(halves, key=len).extend(samples[i] for i in np.flatnonzero(groups == group).tolist())

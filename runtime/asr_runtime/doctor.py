@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from asr_runtime.cameras.streams import open_stream
 from asr_runtime.errors import AsrError
+from asr_runtime.inference.cuda_versions import misfit, read_cuda_versions
 from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.onnxruntime_engine import PROVIDERS, import_onnxruntime
 from asr_runtime.inference.openvino_engine import has_native_bf16, openvino_version
@@ -113,7 +114,7 @@ def examine(model: str | os.PathLike[str] | None = None) -> Examination:
         The findings; what does not work is a finding, never an exception.
     """
     devices, model_facts = _devices(model)
-    checks = (*_packages(), *devices, *_images(), *_videos(), *_live())
+    checks = (*_packages(), *_cuda(), *devices, *_images(), *_videos(), *_live())
     return Examination(_versions(), model_facts, checks)
 
 
@@ -149,6 +150,14 @@ def _packages() -> Iterator[Check]:
         yield _check("packages", "openvino", None, f"{openvino_version()}, bf16 is {bf16} on this processor")
     except AsrError as error:
         yield _check("packages", "openvino", str(error), "")
+
+
+def _cuda() -> Iterator[Check]:
+    """Compare versions where onnxruntime-gpu is installed: why no session starts on CUDA often lies there."""
+    versions = read_cuda_versions()
+    if versions.onnxruntime_gpu is not None:
+        fits = f"onnxruntime-gpu {versions.onnxruntime_gpu}, CUDA {versions.cuda}, cuDNN {versions.cudnn} work together"
+        yield _check("packages", "cuda", misfit(versions), f"{fits}; the driver runs CUDA {versions.driver}")
 
 
 def _devices(model: str | os.PathLike[str] | None) -> tuple[list[Check], dict[str, Any]]:

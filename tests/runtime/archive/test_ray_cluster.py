@@ -13,9 +13,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from live_samples import until
-from ray_nodes import nodes, workers
 from runtime_samples import Runner, build_model, command_line, encoded, environment, picture
 
+from asr_bench.ray_nodes import nodes, workers
 from asr_runtime.archive.inputs import ArchiveInput
 from asr_runtime.archive.ledger import Account, Ledger
 from asr_runtime.archive.ray_cluster import ChunkTask, _Worker

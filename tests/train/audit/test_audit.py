@@ -10,15 +10,20 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from asr_train.audit import audit as audit_module
+from asr_train.audit import file_facts as file_facts_module
 from asr_train.audit.audit import Audit, audit, audit_warning
 from asr_train.audit.leaks import auroc_interval
 from asr_train.audit.text import audit_text
 from asr_train.cli import audit_command
 from asr_train.data.layouts import find_data
+from asr_train.data.write_shards import write_shards
 
 Image = NDArray[np.uint8]
 Save = Callable[[Path, Image, np.random.Generator], None]
@@ -204,3 +209,46 @@ def test_mistakes_are_one_line(generators: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = CliRunner().invoke(audit_command, ["--data", str(generators), "--json", str(tmp_path / "file" / "x.json")])
     assert (done.exit_code, "cannot be written" in done.output) == (3, True)
+
+
+def test_shards_give_the_findings_of_their_folder(generators: Path, tmp_path: Path) -> None:
+    data = find_data(generators)
+    write_shards(data, tmp_path / "shards", 60_000, 0)
+    folder, shards = audit(data, progress=False), audit(find_data(tmp_path / "shards"), progress=False)
+    facts = [sorted((f["what"], f["images"]) for f in found.findings) for found in (folder, shards)]
+    assert facts[0] == facts[1] != []
+    assert {(g["split"], g["class"], g["source"], g["images"]) for g in shards.groups} == {
+        (g["split"], g["class"], g["source"], g["images"]) for g in folder.groups
+    }
+    assert shards.data["images"] == folder.data["images"]
+    counted = [{k: v for k, v in f.duplicates["exact"].items() if k != "examples"} for f in (folder, shards)]
+    assert counted[0] == counted[1]
+
+
+def test_a_second_audit_reads_no_file_that_is_the_same(
+    generators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = find_data(generators)
+    first = audit(data, progress=False).to_dict()
+    read = file_facts_module.read_facts
+    seen: list[bool] = []
+    monkeypatch.setattr(file_facts_module, "read_facts", lambda *given: seen.append(True) or read(*given))
+    assert audit(data, progress=False).to_dict() == first
+    assert seen == []
+    (file,) = (tmp_path / "cache" / "asrnet-edge" / "facts-1").glob("*.parquet")
+    rows = pq.read_table(file).to_pydict()
+    rows["facts"][2] = rows["facts"][2][:-9]
+    pq.write_table(pa.table(rows), file)
+    assert audit(data, progress=False).to_dict() == first
+    assert len(seen) == 1
+    assert f"{file}: the row of {rows['path'][2]} is damaged; the file is read again" in caplog.text
+
+
+def test_of_a_very_large_split_some_files_are_read_and_that_is_said(
+    generators: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_module, "_LARGEST_READ", 20)
+    found = audit(find_data(generators), progress=False)
+    assert "of 28 images of the split train, 20 drawn at random were read" in found.data["notes"]
+    assert sum(g["images"] for g in found.groups if g["source"] is None and g["split"] == "train") == 20

@@ -88,15 +88,15 @@ def test_every_source_is_left_out_once_with_all_of_its_family(table: Path) -> No
         (0, "photos"): 5,
         (0, "scans"): 1,
     }
-    groups = sources_left_out_together(_samples(counts), read_families(table))
+    groups = sources_left_out_together(counts, read_families(table))
     assert sorted(name for group in groups for name in group) == sorted(s for _, s in counts)
     assert next(group for group in groups if "site_a" in group) >= {"site_a", "site_b"}
     assert len(groups) == 3  # FLUX, Midjourney, who; each with at most one kind of photos
-    assert sources_left_out_together(_samples(counts), None) == [frozenset({s}) for s in sorted(s for _, s in counts)]
+    assert sources_left_out_together(counts, None) == [frozenset({s}) for s in sorted(s for _, s in counts)]
 
 
 def test_a_kind_that_holds_most_photos_is_parted_by_sources(table: Path) -> None:
     table.write_text(_TABLE + "".join(f"web{i},0,web photo,\n" for i in range(6)))
     counts = {(1, "midjourney"): 9, (1, "site_a"): 9, (0, "scans"): 10, **{(0, f"web{i}"): 10 for i in range(6)}}
-    groups = sources_left_out_together(_samples(counts), read_families(table))
+    groups = sources_left_out_together(counts, read_families(table))
     assert max(sum(name.startswith("web") for name in group) for group in groups) < 6

@@ -215,4 +215,4 @@ def test_a_thinned_folder_has_a_few_images_of_every_source(generators: Path) -> 
     own = [s for s in data.train if s.source == "photos"]
     assert [s for s in few.train if s.source == "photos"] == [own[0], own[6], own[11]]  # spread over the files
     assert {s.source: 2 for s in few.val} == Counter(s.source for s in few.val)
-    assert data.thinned(1000, 1000) == data
+    assert list(data.thinned(1000, 1000).train) == list(data.train)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from asr_runtime.media.image import read_image
+from asr_train.data.layouts import Sample
 from asr_train.data.near_duplicates import look_alike, near_duplicate_groups
 
 
@@ -19,7 +20,7 @@ def test_copies_at_another_quality_and_size_are_of_one_group(examples: Path, tmp
         small = tmp_path / f"{path.stem}-small.jpg"
         cv2.imwrite(str(small), cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
         copies.append(small)
-    groups = near_duplicate_groups([*originals, *copies])
+    groups = near_duplicate_groups([Sample(path, 0, "a") for path in (*originals, *copies)])
     assert len(set(groups[: len(originals)].tolist())) == len(originals)
     assert groups[len(originals) :].tolist() == groups[:3].tolist()
 
@@ -39,4 +40,5 @@ def test_what_cannot_be_compared_is_like_nothing(tmp_path: Path) -> None:
     for path in (black, other):
         cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
     broken.write_bytes(b"no picture")
-    assert len(set(near_duplicate_groups([black, other, broken, tmp_path / "missing.png"]).tolist())) == 4
+    samples = [Sample(path, 0, "a") for path in (black, other, broken, tmp_path / "missing.png")]
+    assert len(set(near_duplicate_groups(samples).tolist())) == 4

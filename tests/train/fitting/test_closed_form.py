@@ -11,8 +11,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from loaded_features import views_of, windows_of
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
@@ -23,12 +26,14 @@ from asr_runtime.media.image import read_image
 from asr_train.cli import train_command
 from asr_train.data.degradations import Degradation, degradation
 from asr_train.data.layouts import find_data
+from asr_train.data.shards import INDEX
+from asr_train.data.write_shards import write_shards
 from asr_train.figures.calibrate import calibrate
 from asr_train.figures.scoring import score_checkpoint
 from asr_train.fitting.closed_form import ClosedForm
 from asr_train.fitting.config import TrainConfig, recipe
 from asr_train.fitting.extraction import Extractor
-from asr_train.fitting.features import feature_table
+from asr_train.fitting.features import FeatureStore
 from asr_train.fitting.fit import train
 from asr_train.protocols.learning_curves import learning_curves
 from asr_train.protocols.leave_out import leave_out_protocol
@@ -54,8 +59,8 @@ def test_the_checkpoint_scores_what_the_solution_scored(generators: Path, tmp_pa
     order = np.argsort(scored.margins)
     assert (scored.probability[order][:-1] <= scored.probability[order][1:]).all()
     assert "never saw its source" in loaded.calibration["fitted_on"]
-    table = feature_table(Extractor(_network(), _tiny(generators)), data, tmp_path)  # what the run kept
-    features = table.plain[table.rows(data.val)]
+    table = FeatureStore(Extractor(_network(), _tiny(generators)), data, tmp_path)  # what the run kept
+    features = windows_of(table)[table.rows(data.val), 0]
     network = loaded.network
     assert isinstance(network, ASRNetLite)
     margins = features @ network.head.weight.detach().numpy()[0] + float(network.head.bias.detach())
@@ -65,12 +70,50 @@ def test_the_checkpoint_scores_what_the_solution_scored(generators: Path, tmp_pa
 def test_features_of_a_picture_do_not_depend_on_the_others(generators: Path, tmp_path: Path) -> None:
     config = _tiny(generators)
     data = find_data(generators)
-    every = feature_table(Extractor(_network(), config), data, tmp_path)
+    every = FeatureStore(Extractor(_network(), config), data, tmp_path)
     files = set(tmp_path.glob("features/*.npz"))
-    fewer = feature_table(Extractor(_network(), config), data.without(["sd3"]), tmp_path)
+    fewer = FeatureStore(Extractor(_network(), config), data.without(["sd3"]), tmp_path)
     assert set(tmp_path.glob("features/*.npz")) == files
-    kept = [i for i, s in enumerate(every.samples[: every.views.shape[1]]) if s.source != "sd3"]
-    assert every.views[:, kept] == pytest.approx(fewer.views, abs=1e-4)
+    kept = np.flatnonzero(~every.pictures.of({"sd3"}))
+    assert 0 < len(kept) < every.trained
+    assert views_of(every)[:, kept] == pytest.approx(views_of(fewer), abs=1e-4)
+
+
+def test_shards_give_the_head_and_the_thresholds_of_their_folder(generators: Path, tmp_path: Path) -> None:
+    """Other files, another order, the same pictures with the same views; a damaged row costs itself."""
+    write_shards(find_data(generators), tmp_path / "shards", 60_000, 0)
+    folder = ClosedForm(_network(), _tiny(generators), find_data(generators), tmp_path)
+    data = find_data(tmp_path / "shards")
+    shards = ClosedForm(_network(), _tiny(tmp_path / "shards"), data, tmp_path / "runs")
+    for without in ((), ("sd3",)):
+        assert shards.head(without).weight == pytest.approx(folder.head(without).weight, rel=1e-6, abs=1e-9)
+    one, other = (solved.calibration("a test") for solved in (folder, shards))
+    assert other.calibration.temperature == pytest.approx(one.calibration.temperature, rel=1e-6)
+    assert [p.threshold for p in other.operating_points] == pytest.approx([p.threshold for p in one.operating_points])
+    run = train(_tiny(tmp_path / "shards"), tmp_path / "runs")
+    head = load_checkpoint(run.checkpoint).network.head
+    assert head.weight.detach().numpy()[0] == pytest.approx(folder.head().weight, rel=1e-5, abs=1e-7)  # type: ignore[union-attr, operator]
+
+
+def test_a_damaged_row_of_an_index_costs_its_picture_and_one_line(
+    generators: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "shards"
+    write_shards(find_data(generators), folder, 60_000, 0)
+    whole = len(find_data(folder).train)
+    index = pq.ParquetFile(folder / INDEX)
+    with pq.ParquetWriter(tmp_path / "damaged.parquet", index.schema_arrow) as writer:
+        for group in range(index.num_row_groups):
+            table = index.read_row_group(group)
+            if group == 0:
+                labels = pa.array([7, *table["label"].to_pylist()[1:]], pa.int8())
+                table = table.set_column(table.schema.get_field_index("label"), "label", labels)
+            writer.write_table(table, row_group_size=len(table))
+    (tmp_path / "damaged.parquet").replace(folder / INDEX)
+    store = ClosedForm(_network(), _tiny(folder), find_data(folder), tmp_path / "runs").store
+    assert store.trained == whole - 1
+    (line,) = [record.message for record in caplog.records if "skipped" in record.message]
+    assert "row 0 of train-000000.tar is damaged" in line
 
 
 def _noise(folder: Path, count: int, seed: int) -> None:
@@ -108,7 +151,11 @@ def test_a_lone_source_is_calibrated_on_pictures_that_the_head_never_saw(tmp_pat
         ]
 
     assert broken([OperatingPoint(**point) for point in loaded.operating_points], photos.probability) == []
-    seen = calibrate(np.repeat([0, 1], 40), solved.head()(solved.table.plain[:80]), "pictures that the head has seen")
+    seen = calibrate(
+        np.repeat([0, 1], 40),
+        solved.store.margins(solved.head(), np.arange(80))[:, 0],
+        "pictures that the head has seen",
+    )
     assert broken(seen.operating_points, seen.calibration.probability(photos.margins)) == [0.01, 0.05]
 
 
@@ -127,7 +174,7 @@ def test_near_duplicates_of_a_lone_source_are_left_out_together(folders: Path, t
     solved = ClosedForm(_network(), _tiny(folders), find_data(folders), tmp_path)
     for label, source in enumerate(("0_real", "1_fake")):
         folds = solved._folds(label, source)
-        fold_of = {solved._train[row].path.stem: number for number, rows in enumerate(folds) for row in rows}
+        fold_of = {s.path.stem: number for number, rows in enumerate(folds) for s in solved.store.samples(rows)}
         assert len(folds) == len(set(fold_of.values())) > 1
         for stem, number in fold_of.items():
             assert fold_of.get(f"{stem}-copy", number) == number
@@ -145,13 +192,12 @@ def test_a_lone_source_of_one_picture_is_refused(generators: Path, tmp_path: Pat
 def test_margins_for_calibration_come_from_heads_without_the_source(generators: Path, tmp_path: Path) -> None:
     solved = ClosedForm(_network(), _tiny(generators), find_data(generators), tmp_path)
     fitted = solved.calibration("a test")
-    rows = solved.table.rows(find_data(generators).train)
-    labels = np.array([s.label for s in solved._train])
-    margins = np.array(
-        [solved.fit.head({s.source})(solved.table.plain[[r]])[0] for s, r in zip(solved._train, rows, strict=True)]
-    )
+    train = find_data(generators).train
+    rows, windows = solved.store.rows(train), windows_of(solved.store)
+    labels = np.array([s.label for s in train])
+    margins = np.array([solved.fit.head({s.source})(windows[[r], 0])[0] for s, r in zip(train, rows, strict=True)])
     assert fitted == calibrate(labels, margins, "a test")
-    seen = calibrate(labels, solved.head()(solved.table.plain[rows]), "a test")
+    seen = calibrate(labels, solved.head()(windows[rows, 0]), "a test")
     assert seen.calibration != fitted.calibration
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loaded_features import views_of, windows_of
 
 from asr_models import ASRNetLite
 from asr_train.data.layouts import find_data
@@ -15,7 +16,7 @@ from asr_train.fitting import extraction
 from asr_train.fitting.closed_form import pretrained
 from asr_train.fitting.config import ClosedFormConfig, recipe
 from asr_train.fitting.extraction import Extractor, _openvino
-from asr_train.fitting.features import feature_table
+from asr_train.fitting.features import FeatureStore
 
 
 def _config(data: Path, windows: int = 1) -> ClosedFormConfig:
@@ -37,22 +38,22 @@ def test_openvino_gives_the_features_of_pytorch(generators: Path) -> None:
 
 def test_a_stopped_extraction_goes_on_with_what_is_missing(generators: Path, tmp_path: Path) -> None:
     config, data = _config(generators, windows=5), find_data(generators)
-    whole = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    whole = FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
     files = sorted((tmp_path / "features").glob("*.npz"))
     times = {file: file.stat().st_mtime_ns for file in files}
     files[0].unlink()
-    again = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    again = FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
     assert [file for file in files if file.stat().st_mtime_ns != times[file]] == files[:1]
-    np.testing.assert_array_equal(again.windows, whole.windows)
-    np.testing.assert_array_equal(again.views, whole.views)
-    assert whole.windows.shape[:2] == (len(data.train) + len(data.val), 5)
+    np.testing.assert_array_equal(windows_of(again), windows_of(whole))
+    np.testing.assert_array_equal(views_of(again, 5), views_of(whole, 5))
+    assert windows_of(whole).shape[:2] == (len(data.train) + len(data.val), 5)
 
 
 def test_another_recipe_has_files_of_its_own(generators: Path, tmp_path: Path) -> None:
     config, data = _config(generators), find_data(generators)
     counts = []
     for one in (config, config, dataclasses.replace(config, seed=43)):
-        feature_table(Extractor(pretrained(one), one), data, tmp_path)
+        FeatureStore(Extractor(pretrained(one), one), data, tmp_path)
         counts.append(len(list((tmp_path / "features").glob("*.npz"))))
     assert counts == [counts[0], counts[0], 2 * counts[0]]
 
@@ -62,12 +63,12 @@ def test_features_of_other_code_are_not_used(
     generators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     config, data = _config(generators), find_data(generators)
-    feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
     files = set((tmp_path / "features").glob("*.npz"))
     now = extraction.made_by()
     other = {"code": "0" * 64} if changed == "the code" else {"opencv-python": "5.0.0.93"}
     monkeypatch.setattr(extraction, "made_by", lambda: now | other)
-    feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
     assert len(set((tmp_path / "features").glob("*.npz")) - files) == len(files)
 
 
@@ -77,14 +78,14 @@ def test_the_version_of_features_covers_what_makes_them() -> None:
 
 def test_another_picture_of_the_same_name_and_size_is_extracted_again(generators: Path, tmp_path: Path) -> None:
     config, data = _config(generators), find_data(generators)
-    before = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    before = windows_of(FeatureStore(Extractor(pretrained(config), config), data, tmp_path))
     path = data.train[0].path
     other, own = data.train[1].path.read_bytes(), path.read_bytes()
     longest = max(len(own), len(other))
     for content in (own, other):  # bytes after the end of a JPEG are no part of the picture
         path.write_bytes(content.ljust(longest, b"\0"))
-        after = feature_table(Extractor(pretrained(config), config), find_data(generators), tmp_path)
-        assert np.array_equal(after.plain[0], before.plain[0]) == (content == own)
+        after = FeatureStore(Extractor(pretrained(config), config), find_data(generators), tmp_path)
+        assert np.array_equal(windows_of(after)[0], before[0]) == (content == own)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "a bit", "another file", "no numbers"])
@@ -92,7 +93,8 @@ def test_a_damaged_file_of_features_is_made_again(
     generators: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     config, data = _config(generators), find_data(generators)
-    whole = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    whole = FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
+    windows, views = windows_of(whole), views_of(whole)
     file = max((tmp_path / "features").glob("*.npz"), key=lambda path: path.stat().st_size)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -102,17 +104,19 @@ def test_a_damaged_file_of_features_is_made_again(
         file.write_bytes(b"not an archive")
     else:
         file.write_bytes({"empty": b"", "cut": bytes(content[:-500]), "a bit": bytes(content)}[damage])
-    again = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    again = FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
     assert f"{file}: damaged" in caplog.text
-    np.testing.assert_array_equal(again.windows, whole.windows)
-    np.testing.assert_array_equal(again.views, whole.views)
+    np.testing.assert_array_equal(windows_of(again), windows)
+    np.testing.assert_array_equal(views_of(again), views)
 
 
 def test_unreadable_pictures_are_named_and_the_others_keep_their_places(generators: Path, tmp_path: Path) -> None:
     broken = sorted((generators / "photos" / "val" / "nature").iterdir())[1]
     broken.write_bytes(b"\xff\xd8\xff")
     config, data = _config(generators), find_data(generators)
-    table = feature_table(Extractor(pretrained(config), config), data, tmp_path)
+    table = FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
     assert list(table.unreadable) == [str(broken)]
-    assert [s.path for s in table.samples] == [s.path for s in (*data.train, *data.val) if s.path != broken]
-    assert table.plain.shape == (len(table.samples), table.windows.shape[2])
+    samples = table.samples(np.arange(len(table)))
+    assert [s.path for s in samples] == [s.path for s in (*data.train, *data.val) if s.path != broken]
+    assert len(windows_of(table)) == len(table) == len(table.labels)
+    assert table.rows(samples).tolist() == list(range(len(table)))

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 
 from asr_models import load_checkpoint
 from asr_runtime.contract import WholeLook, from_checkpoint
-from asr_runtime.errors import DatasetError
+from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_train.commands.train import train_command
 from asr_train.data.families import Families, read_families
 from asr_train.data.layouts import DataFolder, Sample, find_data
+from asr_train.data.write_shards import write_shards
 from asr_train.fitting.closed_form import ClosedForm, pretrained
 from asr_train.fitting.config import ClosedFormConfig, recipe
 from asr_train.fitting.fit import train
@@ -97,9 +98,9 @@ def test_margins_for_calibration_come_from_heads_without_the_family(data: Path, 
     families = read_families(data.parent / "families.csv")
     solved = ClosedForm(pretrained(config), config, find_data(data), tmp_path / "runs", families)
     margins = solved._unseen_windows(())
-    rows = [i for i, sample in enumerate(solved._train) if sample.source == "sd3"]
+    rows = np.flatnonzero(solved.store.pictures.of({"sd3"}))
     group = next(group for group in solved._together if "sd3" in group)
-    expected = solved.head(group)(solved.table.windows[rows])
+    expected = solved.store.margins(solved.head(group), rows)
     np.testing.assert_allclose(margins[rows], expected)
 
 
@@ -245,3 +246,17 @@ def test_a_summary_shows_the_default_look_and_the_worst_family_first() -> None:
     assert table == found["decisions"]["whole"]
     assert table["real"]["families"] == {"phone": {"images": 1, "called_ai": 0.0, "called_real": 1.0, "unsure": 0.0}}
     assert (table["ai"]["called_ai"], table["ai"]["unsure"]) == (0.5, 0.5)
+
+
+def test_shards_are_judged_as_their_folder(data: Path, tmp_path: Path) -> None:
+    write_shards(find_data(data), tmp_path / "shards", 60_000, 0)
+    families = read_families(data.parent / "families.csv")
+    found = [
+        families_protocol("leave-one-family-out", _config(root), families, tmp_path / name, at_least=2, progress=False)
+        for name, root in (("folder", data), ("streamed", tmp_path / "shards"))
+    ]
+    for name, figures in found[0]["generators"].items():
+        assert found[1]["generators"][name]["auroc"] == pytest.approx(figures["auroc"])
+        assert found[1]["generators"][name]["images"] == figures["images"]
+    with pytest.raises(ConfigurationError, match="--leave-out does not work on shards"):
+        dataclasses.replace(_config(tmp_path / "shards"), leave_out=("sd3",)).pictures()

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loaded_features import views_of, windows_of
 
 from asr_models import ASRNetLite
 from asr_train.fitting.config import ClosedFormConfig, recipe
 from asr_train.fitting.extraction import Extractor
-from asr_train.fitting.features import feature_table
+from asr_train.fitting.features import FeatureStore
 from asr_train.tuning.shared_features import SharedFeatures, statistic_columns, widest
 from asr_train.tuning.space import CLOSED_FORM, Choice, Range
 
@@ -47,10 +48,10 @@ def test_a_trial_reads_what_it_would_have_extracted(generators: Path, tmp_path: 
     assert sorted((tmp_path / "features").iterdir()) == written
     network = ASRNetLite(blocks=2, scales=(2, 1), activations=(1, 1))
     network.load_pretrained("imagenet")
-    expected = feature_table(Extractor(network, config), config.pictures(), tmp_path / "own")
-    assert table.samples == expected.samples
-    np.testing.assert_allclose(table.windows, expected.windows, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(table.views, expected.views, rtol=1e-4, atol=1e-5)
+    expected = FeatureStore(Extractor(network, config), config.pictures(), tmp_path / "own")
+    assert table.samples(np.arange(len(table))) == expected.samples(np.arange(len(expected)))
+    np.testing.assert_allclose(windows_of(table), windows_of(expected), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(views_of(table), views_of(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_the_widest_network_has_every_statistic_of_the_space() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import io
+import json
+import logging
 import struct
 import warnings
 from collections import Counter
@@ -15,14 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
+from asr_runtime.errors import OutputError, SourceError
 from asr_runtime.reports.progress import progress_bar
+from asr_runtime.whole_file import whole_file
+from asr_train.data.folder_index import index_place
 from asr_train.data.layouts import Sample
 from asr_train.data.near_duplicates import perceptual_hash
 
 __all__ = ["FileFacts", "file_facts", "read_facts", "summary"]
+
+log = logging.getLogger("asr_train")
 
 _SUBSAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 _TEXT_KEYS = ("comment", "xmp", "photoshop")
@@ -72,12 +82,13 @@ class FileFacts:
 
 
 def file_facts(
-    samples: Sequence[Sample], hashes: bool = False, progress: bool = True
+    samples: Sequence[Sample], root: Path, hashes: bool = False, progress: bool = True
 ) -> tuple[list[FileFacts | None], dict[str, str]]:
-    """Read the facts of n files.
+    """Read the facts of n files; those with hashes are kept in the user's cache folder.
 
     Args:
         samples: the files.
+        root: of the data folder.
         hashes: `sha256` and `perceptual` as well, which reads and decodes every file.
         progress: show a progress bar on stderr, where that is a terminal.
 
@@ -86,33 +97,35 @@ def file_facts(
     """
     facts: list[FileFacts | None] = []
     unreadable: dict[str, str] = {}
+    known = _KnownFacts(root)
     for sample in progress_bar(samples, "reading files", visible=progress):
         try:
-            facts.append(read_facts(sample.path, hashes))
-        except _BROKEN as error:
+            key = sample.key(root)
+            facts.append(known.of(key, hashes) or known.add(key, read_facts(sample.data(), hashes)))
+        except (*_BROKEN, SourceError) as error:
             facts.append(None)
-            unreadable[str(sample.path)] = " ".join(str(error).split())
+            unreadable[str(sample.path)] = " ".join(str(error).removeprefix(f"{sample.path}: ").split())
+    known.write()
     return facts, unreadable
 
 
-def read_facts(path: Path, hashes: bool = False) -> FileFacts:
-    """Read one file with Pillow; without hashes its header only.
+def read_facts(data: bytes, hashes: bool = False) -> FileFacts:
+    """Read one file's bytes with Pillow; without hashes its header only.
 
     Raises:
         OSError, SyntaxError, ValueError, TypeError, struct.error, DecompressionBombError: whatever Pillow meets.
     """
-    data = path.read_bytes() if hashes else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata and large pictures: neither is of interest here
-        with Image.open(path if data is None else io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data)) as image:
             is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile)
             quality, tables = _tables(image) if is_jpeg else (None, None)
             facts = FileFacts(
-                container="JPEG" if is_jpeg else _container(image, path),
+                container="JPEG" if is_jpeg else _container(image, data),
                 width=image.width,
                 height=image.height,
                 mode=image.mode,
-                bit_depth=_bit_depth(image, path),
+                bit_depth=_bit_depth(image, data),
                 alpha=image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
                 quality=quality,
                 tables=tables,
@@ -121,12 +134,61 @@ def read_facts(path: Path, hashes: bool = False) -> FileFacts:
                 exif=bool(image.info.get("exif")) or len(image.getexif()) > 0,
                 icc="icc_profile" in image.info,
                 text=any(key in image.info for key in _TEXT_KEYS) or bool(getattr(image, "text", None)),
-                sha256=hashlib.sha256(data).hexdigest() if data is not None else "",
+                sha256=hashlib.sha256(data).hexdigest() if hashes else "",
             )
             if not hashes:
                 return facts
             bits = perceptual_hash(image)
             return dataclasses.replace(facts, perceptual=bits, blank=bits is None)
+
+
+class _KnownFacts:
+    """The facts of a data folder's files as the last audit read them, by path and content."""
+
+    def __init__(self, root: Path) -> None:
+        self._place = index_place("facts-1", root)
+        self._known: dict[tuple[str, str], str] = {}
+        self._is_new = False
+        if self._place is not None and self._place.is_file():
+            try:
+                rows = pq.read_table(self._place).to_pydict()
+                self._known = dict(zip(zip(rows["path"], rows["content"], strict=True), rows["facts"], strict=True))
+            except Exception as error:  # whatever damaged bytes lead to
+                why = (str(error).splitlines() or [type(error).__name__])[0]
+                log.warning("%s: damaged (%s); its files are read again", self._place, why)
+
+    def of(self, key: tuple[str, str], hashes: bool) -> FileFacts | None:
+        """Return what is known of a file whose content is the same; None for a damaged row."""
+        if (text := self._known.get(key)) is None:
+            return None
+        try:
+            known = json.loads(text)
+            bits = known.pop("perceptual")
+            signs = None if bits is None else np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8)).astype(bool)
+            facts = FileFacts(**known, perceptual=signs)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            log.warning("%s: the row of %s is damaged; the file is read again", self._place, key[0])
+            return None
+        return facts if hashes else dataclasses.replace(facts, sha256="", perceptual=None, blank=False)
+
+    def add(self, key: tuple[str, str], facts: FileFacts) -> FileFacts:
+        """Remember facts with hashes."""
+        if facts.sha256:
+            bits = None if facts.perceptual is None else np.packbits(facts.perceptual).tobytes().hex()
+            self._known[key] = json.dumps({**vars(facts), "perceptual": bits})
+            self._is_new = True
+        return facts
+
+    def write(self) -> None:
+        """Write what is new; a cache that cannot be written is no error."""
+        if not self._is_new or self._place is None:
+            return
+        paths, contents = zip(*self._known, strict=True)
+        table = pa.table({"path": list(paths), "content": list(contents), "facts": list(self._known.values())})
+        with contextlib.suppress(OSError, OutputError, UnicodeEncodeError):
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(self._place) as part:
+                pq.write_table(table, part)
 
 
 def summary(facts: Sequence[FileFacts]) -> dict[str, Any]:
@@ -153,11 +215,9 @@ def summary(facts: Sequence[FileFacts]) -> dict[str, Any]:
     }
 
 
-def _container(image: Image.Image, path: Path) -> str:
+def _container(image: Image.Image, data: bytes) -> str:
     if image.format != "WEBP":
         return image.format or "unknown"
-    with path.open("rb") as file:
-        data = file.read()
     # RIFF chunks after the 12 bytes of "RIFF", length, "WEBP"; VP8L is the lossless coding, VP8 the lossy one.
     at = 12
     while at + 8 <= len(data):
@@ -168,10 +228,9 @@ def _container(image: Image.Image, path: Path) -> str:
     return "WebP"
 
 
-def _bit_depth(image: Image.Image, path: Path) -> int:
+def _bit_depth(image: Image.Image, data: bytes) -> int:
     if image.format == "PNG":  # Pillow reduces 16-bit colour without saying so
-        with path.open("rb") as file:
-            return 16 if file.read(25)[-1:] == b"\x10" else 8
+        return 16 if data[24:25] == b"\x10" else 8
     return 16 if image.mode.startswith("I") or image.mode == "F" else 8
 
 

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset, Sampler
 from asr_models import InputTransform
 from asr_runtime.errors import InputError
 from asr_train.data.augment import Augment, equalise, mirrored_window
-from asr_train.data.layouts import Sample, picture_counts
+from asr_train.data.layouts import Sample, grouped, picture_counts
 from asr_train.data.windows import CENTRE, Place, equalised_window
 
 __all__ = [
@@ -204,11 +204,11 @@ class PictureViews(Dataset[list[Item]]):
 
     def __getitem__(self, index: int) -> list[Item]:
         """Return an item for each view, or a single one with the problem of a picture that cannot be read."""
-        sample = self.plain.samples[index]
         try:
+            sample = self.plain.samples[index]
             image = sample.read()
         except InputError as error:
-            return [Item(index, sample.label, None, str(error))]
+            return [Item(index, -1, None, str(error))]
         frames = [self.plain.window(image, place) for place in self.places]
         if index < len(self.draws):
             frames += [self.trained.view(image, draw) for draw in self.draws[index]]
@@ -229,7 +229,8 @@ class BalancedSampler(Sampler[tuple[int, int]]):
 
     def __init__(self, samples: Sequence[Sample], balance: str, length: int, seed: int) -> None:
         often = source_weights(picture_counts(samples), balance)
-        weights = np.array([often[s.label, s.source] for s in samples])
+        groups, group_of = grouped(samples)
+        weights = np.array([often.get(group, 0.0) for group in groups])[group_of]
         self.weights = weights / weights.sum()
         self.length, self.seed, self.epoch = length, seed, 0
 

@@ -8,12 +8,12 @@ folder, with the columns source, label (0 real, 1 AI-generated), family and year
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from asr_runtime.errors import DatasetError
-from asr_train.data.layouts import DataFolder, Sample
+from asr_train.data.layouts import DataFolder, Sample, picture_counts
 
 __all__ = ["FAMILIES_FILE", "Families", "find_families", "read_families"]
 
@@ -45,22 +45,22 @@ class Families:
         name = self.names.get((label, source), "")
         return name not in _UNKNOWN and not name.startswith(_MIXED)
 
-    def sources_without(self, label: int, family: str, samples: Iterable[Sample]) -> frozenset[str]:
+    def sources_without(self, label: int, family: str, samples: Sequence[Sample]) -> frozenset[str]:
         """Return the sources that training must not see to be judged by a family.
 
         Sources with pictures of several generators (a family that starts with `mixed`) go out with every generator.
         """
-        pairs = {(s.label, s.source) for s in samples if s.label == label}
+        pairs = {(kind, source) for kind, source in picture_counts(samples) if kind == label}
         mixed = {s for k, s in pairs if label == 1 and self.of(k, s).startswith(_MIXED)}
         return frozenset(mixed | {s for k, s in pairs if self.of(k, s) == family})
 
-    def judged(self, label: int, samples: Collection[Sample], at_least: int) -> list[str]:
+    def judged(self, label: int, samples: Sequence[Sample], at_least: int) -> list[str]:
         """Return the known families of one class with at least so many pictures."""
         counts: dict[str, int] = {}
-        for sample in samples:
-            if sample.label == label and self.is_known(label, sample.source):
-                name = self.of(label, sample.source)
-                counts[name] = counts.get(name, 0) + 1
+        for (kind, source), number in picture_counts(samples).items():
+            if kind == label and self.is_known(label, source):
+                name = self.of(label, source)
+                counts[name] = counts.get(name, 0) + number
         return sorted(name for name, count in counts.items() if count >= at_least)
 
 
@@ -80,7 +80,7 @@ def find_families(data: DataFolder, file: Path | None) -> Families | None:
         if file is None:
             return None
     families = read_families(file)
-    sources = {(s.label, s.source) for s in (*data.train, *data.val, *data.test)}
+    sources = {group for samples in (data.train, data.val, data.test) for group in picture_counts(samples)}
     if not sources & set(families.names):
         raise DatasetError(f"{file}: names none of the {len(sources)} sources of {data.root}")
     return families

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,15 +21,17 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from asr_runtime.contract import CLASSES
-from asr_runtime.errors import ConfigurationError, DatasetError, SourceError
-from asr_runtime.media.image import read_image
+from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_train.data.folder_index import FILES, FolderSamples, by_path, with_content
 from asr_train.data.label_file import labels_of
 from asr_train.data.roles import SPLITS, Folder, Tree, read_tree
+from asr_train.data.sample import Sample
 
-__all__ = ["LAYOUTS", "SPLITS", "DataFolder", "Sample", "content_key", "find_data", "picture_counts"]
+__all__ = ["LAYOUTS", "SPLITS", "DataFolder", "Sample", "chosen_from", "find_data", "grouped", "picture_counts"]
 
 LAYOUTS = ("folders", "generators")
 _EXPECTED = {
@@ -38,35 +41,6 @@ _EXPECTED = {
 _CLASS_FOLDERS = {"folders": ("0_real", "1_fake"), "generators": ("nature", "ai")}
 _HELD_OUT = 10  # one image in this many becomes validation where a folder has no `val`
 _SHOWN = 20  # folders named in a message
-_END = 4096  # bytes at either end of a file that its fingerprint covers
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image file: label 0 = real, 1 = AI-generated; `source` is the folder, generator or photo set it is from."""
-
-    path: Path
-    label: int
-    source: str
-
-    def data(self) -> bytes:
-        """Read the file.
-
-        Raises:
-            SourceError: it cannot be read.
-        """
-        try:
-            return self.path.read_bytes()
-        except OSError as error:
-            raise SourceError(f"{self.path}: cannot be read ({error.strerror})") from None
-
-    def read(self) -> NDArray[np.uint8]:
-        """Decode the file, as `asr_runtime.media.image.read_image`: uint8 (H, W, 3), BGR.
-
-        Raises:
-            InputError: it cannot be read or decoded.
-        """
-        return read_image(self.path)
 
 
 @dataclass(frozen=True)
@@ -101,11 +75,17 @@ class DataFolder:
         if self.layout == "shards":
             self._refuse_part(bool(left_out), "--leave-out")
             return self
-        known = {s.source for name in SPLITS for s in getattr(self, name)}
+        known = {source for name in SPLITS for _, source in picture_counts(getattr(self, name))}
         if unknown := sorted(left_out - known):
             raise DatasetError(f"{self.root}: no source {unknown[0]!r}; it has {', '.join(sorted(known))}")
-        train, val, test = (tuple(s for s in getattr(self, name) if s.source not in left_out) for name in SPLITS)
-        return replace(self, train=train, val=val, test=test)
+        if not left_out:
+            return self
+
+        def rest(samples: Sequence[Sample]) -> Sequence[Sample]:
+            groups, group_of = grouped(samples)
+            return chosen_from(samples, np.array([*(s not in left_out for _, s in groups), False])[group_of])
+
+        return replace(self, train=rest(self.train), val=rest(self.val), test=rest(self.test))
 
     def thinned(self, train: int, val: int) -> DataFolder:
         """Keep at most so many training and validation images of each class of every source, spread over its files."""
@@ -148,9 +128,12 @@ class DataFolder:
             return str(known)
         digest = hashlib.sha256()
         for name in SPLITS:
-            for sample in sorted(getattr(self, name), key=lambda s: s.path):
-                path = sample.path.relative_to(self.root).as_posix()
-                digest.update(f"{name} {path} {sample.label} {content_key(sample.path)}\n".encode())
+            if isinstance(samples := getattr(self, name), FolderSamples):
+                samples.digest(digest, name)
+                continue
+            for sample in sorted(samples, key=lambda s: s.path):
+                path, content = sample.key(self.root)
+                digest.update(os.fsencode(f"{name} {path} {sample.label} {content}\n"))
         return digest.hexdigest()
 
 
@@ -160,32 +143,30 @@ def picture_counts(samples: Sequence[Sample]) -> Counter[tuple[int, str]]:
     return Counter(known) if known is not None else Counter((s.label, s.source) for s in samples)
 
 
-def _thinned(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
-    groups: dict[tuple[int, str], list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault((sample.label, sample.source), []).append(sample)
-    chosen: set[Path] = set()
-    for group in groups.values():
-        places = range(len(group)) if len(group) <= count else np.linspace(0, len(group) - 1, count).round().astype(int)
-        chosen |= {group[place].path for place in places}
-    return tuple(sample for sample in samples if sample.path in chosen)
+def grouped(samples: Sequence[Sample]) -> tuple[Sequence[tuple[int, str]], NDArray[np.int32]]:
+    """Return label and source of every group of pictures, and the group of each picture: int32 (n,)."""
+    if isinstance(samples, FolderSamples):
+        return samples.groups, samples.group_of
+    groups: dict[tuple[int, str], int] = {}
+    group_of = [groups.setdefault((s.label, s.source), len(groups)) for s in samples]
+    return list(groups), np.array(group_of, np.int32)
 
 
-def content_key(path: Path) -> str:
-    """Return a text that changes with a file's content: its size, and a hash of its first and last 4,096 bytes.
+def chosen_from(samples: Sequence[Sample], chosen: NDArray[np.bool_]) -> Sequence[Sample]:
+    """Return the pictures for which bool (n,) is true."""
+    if isinstance(samples, FolderSamples):
+        return samples.where(chosen)
+    return tuple(samples[row] for row in np.flatnonzero(chosen).tolist())
 
-    Of a file that cannot be read it says that; reading it as a picture says why.
-    """
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            ends = file.read(_END)
-            file.seek(max(0, size - _END))
-            ends += file.read(_END)
-    except OSError:
-        return "unreadable"
-    return f"{size} {hashlib.sha256(ends).hexdigest()}"
+
+def _thinned(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
+    groups, group_of = grouped(samples)
+    chosen = np.zeros(len(samples), bool)
+    for group in range(len(groups)):
+        rows = np.flatnonzero(group_of == group)
+        places = np.arange(len(rows)) if len(rows) <= count else np.linspace(0, len(rows) - 1, count).round()
+        chosen[rows[places.astype(np.int64)]] = True
+    return chosen_from(samples, chosen)
 
 
 def find_data(root: str | Path, layout: str | None = None, labels_by_position: bool = False) -> DataFolder:
@@ -213,21 +194,26 @@ def find_data(root: str | Path, layout: str | None = None, labels_by_position: b
     layout = layout or _recognise(root, tree)
     used = [folder for folder in tree.folders if bool(folder.source) == (layout == "generators")]
     unused = [folder for folder in tree.folders if bool(folder.source) != (layout == "generators")]
-    splits: dict[str, tuple[Sample, ...]] = {name: _samples(used, name) for name in SPLITS}
+    splits: dict[str, FolderSamples] = dict(zip(SPLITS, _samples(root, used), strict=True))
     notes: list[str] = []
-    is_wrapped = len({sample.source for sample in splits["train"]}) == 1  # DIR/archive/train/real, as archives unpack
+    is_wrapped = (
+        len({source for _, source in splits["train"].counts}) == 1
+    )  # DIR/archive/train/real, as archives unpack
     if not splits["val"] and splits["train"] and (layout == "folders" or is_wrapped):
         splits["train"], splits["val"] = _hold_out(splits["train"])
         notes.append(f"no folder val: one training image in {_HELD_OUT} held out for validation, chosen by name")
     flat = [folder for folder in used if folder.label is None]
     if flat and not splits["test"]:
-        images = sorted(image for folder in flat for image in folder.images)
+        files = with_content(root, pa.concat_tables([folder.files for folder in flat]))
+        files = files.take(by_path(files["path"]))
+        images = [root / os.fsdecode(path) for path in files["path"].to_pylist()]
         folder = root / flat[0].name
         labels, note = labels_of(images, folder, root / "label_test.csv", labels_by_position)
-        splits["test"] = tuple(Sample(image, labels[image], "test") for image in images)
+        group_of = np.array([labels[image] for image in images], np.int32)
+        splits["test"] = FolderSamples(root, [(0, "test"), (1, "test")], group_of, files)
         notes.append(note)
         flat = []
-    notes += _left_out(root, tree, [*unused, *flat])
+    notes += _left_out(tree, [*unused, *flat])
     data = DataFolder(root, layout, splits["train"], splits["val"], splits["test"], tuple(notes))
     if data.train:
         _check_both_classes(data, tree)
@@ -255,24 +241,31 @@ def _outline(tree: Tree) -> str:
     return (", ".join(tree.outline[:_SHOWN]) + more) or "no folder"
 
 
-def _samples(folders: Sequence[Folder], split: str) -> tuple[Sample, ...]:
-    """Return the labelled images of a split, real ones of a source first."""
-    own = [folder for folder in folders if folder.split == split and folder.label is not None]
-    own.sort(key=lambda folder: (folder.source, folder.label if folder.label is not None else 0, folder.name))
-    return tuple(
-        Sample(image, folder.label, folder.source or folder.name)
-        for folder in own
-        if folder.label is not None
-        for image in folder.images
-    )
+def _samples(root: Path, folders: Sequence[Folder]) -> list[FolderSamples]:
+    """Return the labelled images of every split, real ones of a source first."""
+    ordered = [folder for folder in folders if folder.label is not None]
+    ordered.sort(key=lambda folder: (folder.source, folder.label if folder.label is not None else 0, folder.name))
+    known = with_content(root, pa.concat_tables([FILES.empty_table(), *(folder.files for folder in ordered)]))
+    starts = np.cumsum([0, *(len(folder.files) for folder in ordered)]).tolist()
+    splits = []
+    for name in SPLITS:
+        own = [(folder, start) for folder, start in zip(ordered, starts, strict=False) if folder.split == name]
+        files = pa.concat_tables(
+            [FILES.empty_table(), *(known.slice(start, len(folder.files)) for folder, start in own)]
+        )
+        groups = [(folder.label or 0, folder.source or folder.name) for folder, _ in own]
+        group_of = np.repeat(np.arange(len(own), dtype=np.int32), [len(folder.files) for folder, _ in own])
+        splits.append(FolderSamples(root, groups, group_of, files))
+    return splits
 
 
-def _left_out(root: Path, tree: Tree, unused: Sequence[Folder]) -> list[str]:
+def _left_out(tree: Tree, unused: Sequence[Folder]) -> list[str]:
     """Say what of the folder is not used."""
     notes = [f"folder {name}: read as {split}" for name, split in sorted(tree.renamed.items())]
     ignored = dict(tree.ignored)
     for folder in unused:
-        ignored[folder.images[0].parent.relative_to(root).as_posix()] = len(folder.images)
+        first = os.fsdecode(folder.files["path"][0].as_py())
+        ignored[first.rpartition("/")[0]] = len(folder.files)
     if ignored:
         shown = [f"{path} ({count} images)" for path, count in sorted(ignored.items())]
         more = f" and {len(shown) - _SHOWN} more folders" if len(shown) > _SHOWN else ""
@@ -285,18 +278,23 @@ def _left_out(root: Path, tree: Tree, unused: Sequence[Folder]) -> list[str]:
 
 def _check_both_classes(data: DataFolder, tree: Tree) -> None:
     for label, name in enumerate(_CLASS_FOLDERS[data.layout]):
-        if not any(s.label == label for s in data.train):
+        if not any(kind == label for kind, _ in picture_counts(data.train)):
             where = f"train/{name}" if data.layout == "folders" else f"<name>/train/{name}"
             raise DatasetError(
                 f"{data.root}: no image of class {label} ({CLASSES[label]}): looked in {where}; found {_outline(tree)}"
             )
 
 
-def _hold_out(samples: tuple[Sample, ...]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+def _hold_out(samples: FolderSamples) -> tuple[FolderSamples, FolderSamples]:
     """Split off one image in `_HELD_OUT` of each class, at least one where there are two, chosen by name."""
-    held_out: set[Path] = set()
+    held_out = np.zeros(len(samples), bool)
+    labels = np.array([label for label, _ in samples.groups])[samples.group_of]
     for label in (0, 1):
-        paths = [s.path for s in samples if s.label == label]
-        paths.sort(key=lambda path: hashlib.sha256(path.name.encode()).digest())
-        held_out.update(paths[: min(max(1, len(paths) // _HELD_OUT), len(paths) - 1)])
-    return tuple(s for s in samples if s.path not in held_out), tuple(s for s in samples if s.path in held_out)
+        rows = np.flatnonzero(labels == label)
+        names = (path.as_py().rpartition(b"/")[2] for path in samples.files["path"].take(rows))
+        order = np.argsort(
+            np.array([int.from_bytes(hashlib.sha256(name).digest()[:8], "big") for name in names], np.uint64),
+            kind="stable",
+        )
+        held_out[rows[order[: min(max(1, len(rows) // _HELD_OUT), len(rows) - 1)]]] = True
+    return samples.where(~held_out), samples.where(held_out)

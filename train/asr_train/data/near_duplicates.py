@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import imagehash
 import numpy as np
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from asr_runtime.errors import SourceError
+from asr_train.data.layouts import Sample
 
 __all__ = ["NEAR", "look_alike", "near_duplicate_groups", "perceptual_hash"]
 
@@ -59,20 +62,20 @@ def look_alike(hashes: Sequence[NDArray[np.bool_] | None]) -> Iterator[tuple[int
                 yield rows[start + a], rows[b]
 
 
-def near_duplicate_groups(paths: Sequence[Path]) -> NDArray[np.int_]:
+def near_duplicate_groups(samples: Sequence[Sample]) -> NDArray[np.int_]:
     """Number pictures (n,) so that near duplicates, also over several steps, have the same number.
 
     Pictures that are blank, or that Pillow cannot read, are like no other.
     """
-    pairs = np.array(list(look_alike([_hash_of(path) for path in paths])), dtype=np.int64).reshape(-1, 2)
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(paths), len(paths)))
+    pairs = np.array(list(look_alike([_hash_of(sample) for sample in samples])), dtype=np.int64).reshape(-1, 2)
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(samples), len(samples)))
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
-def _hash_of(path: Path) -> NDArray[np.bool_] | None:
+def _hash_of(sample: Sample) -> NDArray[np.bool_] | None:
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(sample.data())) as image:
             warnings.simplefilter("ignore")  # of odd metadata and large pictures
             return perceptual_hash(image)
-    except _BROKEN:
+    except (*_BROKEN, SourceError):
         return None

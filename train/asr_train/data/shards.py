@@ -36,7 +36,7 @@ __all__ = ["INDEX", "ShardSample", "ShardSamples", "find_shards", "is_sharded", 
 
 INDEX = "index.parquet"
 _SCHEMA = 1
-_COLUMNS = ("key", "offset", "size", "crc32", "label", "source")
+_COLUMNS = ("key", "offset", "size", "crc32", "label", "source", "path")
 _OPEN = 8  # tar files, and tables of their rows, that a process has at hand
 _BLOCK, _BLOCKS = 2**22, 4  # of a remote file: bytes per request, and blocks in the cache
 _TRIES = 3
@@ -45,7 +45,7 @@ _SHOWN = 5
 log = logging.getLogger("asr_train")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardSample(Sample):
     """A picture inside a tar file: `path` is the tar file's and the picture's name, and names it in messages."""
 
@@ -53,6 +53,11 @@ class ShardSample(Sample):
     offset: int
     size: int
     crc32: int
+    name: str
+
+    def key(self, root: Path) -> tuple[str, str]:
+        """Return the path that the picture had in the folder that was sharded, and its size and checksum."""
+        return self.name, self.content
 
     def data(self) -> bytes:
         """Read the file.
@@ -115,8 +120,11 @@ class ShardSamples(Sequence[Sample]):
         return self.parquet.fingerprint
 
     def labels_and_sources(self, place: int) -> tuple[Sequence[int], Sequence[str]]:
-        """Return label and source of every picture of the split's shard `place`."""
-        table = self.parquet.table(self.groups[place])
+        """Return label and source of every picture of the split's shard `place`; label -1 for a damaged row."""
+        try:
+            table = self.parquet.table(self.groups[place])
+        except Exception:  # whatever damaged bytes lead to; each row says so when it is asked for
+            return [-1] * self.parquet.rows[self.groups[place]], [""] * self.parquet.rows[self.groups[place]]
         return table["label"], table["source"]
 
 
@@ -176,16 +184,16 @@ class ShardIndex:
         try:
             table = self.table(group)
             facts = {name: int(table[name][row]) for name in ("offset", "size", "crc32", "label")}
-            key, source = table["key"][row].as_py(), table["source"][row]
-            if key is None or source is None or facts["label"] not in (0, 1) or min(facts.values()) < 0:
+            key, name, source = table["key"][row].as_py(), table["path"][row].as_py(), table["source"][row]
+            if None in (key, name, source) or facts["label"] not in (0, 1) or min(facts.values()) < 0:
                 raise ValueError(f"{facts}")
         except Exception as error:  # whatever damaged bytes lead to
             why = (str(error).splitlines() or [type(error).__name__])[0]
             raise SourceError(f"{self.root}/{INDEX}: row {row} of {shard} is damaged ({why}); left out") from None
         path = Path(self.root) / shard / key
-        return ShardSample(
-            path, facts["label"], source, f"{self.root}/{shard}", facts["offset"], facts["size"], facts["crc32"]
-        )
+        place = {name: facts[name] for name in ("offset", "size", "crc32")}
+        content = f"{facts['size']} {facts['crc32']}"
+        return ShardSample(path, facts["label"], source, content, shard=f"{self.root}/{shard}", name=name, **place)
 
 
 class _OpenFiles:

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 from asr_models.efficientnet_lite import EfficientNetLite0, pretrained_state
 from asr_runtime.caches import cache_folder
-from asr_runtime.errors import DatasetError, InputError, OutputError
+from asr_runtime.errors import DatasetError, InputError, OutputError, SourceError
 from asr_runtime.media.image import decode_image
 from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import whole_file
@@ -98,10 +98,10 @@ def fit_content_probe(samples: Sequence[Sample], fitted_on: str = "", progress: 
     Raises:
         DatasetError: fewer than two readable images, or one class.
     """
-    chosen = list(samples)
-    if len(chosen) > _LARGEST_FIT:
-        drawn = np.random.default_rng(0).choice(len(chosen), _LARGEST_FIT, replace=False)
-        chosen = [chosen[i] for i in sorted(drawn.tolist())]
+    drawn = np.arange(len(samples))
+    if len(drawn) > _LARGEST_FIT:
+        drawn = np.sort(np.random.default_rng(0).choice(len(samples), _LARGEST_FIT, replace=False))
+    chosen = [samples[i] for i in drawn.tolist()]
     return fit_features(content_features(chosen, progress), chosen, fitted_on)
 
 
@@ -161,8 +161,8 @@ def content_features(samples: Sequence[Sample], progress: bool = True) -> NDArra
     waiting: list[tuple[int, str, NDArray[np.uint8]]] = []
     for index, sample in enumerate(progress_bar(samples, "looking at content", visible=progress)):
         try:
-            data = sample.path.read_bytes()
-        except OSError:
+            data = sample.data()
+        except SourceError:
             continue
         key = hashlib.sha256(data).hexdigest()
         cached = _cached(key)

@@ -7,8 +7,9 @@ evaluation protocols from one head per source, or pair of sources, left out.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from asr_runtime.contract import CLASSES, WholeLook
 from asr_runtime.errors import DatasetError
 from asr_train.data.degradations import Degradation
 from asr_train.data.families import Families
-from asr_train.data.layouts import DataFolder, Sample, find_data
+from asr_train.data.layouts import DataFolder, Sample, find_data, picture_counts
 from asr_train.data.near_duplicates import near_duplicate_groups
 from asr_train.data.windows import window_places
 from asr_train.figures.calibrate import FittedCalibration, calibrate
@@ -30,14 +31,8 @@ from asr_train.figures.pairs import pair_figures
 from asr_train.figures.scoring import Scored
 from asr_train.fitting.config import ClosedFormConfig
 from asr_train.fitting.extraction import Extractor
-from asr_train.fitting.features import (
-    FeatureTable,
-    PairTable,
-    clip_table,
-    degraded_table,
-    feature_table,
-    pair_table,
-)
+from asr_train.fitting.features import FeatureStore, PairTable, clip_table, pair_table
+from asr_train.fitting.ranks import ALONE, Ranks
 from asr_train.fitting.ridge import Array, Head, RidgeFit
 from asr_train.fitting.unseen import sources_left_out_together
 from asr_train.fitting.video_rules import ClipMargins
@@ -48,6 +43,8 @@ __all__ = ["ClosedForm", "pretrained"]
 log = logging.getLogger("asr_train")
 
 _FOLDS = 5  # within a source that is the only one of its class
+
+_Scores = Callable[[Head, NDArray[np.int_]], Array]
 
 
 def pretrained(config: ClosedFormConfig) -> ASRNetLite:
@@ -64,25 +61,29 @@ def pretrained(config: ClosedFormConfig) -> ASRNetLite:
     return network
 
 
-def _report_unreadable(table: FeatureTable, data: DataFolder) -> None:
+def _report_unreadable(store: FeatureStore, data: DataFolder, ranks: Ranks) -> None:
     """Name every picture that cannot be read, with the reason, and count them.
 
     Raises:
         DatasetError: of a class of a split nothing can be read.
     """
-    for why in table.unreadable.values():
-        log.warning("skipped: %s", why)
-    if table.unreadable:
-        log.warning("%d of %d images cannot be read", len(table.unreadable), len(data.train) + len(data.val))
-    for name in ("train", "val"):
+    if ranks.is_first:
+        for why in store.unreadable.values():
+            log.warning("skipped: %s", why)
+        if store.unreadable:
+            log.warning("%d of %d images cannot be read", len(store.unreadable), len(data.train) + len(data.val))
+    labels = store.labels
+    for name, readable in (("train", labels[: store.trained]), ("val", labels[store.trained :])):
         for label, kind in enumerate(CLASSES):
-            own = [sample for sample in data.split(name) if sample.label == label]
-            if own and all(str(sample.path) in table.unreadable for sample in own):
-                raise DatasetError(f"{data.root}: none of the {len(own)} {kind} images of the split {name} can be read")
+            own = sum(count for (k, _), count in picture_counts(data.split(name)).items() if k == label)
+            if own and not (readable == label).any():
+                raise DatasetError(f"{data.root}: none of the {own} {kind} images of the split {name} can be read")
 
 
 class ClosedForm:
     """Heads of one network on one data folder.
+
+    Several processes that work together each make one and call the same methods in the same order.
 
     Args:
         network: with its pretrained trunk.
@@ -91,7 +92,8 @@ class ClosedForm:
         folder: for extracted features.
         families: of the sources. With them margins for calibration come from heads that have seen no source of the
             picture's family of generators or kind of photos; without them, from heads that have not seen its source.
-        table: features of the network that are at hand already; None: they are extracted, or read from `folder`.
+        store: features of the network that are at hand already; None: they are extracted, or read from `folder`.
+        ranks: the processes.
 
     Raises:
         DatasetError: no picture of a class of a split can be read, or the folder of pairs holds none.
@@ -104,42 +106,37 @@ class ClosedForm:
         data: DataFolder,
         folder: Path,
         families: Families | None = None,
-        table: FeatureTable | None = None,
+        store: FeatureStore | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.config, self.data = config, data
+        self.config, self.data, self._ranks = config, data, ranks
         self._extractor, self._folder = Extractor(network, config), folder
-        self.table: FeatureTable = table or feature_table(self._extractor, data, folder)
-        _report_unreadable(self.table, data)
+        self.store: FeatureStore = store or FeatureStore(self._extractor, data, folder, ranks)
+        _report_unreadable(self.store, data, ranks)
         self.pairs: PairTable | None = None
         differences = pair_sources = None
-        if config.pairs is not None:
-            self.pairs = pair_table(self._extractor, find_data(config.pairs, "generators"), folder)
+        if (pairs := config.pairs) is not None:
+            self.pairs = ranks.from_first(lambda: pair_table(self._extractor, find_data(pairs, "generators"), folder))
             usable = ~np.isin(self.pairs.sources, config.leave_out).any(axis=1)
             differences, pair_sources = self.pairs.differences[usable], self.pairs.sources[usable]
-        train = self.table.rows(data.train)
-        self._train = [self.table.samples[row] for row in train]
-        self._labels = np.array([s.label for s in self._train])
-        self._sources = np.array([s.source for s in self._train])
+        self._trained = self.store.pictures
+        self._labels = self.store.labels[: self.store.trained]
         self.families = families
-        self._together = sources_left_out_together(self._train, families)
+        self._counts = {
+            group: int(count)
+            for group, count in zip(self.store.groups, np.bincount(self._trained.group_of), strict=False)
+            if count
+        }
+        self._together = sources_left_out_together(self._counts, families)
         self._heads: dict[frozenset[str], Head] = {}
         self._margins: dict[frozenset[str], Array] = {}
         self._heads_within: dict[tuple[frozenset[str], bytes], Head] = {}
         self._parts: dict[tuple[int, str], list[NDArray[np.int_]]] = {}
-        self._degraded: dict[Degradation, FeatureTable] = {}
-        augmented, plain = len(self.table.views), config.windows
+        self._degraded: dict[Degradation, FeatureStore] = {}
+        augmented, plain = config.views, config.windows
         share = config.plain_weight
         weights = np.array([*[(1 - share) / augmented] * augmented, *[share / plain] * plain])
-        self.fit = RidgeFit(
-            np.concatenate([self.table.views, self.table.windows[: len(train)].swapaxes(0, 1)]),
-            self._labels,
-            self._sources,
-            config.ridge,
-            differences,
-            pair_sources,
-            config.pair_weight,
-            weights,
-        )
+        self.fit = RidgeFit(self._trained, config.ridge, differences, pair_sources, config.pair_weight, weights, ranks)
 
     def head(self, without: Collection[str] = ()) -> Head:
         """Solve for the head of all training pictures but those of some sources; remembers what it solved."""
@@ -151,7 +148,7 @@ class ClosedForm:
     @property
     def lone_sources(self) -> tuple[str, ...]:
         """Sources that are the only one of a class: no head can be solved for without them."""
-        names = sorted({str(source) for source in self._sources})
+        names = sorted({source for _, source in self._counts})
         return tuple(name for name in names if any(self.fit.lone(label, name) for label in (0, 1)))
 
     def calibrated_on(self) -> str:
@@ -160,7 +157,7 @@ class ClosedForm:
         scored = "never saw its source"
         if lone:
             image = "never saw the image or a near duplicate of it, but other images of its source"
-            several = set(lone) != set(self._sources)
+            several = set(lone) != {source for _, source in self._counts}
             scored = f"{scored} ({', '.join(lone)}: {image})" if several else image
         elif self.families is not None:
             scored = "never saw its family of generators or its kind of photos"
@@ -173,9 +170,9 @@ class ClosedForm:
         """Name the families and kinds of photos that are not left out as a whole."""
         assert self.families is not None
         groups: dict[tuple[int, str], set[int]] = {}
-        for sample in self._train:
-            family = sample.label, self.families.of(sample.label, sample.source)
-            place = next(i for i, group in enumerate(self._together) if sample.source in group)
+        for label, source in self._counts:
+            family = label, self.families.of(label, source)
+            place = next(i for i, group in enumerate(self._together) if source in group)
             groups.setdefault(family, set()).add(place)
         alone = {place for place, group in enumerate(self._together) if not self.fit.solvable(group)}
         return sorted(name for (_, name), places in groups.items() if len(places) > 1 or places & alone)
@@ -202,7 +199,7 @@ class ClosedForm:
         self, fitted_on: str, without: Collection[str] = (), ignored: Collection[str] = ()
     ) -> tuple[FittedCalibration, WholeLook | None]:
         """As `calibration`, for the centre and, where there are several windows, for the whole look."""
-        rows = np.flatnonzero(~np.isin(self._sources, [*without, *ignored]))
+        rows = np.flatnonzero(~self._trained.of({*without, *ignored}))
         margins = self._unseen_windows(without)[rows]
         labels, top = self._labels[rows], self.config.top or self.config.windows
         whole = whole_look(labels, margins, window_places(self.config.windows), top, fitted_on)
@@ -218,47 +215,56 @@ class ClosedForm:
         """Return the margins (n, W) of all training pictures' windows, from heads that have not seen them."""
         key = frozenset(without)
         if key not in self._margins:
-            rows = np.flatnonzero(~np.isin(self._sources, list(key)))
-            margins = np.full((len(self._sources), self.config.windows), np.nan)
-            margins[rows] = self._unseen(self.table.windows[self.table.rows(self._train)][rows], rows, key)
+            rows = np.flatnonzero(~self._trained.of(key))
+            margins = np.full((len(self._labels), self.config.windows), np.nan)
+            margins[rows] = self._unseen(lambda head, own: self.store.margins(head, rows[own]), rows, key)
             self._margins[key] = margins
         return self._margins[key]
 
-    def _unseen(self, features: NDArray[np.float32], rows: NDArray[np.int_], without: Collection[str] = ()) -> Array:
-        """Return the margins (n, ...) of features (n, ..., F) of training pictures `rows` (n,), not seen by heads."""
-        margins = np.full(features.shape[:-1], np.nan)
-        for group in self._together:
-            own = np.isin(self._sources[rows], list(group))
-            if self.fit.solvable({*without, *group}):
-                margins[own] = self.head({*without, *group})(features[own])
-            else:
-                margins[own] = self._unseen_sources(features[own], rows[own], without)
-        return margins
+    def _unseen(self, score: _Scores, rows: NDArray[np.int_], without: Collection[str] = ()) -> Array:
+        """Return the margins (n, ...) of training pictures `rows` (n,), by heads that have not seen them.
 
-    def _unseen_sources(self, features: NDArray[np.float32], rows: NDArray[np.int_], without: Collection[str]) -> Array:
-        """As `_unseen`, for each source by itself: of its class there is hardly another."""
-        margins = np.full(features.shape[:-1], np.nan)
-        for source in sorted(set(self._sources[rows].tolist())):
-            own = self._sources[rows] == source
+        Args:
+            score: called with a head and the places in `rows` of some pictures; returns their margins.
+            rows: of the pictures.
+            without: sources that no head sees.
+        """
+        found = [
+            (own, score(self.head({*without, *group}), own))
+            if self.fit.solvable({*without, *group})
+            else self._unseen_sources(score, rows, own, without)
+            for group in self._together
+            if len(own := np.flatnonzero(self._trained.of(group)[rows]))
+        ]
+        return _in_order(found)
+
+    def _unseen_sources(
+        self, score: _Scores, rows: NDArray[np.int_], own: NDArray[np.int_], without: Collection[str]
+    ) -> tuple[NDArray[np.int_], Array]:
+        """As `_unseen`, for each source of the places `own` by itself: of its class there is hardly another."""
+        found: list[tuple[NDArray[np.int_], Array]] = []
+        groups = [self.store.groups[group] for group in np.unique(self._trained.group_of[rows[own]]).tolist()]
+        for source in sorted({name for _, name in groups}):
             if not any(self.fit.lone(label, source, without) for label in (0, 1)):
-                margins[own] = self.head({*without, source})(features[own])
+                places = own[self._trained.of({source})[rows[own]]]
+                found.append((places, score(self.head({*without, source}), places)))
                 continue
-            for label in sorted(set(self._labels[rows][own].tolist())):
+            for label in sorted({label for label, name in groups if name == source}):
                 lone = self.fit.lone(label, source, without)
                 for part in self._folds(label, source) if lone else [self._of(label, source)]:
-                    chosen = np.isin(rows, part)
-                    if chosen.any():
-                        margins[chosen] = self._head_without_rows(part, without)(features[chosen])
-        return margins
+                    places = own[np.isin(rows[own], part)]
+                    if len(places):
+                        found.append((places, score(self._head_without_rows(part, without), places)))
+        return np.concatenate([places for places, _ in found]), np.concatenate([margins for _, margins in found])
 
     def _of(self, label: int, source: str) -> NDArray[np.int_]:
-        return np.flatnonzero((self._labels == label) & (self._sources == source))
+        return np.flatnonzero(self._trained.of({source}, label))
 
     def _folds(self, label: int, source: str) -> list[NDArray[np.int_]]:
         """Part the training pictures of a source into folds, near duplicates in the same one; remembers the folds."""
         if (label, source) not in self._parts:
             rows = self._of(label, source)
-            groups = near_duplicate_groups([self._train[row].path for row in rows])
+            groups = self._ranks.from_first(lambda: near_duplicate_groups(self.store.samples(rows)))
             count = len(set(groups.tolist()))
             if count < 2:
                 raise DatasetError(
@@ -282,13 +288,15 @@ class ClosedForm:
             head: of all training pictures, for clips of the validation split.
             whole: of all windows of every frame (`features.clip_table`).
         """
-        clips = clip_table(self._extractor, self.data, self._folder, whole)
-        row_of = {sample.path: row for row, sample in enumerate(self._train)}
-        rows = np.array([row_of.get(sample.path, -1) for sample in clips.samples], dtype=np.int64)
-        unseen = rows >= 0
+        clips = self._ranks.from_first(lambda: clip_table(self._extractor, self.data, self._folder, whole))
+        known = self.store.rows(clips.samples)
+        row_of = dict(zip((sample.path for sample in self.store.samples(known)), known.tolist(), strict=True))
+        rows = np.array([row_of.get(sample.path, self.store.trained) for sample in clips.samples], dtype=np.int64)
+        unseen = rows < self.store.trained
         margins = head(clips.features)
         if unseen.any():
-            margins[unseen] = self._unseen(clips.features[unseen], rows[unseen])
+            own = clips.features[unseen]
+            margins[unseen] = self._unseen(lambda head, places: head(own[places]), rows[unseen])
         return ClipMargins(clips.samples, np.array([s.label for s in clips.samples]), margins, unseen)
 
     def score(
@@ -299,16 +307,17 @@ class ClosedForm:
         degradation: Degradation | None = None,
     ) -> Scored:
         """Score pictures of the data folder; degraded ones must be of its validation split."""
-        table = self.table if degradation is None else self._table_of(degradation)
-        rows = table.rows(samples)
-        margins = head(table.plain[rows])
-        scored = tuple(table.samples[row] for row in rows)
-        labels = np.array([s.label for s in scored], dtype=np.int64)
-        return Scored(scored, labels, fitted.calibration.probability(margins), margins, table.unreadable)
+        store = self.store if degradation is None else self._degraded_store(degradation)
+        rows = store.rows(samples)
+        margins = store.margins(head, rows)[:, 0]
+        return Scored(
+            store.samples(rows), store.labels[rows], fitted.calibration.probability(margins), margins, store.unreadable
+        )
 
-    def _table_of(self, degradation: Degradation) -> FeatureTable:
+    def _degraded_store(self, degradation: Degradation) -> FeatureStore:
         if degradation not in self._degraded:
-            self._degraded[degradation] = degraded_table(self._extractor, self.data.val, degradation)
+            data = dataclasses.replace(self.data, train=())
+            self._degraded[degradation] = FeatureStore(self._extractor, data, self._folder, self._ranks, degradation)
         return self._degraded[degradation]
 
     def pair_figures(self, head: Head) -> dict[str, dict[str, Any]]:
@@ -324,3 +333,11 @@ class ClosedForm:
             network.head.weight.copy_(torch.from_numpy(head.weight)[None])
             network.head.bias.fill_(head.bias)
         return network
+
+
+def _in_order(found: Sequence[tuple[NDArray[np.int_], Array]]) -> Array:
+    """Put margins (m, ...) of parts of the pictures to their places: (n, ...)."""
+    values = np.concatenate([margins for _, margins in found])
+    margins = np.empty_like(values)
+    margins[np.concatenate([places for places, _ in found])] = values
+    return margins

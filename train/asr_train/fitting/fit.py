@@ -51,8 +51,6 @@ from asr_train.figures.scoring import score_checkpoint, score_clips, torch_devic
 from asr_train.fitting.closed_form import ClosedForm, pretrained
 from asr_train.fitting.config import ClosedFormConfig, LoopConfig, TrainConfig
 from asr_train.fitting.config_file import CONFIG, load_config, write_config
-from asr_train.fitting.extraction import Extractor
-from asr_train.fitting.features import extract_shares
 from asr_train.fitting.launch import note_run, was_launched
 from asr_train.fitting.loop import RESUME, BestEpoch, DetectorModule, epochs_done, run_loop
 from asr_train.fitting.ranks import ALONE, Ranks, losing_ranks
@@ -193,9 +191,7 @@ def _fitted(
             f"extracted features are in {folder.parent / 'features'}; run the same command again to go on from there"
         )
         with losing_ranks(ranks, lambda: advice), stop_on_signal(_said_by_rank_0(lambda: advice, ranks)):
-            if ranks.size > 1:
-                extract_shares(Extractor(network, config), data, folder.parent, ranks)
-            return ranks.from_first(lambda: _solve(network, config, data, folder))
+            return _solve(network, config, data, folder, ranks)
     assert isinstance(config, LoopConfig)
     fit = DetectorModule(network, InputTransform(**config.preprocess), config, data, ranks)
     best = BestEpoch(folder / f"checkpoint_{config.model}.pth", config)
@@ -223,8 +219,6 @@ def how_to_go_on(folder: Path) -> str:
 
 def _checked_data(config: TrainConfig) -> DataFolder:
     data = config.pictures()
-    if data.layout == "shards" and isinstance(config, ClosedFormConfig):
-        raise ConfigurationError(f"{data.root}: {config.model} is not trained from shards; give the folder of pictures")
     _check_enough(data)
     _warn_of_lone_sources(data)
     return data
@@ -282,14 +276,15 @@ def untrained(config: TrainConfig, resumed: bool = False) -> nn.Module:
     return network
 
 
-def _solve(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path) -> Run:
+def _solve(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, folder: Path, ranks: Ranks) -> Run:
     """Solve for the head in closed form; calibrate it on margins from heads that had not seen the picture.
 
-    Verdicts on videos are calibrated alike, on clips made of those pictures.
+    Verdicts on videos are calibrated alike, on clips made of those pictures. Every process has features of some
+    pictures; all go through the same steps, and the first writes.
     """
     started = time.monotonic()
-    families = find_families(data, Path(config.families) if config.families else None)
-    solved = ClosedForm(network, config, data, folder.parent, families)
+    families = ranks.from_first(lambda: find_families(data, Path(config.families) if config.families else None))
+    solved = ClosedForm(network, config, data, folder.parent, families, ranks=ranks)
     fitted_on = solved.calibrated_on()
     fitted, whole = solved.thresholds(fitted_on)
     head = solved.head()
@@ -316,9 +311,14 @@ def _solve(network: ASRNetLite, config: ClosedFormConfig, data: DataFolder, fold
         video=dataclasses.asdict(rule),
         whole=dataclasses.asdict(whole) if whole is not None else {},
     )
-    summary = _save(path, checkpoint, fitted, config, data, facts, time.monotonic() - started, solved.table.unreadable)
-    write_json(folder / "summary.json", summary, sort_keys=True)
-    return Run(folder, path, summary)
+    seconds = time.monotonic() - started
+
+    def written() -> dict[str, Any]:
+        summary = _save(path, checkpoint, fitted, config, data, facts, seconds, solved.store.unreadable)
+        write_json(folder / "summary.json", summary, sort_keys=True)
+        return summary
+
+    return Run(folder, path, ranks.from_first(written))
 
 
 def _finish(

@@ -1,9 +1,10 @@
 """A linear head in closed form: ridge regression on frozen features, classes and sources balanced.
 
-All that the solution needs are weighted first and second moments per class. Leaving a source out subtracts its moments,
-so every leave-one-source-out model costs one linear solve, and never sees a picture of that source. The moments of a
-source, or of several, are computed again when they are left out: of all sources together they would fill gigabytes. The
-last ones are kept, because protocols leave the same families out of many heads.
+All that the solution needs are weighted first and second moments per class. They add up over pictures, files and
+processes, so features are seen in blocks and never all together. Leaving a source out subtracts its moments, so every
+leave-one-source-out model costs one linear solve, and never sees a picture of that source. The moments of a source, or
+of several, are computed again when they are left out: of all sources together they would fill gigabytes. The last ones
+are kept, because protocols leave the same families out of many heads.
 
 Shape legend: V views, n pictures, F features.
 """
@@ -11,19 +12,59 @@ Shape legend: V views, n pictures, F features.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import linalg
 
-__all__ = ["Array", "Head", "RidgeFit"]
+from asr_train.fitting.ranks import ALONE, Ranks
+
+__all__ = ["Array", "Head", "Pictures", "RidgeFit"]
 
 Array = NDArray[np.float64]
-_KEPT = 16  # sources, or sets of sources, that are left out together
-_DOUBLE = 2048  # features up to which second moments are in float64; beyond, float32 halves memory and time
+_KEPT = 6  # sources, or sets of sources, that are left out together
+_DOUBLE = 2048  # features up to which products and solutions are in float64; beyond, float32 halves memory and time
+_ROWS = 4096  # views that are multiplied together
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Training pictures whose features are read in blocks.
+
+    Attributes:
+        groups: label (0 or 1) and source of every group of pictures.
+        group_of: int (n,), the group of each picture.
+        size: features of a picture, F.
+        blocks: called with bool (n,), the chosen pictures; yields m of those that this process has and their features,
+            float32 (V, m, F), at a time.
+    """
+
+    groups: Sequence[tuple[int, str]]
+    group_of: NDArray[np.integer]
+    size: int
+    blocks: Callable[[NDArray[np.bool_]], Iterator[tuple[NDArray[np.int_], NDArray[np.float32]]]]
+
+    def of(self, sources: Collection[str], label: int | None = None) -> NDArray[np.bool_]:
+        """Return which pictures (n,) are of some sources, and of a label."""
+        named = [name in sources and label in (None, kind) for kind, name in self.groups]
+        return np.asarray(np.array([*named, False])[self.group_of], bool)
+
+    def part(self, rows: NDArray[np.int_]) -> Pictures:
+        """Return the pictures `rows` (m,), in ascending order, alone."""
+        place = np.full(len(self.group_of), -1)
+        place[rows] = np.arange(len(rows))
+
+        def blocks(chosen: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int_], NDArray[np.float32]]]:
+            wanted = np.zeros(len(place), bool)
+            wanted[rows[chosen]] = True
+            for found, features in self.blocks(wanted):
+                yield place[found], features
+
+        return Pictures(self.groups, self.group_of[rows], self.size, blocks)
 
 
 @dataclass(frozen=True)
@@ -39,7 +80,7 @@ class Head:
     bias: float
 
     def __call__(self, features: NDArray[np.floating]) -> Array:
-        """(n, F) -> margins (n,)."""
+        """(..., F) -> margins (...,)."""
         return np.asarray(features.astype(np.float64) @ self.weight + self.bias)
 
 
@@ -49,9 +90,6 @@ class _Moments:
     first: Array  # (F,)
     second: NDArray[np.floating]  # (F, F)
 
-    def __add__(self, other: _Moments) -> _Moments:
-        return _Moments(self.weight + other.weight, self.first + other.first, self.second + other.second)
-
     def __sub__(self, other: _Moments) -> _Moments:
         return _Moments(self.weight - other.weight, self.first - other.first, self.second - other.second)
 
@@ -59,54 +97,50 @@ class _Moments:
 class RidgeFit:
     """Fits heads on all sources or on all but some.
 
+    Several processes that have some of the pictures each call the same methods in the same order; sums go over all.
+
     Args:
-        features: float32 (V, n, F).
-        labels: int (n,), 0 or 1.
-        sources: (n,) names. Within a class a source of m pictures weighs sqrt(m); both classes weigh the same.
+        pictures: for training. Within a class a source of m pictures weighs sqrt(m); both classes weigh the same.
         penalty: ridge penalty, relative to each feature's variance.
         differences: float32 (P, F), half of (twin - photo) of content-matched pairs; None for none. Each asks for a
             margin of 1 between the two, and says nothing about where they lie.
         pair_sources: str (P, k), sources that each pair belongs to; the pair is left out with any of them.
         pair_weight: of all pairs together, relative to all pictures together.
         view_weights: float (V,), sum 1: what each view counts; None for all alike.
+        ranks: the processes.
     """
 
     def __init__(
         self,
-        features: NDArray[np.float32],
-        labels: NDArray[np.int_],
-        sources: NDArray[np.str_],
+        pictures: Pictures,
         penalty: float,
         differences: NDArray[np.float32] | None = None,
         pair_sources: NDArray[np.str_] | None = None,
         pair_weight: float = 0.0,
         view_weights: Array | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.features, self.labels, self.sources, self.penalty = features, labels, sources, penalty
+        self.pictures, self.penalty, self._ranks = pictures, penalty, ranks
         self.differences, self.pair_sources, self.pair_weight = differences, pair_sources, pair_weight
-        self.view_weights = np.full(len(features), 1 / len(features)) if view_weights is None else view_weights
+        self.view_weights = view_weights
+        counts = np.bincount(pictures.group_of, minlength=len(pictures.groups))
+        self._groups = [group for group, count in zip(pictures.groups, counts, strict=True) if count]
+        self._weights = np.maximum(counts, 1)[pictures.group_of] ** -0.5  # (n,), of each picture
+        self._dtype: type[np.floating] = np.float64 if pictures.size <= _DOUBLE else np.float32
         # Subtracted everywhere, so that centred moments lose no digits; the solution does not depend on it.
-        self._origin: Array = features[0].mean(axis=0, dtype=np.float64)
-        size = features.shape[2]
-        self._dtype: type[np.floating] = np.float64 if size <= _DOUBLE else np.float32
-        self._total = {label: _Moments(0.0, np.zeros(size), np.zeros((size, size), self._dtype)) for label in (0, 1)}
-        self._parts = sorted({(int(k), str(s)) for k, s in zip(labels, sources, strict=True)})
-        self._weights = np.zeros(len(labels))  # (n,), of each picture
-        for label, source in self._parts:
-            own = (labels == label) & (sources == source)
-            self._weights[own] = own.sum() ** -0.5
-            self._total[label] += self._moments(own)
+        self._origin: Array = ranks.from_first(self._first_mean)
+        self._total = {label: self._moments(self._of_label(label)) for label in (0, 1)}
         # A cycle through the cache would keep this object's gigabyte until the garbage collector runs.
         self._last_moments = lru_cache(_KEPT)(partial(RidgeFit._moments_of, weakref.proxy(self)))
         self._pairs = None if differences is None else _pair_moments(differences)
 
     def solvable(self, without: Collection[str]) -> bool:
         """Return whether both classes have pictures of sources other than those in `without`."""
-        return {k for k, s in self._parts if s not in without} == {0, 1}
+        return {k for k, s in self._groups if s not in without} == {0, 1}
 
     def lone(self, label: int, source: str, without: Collection[str] = ()) -> bool:
         """Return whether a source is the only one of its class, of all sources but those in `without`."""
-        return {s for k, s in self._parts if k == label and s not in without} == {source}
+        return {s for k, s in self._groups if k == label and s not in without} == {source}
 
     def head(self, without: Collection[str] = (), rows: NDArray[np.int_] | None = None) -> Head:
         """Solve for the head of all sources but those in `without`.
@@ -120,29 +154,34 @@ class RidgeFit:
         """
         left = dict(self._total)
         for label in (0, 1):
-            if own := frozenset(source for part, source in self._parts if part == label and source in without):
+            if own := frozenset(source for part, source in self._groups if part == label and source in without):
                 left[label] -= self._last_moments(label, own)
         if rows is not None:
-            gone = np.zeros(len(self.labels), bool)
+            gone = np.zeros(len(self._weights), bool)
             gone[rows] = True
-            gone &= ~np.isin(self.sources, list(without))
+            gone &= ~self.pictures.of(without)
             for label in (0, 1):
-                if (gone & (self.labels == label)).any():
-                    left[label] -= self._moments(gone & (self.labels == label))
-            without = {*without, *self.sources[rows].tolist()}
+                if (chosen := gone & self._of_label(label)).any():
+                    left[label] -= self._moments(chosen)
+            groups = np.unique(self.pictures.group_of[rows]).tolist()
+            without = {*without, *(self.pictures.groups[group][1] for group in groups)}
         if min(m.weight for m in left.values()) < 1e-9:
             raise ValueError("one class has no pictures left")
+        return self._ranks.from_first(lambda: self._solved(left, without))
+
+    def _solved(self, left: dict[int, _Moments], without: Collection[str]) -> Head:
         # Class-balanced weighted moments; targets -1 and +1.
         mean = (left[0].first / left[0].weight + left[1].first / left[1].weight) / 2
-        covariance = left[0].second * self._dtype(0.5 / left[0].weight)
-        covariance += left[1].second * self._dtype(0.5 / left[1].weight)
-        squares = np.diag(covariance).copy()
-        covariance -= np.outer(mean.astype(self._dtype), mean.astype(self._dtype))
+        moments = left[0].second * (0.5 / left[0].weight)
+        moments += left[1].second * (0.5 / left[1].weight)
+        squares = np.diag(moments).copy()
+        moments -= np.outer(mean, mean)
         towards_ai = (left[1].first / left[1].weight - left[0].first / left[0].weight) / 2
         if (pairs := self._pairs_without(without)) is not None:
             share = self.pair_weight / pairs.weight
             towards_ai = towards_ai + share * pairs.first
-            covariance += (share * pairs.second).astype(self._dtype)
+            moments += share * pairs.second
+        covariance = moments.astype(self._dtype, copy=False)
         variance = np.maximum(np.diag(covariance), 1e-12)
         # Of a feature that hardly varies rounding leaves anything: no less than what rounding is of its square.
         least = 1e-12 + 10 * np.finfo(self._dtype).eps * squares
@@ -152,9 +191,8 @@ class RidgeFit:
         return Head(weight, float(-(mean + self._origin) @ weight))
 
     def subset(self, rows: NDArray[np.int_]) -> RidgeFit:
-        """Return the fit of some of the pictures, without pairs."""
-        chosen = self.features[:, rows], self.labels[rows], self.sources[rows]
-        return RidgeFit(*chosen, self.penalty, view_weights=self.view_weights)
+        """Return the fit of some of the pictures, in ascending order, without pairs."""
+        return RidgeFit(self.pictures.part(rows), self.penalty, view_weights=self.view_weights, ranks=self._ranks)
 
     def _pairs_without(self, without: Collection[str]) -> _Moments | None:
         if self._pairs is None or self.differences is None or self.pair_sources is None:
@@ -164,17 +202,42 @@ class RidgeFit:
             return self._pairs
         return None if gone.all() else self._pairs - _pair_moments(self.differences[gone])
 
+    def _of_label(self, label: int) -> NDArray[np.bool_]:
+        return self.pictures.of({source for kind, source in self.pictures.groups if kind == label}, label)
+
+    def _first_mean(self) -> Array:
+        """Return the mean of the first pictures."""
+        for _, features in self.pictures.blocks(np.ones(len(self._weights), bool)):
+            return np.asarray(features.mean(axis=(0, 1), dtype=np.float64))
+        return np.zeros(self.pictures.size)
+
     def _moments_of(self, label: int, sources: frozenset[str]) -> _Moments:
-        return self._moments((self.labels == label) & np.isin(self.sources, list(sources)))
+        found = self._moments(self.pictures.of(sources, label))
+        return _Moments(found.weight, found.first, found.second.astype(self._dtype, copy=False))
 
     def _moments(self, chosen: NDArray[np.bool_]) -> _Moments:
         """Return the moments of pictures (n,) of one class; of a source of m pictures each weighs 1 / sqrt(m)."""
-        weights = self._weights[chosen]
-        root = np.sqrt(self.view_weights[:, None] * weights)[..., None]  # (V, m, 1)
-        x: NDArray[np.floating] = ((self.features[:, chosen] - self._origin) * root).astype(self._dtype)  # (V, m, F)
-        first = (x * root).sum(axis=(0, 1), dtype=np.float64)
-        x = x.reshape(-1, x.shape[2])  # one product over all views: one each takes four times as long
-        return _Moments(float(weights.sum()), first, x.T @ x)
+        first, second = np.zeros(self.pictures.size), np.zeros((self.pictures.size, self.pictures.size))
+        waiting: list[NDArray[np.floating]] = []
+        for rows, features in self.pictures.blocks(chosen):
+            views = np.full(len(features), 1 / len(features)) if self.view_weights is None else self.view_weights
+            root = np.sqrt(views[:, None] * self._weights[rows])[..., None]  # (V, m, 1)
+            x = ((features - self._origin) * root).astype(self._dtype)  # (V, m, F)
+            first += (x * root).sum(axis=(0, 1), dtype=np.float64)
+            waiting.append(x.reshape(-1, x.shape[2]))
+            if sum(map(len, waiting)) >= _ROWS:
+                second += _squared(waiting)
+        if waiting:
+            second += _squared(waiting)
+        sums = [self._ranks.total(torch.from_numpy(part)).numpy() for part in (first, second)]
+        return _Moments(float(self._weights[chosen].sum()), *sums)
+
+
+def _squared(waiting: list[NDArray[np.floating]]) -> NDArray[np.floating]:
+    """Return the product of all rows that wait, (rows, F) -> (F, F); one product, because many small ones are slow."""
+    x = np.concatenate(waiting)
+    waiting.clear()
+    return np.asarray(x.T @ x)
 
 
 def _pair_moments(differences: NDArray[np.float32]) -> _Moments:

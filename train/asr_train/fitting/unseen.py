@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from asr_train.data.families import Families
-from asr_train.data.layouts import Sample
 
 __all__ = ["sources_left_out_together"]
 
 _LARGEST_KIND = 0.25  # share of the real pictures; a larger kind is parted by sources
 
 
-def sources_left_out_together(samples: Sequence[Sample], families: Families | None) -> list[frozenset[str]]:
+def sources_left_out_together(
+    pictures: Mapping[tuple[int, str], int], families: Families | None
+) -> list[frozenset[str]]:
     """Part the sources of training pictures into groups; every group is left out once.
 
     Without families every source is a group. With families a group is one family of generators and one kind of photos
@@ -21,18 +22,17 @@ def sources_left_out_together(samples: Sequence[Sample], families: Families | No
     parted by sources: a training without most of its photos would say little about the one with them.
 
     Args:
-        samples: the training pictures.
+        pictures: label and source -> number of training pictures.
         families: of their sources.
     """
     if families is None:
-        return [frozenset({source}) for source in sorted({s.source for s in samples})]
+        return [frozenset({source}) for source in sorted({source for _, source in pictures})]
     by_class = []
     for label in (0, 1):
         counts: dict[str, dict[str, int]] = {}
-        for sample in samples:
-            if sample.label == label:
-                sources = counts.setdefault(families.of(label, sample.source), {})
-                sources[sample.source] = sources.get(sample.source, 0) + 1
+        for (kind, source), number in pictures.items():
+            if kind == label:
+                counts.setdefault(families.of(label, source), {})[source] = number
         parts = [part for _, sources in sorted(counts.items()) for part in _parts(sources, counts, label)]
         by_class.append(sorted(parts, key=lambda part: (-len(part), sorted(part))))
     groups: dict[int, frozenset[str]] = {}

@@ -15,6 +15,8 @@ from asr_train.figures.content import ContentProbe, content_features, fit_featur
 
 __all__ = ["Fold", "FoldContent", "folds_of", "judged_generators"]
 
+_LARGEST_FIT = 20_000  # training images that the content-only probe of a fold is fitted on
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -37,7 +39,10 @@ class FoldContent:
     """The content-only probe of each fold, fitted on what the detector of that fold may see."""
 
     def __init__(self, data: DataFolder, progress: bool) -> None:
-        self.train = list(data.train)
+        train, drawn = data.split("train"), np.arange(len(data.train))
+        if len(drawn) > _LARGEST_FIT:
+            drawn = np.sort(np.random.default_rng(0).choice(len(drawn), _LARGEST_FIT, replace=False))
+        self.train = [train[i] for i in drawn.tolist()]
         self.features = content_features(self.train, progress)
         self._judged = content_features(data.val, progress)
         self._row_of = {sample.path: row for row, sample in enumerate(data.val)}

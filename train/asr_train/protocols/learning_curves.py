@@ -96,7 +96,7 @@ def learning_curves(
         for fold, held in judged:
             head = fit.head(point.without(fold.generator))
             labels = np.array([sample.label for sample in fold.samples])
-            margins = head(solved.table.plain[solved.table.rows(fold.samples)])
+            margins = solved.store.margins(head, solved.store.rows(fold.samples))[:, 0]
             adjusted.append(content_adjusted_auroc(labels, margins, held))
             plain.append(float(roc_auc_score(labels, margins)))
         drawn = {"ca_auroc": _mean(adjusted), "auroc": _mean(plain)}
@@ -120,9 +120,9 @@ def _points(whole: RidgeFit, draws: int, rng: np.random.Generator) -> Iterator[_
     for share in _SHARES:
         for _ in range(1 if share == 1 else draws):
             rows = None if share == 1 else _share_of_each(whole, share, rng)
-            yield _Point("images", len(whole.labels) if rows is None else len(rows), rows)
+            yield _Point("images", len(whole.pictures.group_of) if rows is None else len(rows), rows)
     for label, curve in ((1, "generators"), (0, "photo sources")):
-        names = sorted({str(s) for s in whole.sources[whole.labels == label]})
+        names = sorted({source for kind, source in whole.pictures.groups if kind == label})
         most = len(names) - label  # one generator is judged
         for count in (*(c for c in _COUNTS if c < most), most):
             for _ in range(1 if count == most else draws):
@@ -132,9 +132,9 @@ def _points(whole: RidgeFit, draws: int, rng: np.random.Generator) -> Iterator[_
 def _share_of_each(whole: RidgeFit, share: float, rng: np.random.Generator) -> NDArray[np.int_]:
     """Choose rows: this share of every source of every class, at least one image."""
     kept = []
-    for label in (0, 1):
-        for source in sorted(set(whole.sources[whole.labels == label])):
-            rows = np.flatnonzero((whole.labels == label) & (whole.sources == source))
+    for label, source in whole.pictures.groups:
+        rows = np.flatnonzero(whole.pictures.of({source}, label))
+        if len(rows):
             kept.append(rng.choice(rows, max(1, round(share * len(rows))), replace=False))
     return np.sort(np.concatenate(kept))
 

@@ -179,9 +179,9 @@ def family_folds(protocol: str, data: DataFolder, families: Families, at_least: 
 def _judge(solved: ClosedForm, fold: Fold, content: NDArray[np.float64], nested: bool) -> _Judgement:
     head = solved.head(fold.without)
     centre, whole = solved.thresholds("leave-families-out", fold.without if nested else (), ignored=fold.without)
-    rows = solved.table.rows(fold.samples)
-    samples = tuple(solved.table.samples[row] for row in rows)
-    margins = head(solved.table.windows[rows])
+    rows = solved.store.rows(fold.samples)
+    samples = solved.store.samples(rows)
+    margins = solved.store.margins(head, rows)
     looks = {"centre": judged(margins, centre, None)}
     if whole is not None:
         looks["whole"] = judged(margins, centre, whole)

@@ -101,13 +101,13 @@ class Judge:
     def _closed_form(
         self, config: ClosedFormConfig, names: Sequence[str], shared: SharedFeatures, after: After
     ) -> dict[str, float]:
-        solved = ClosedForm(pretrained(config), config, self.data, shared.folder, table=shared(config))
+        solved = ClosedForm(pretrained(config), config, self.data, shared.folder, store=shared(config))
         figures: dict[str, float] = {}
         for name in names:
             fold = self._folds[name]
-            rows = solved.table.rows(fold.samples)
-            samples = [solved.table.samples[row] for row in rows]
-            margins = solved.head(fold.without)(solved.table.plain[rows])
+            rows = solved.store.rows(fold.samples)
+            samples = solved.store.samples(rows)
+            margins = solved.store.margins(solved.head(fold.without), rows)[:, 0]
             figures[name] = self._figure(fold, samples, margins, fold.without)
             after(name, figures)
         return figures

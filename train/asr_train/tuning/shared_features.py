@@ -19,12 +19,11 @@ from asr_train.data.layouts import DataFolder
 from asr_train.fitting.closed_form import pretrained
 from asr_train.fitting.config import ClosedFormConfig
 from asr_train.fitting.extraction import Extractor
-from asr_train.fitting.features import FeatureTable, feature_table
+from asr_train.fitting.features import FeatureStore
 from asr_train.tuning.space import Choice, Range, Space
 
 __all__ = ["SharedFeatures", "statistic_columns", "widest"]
 
-_IN_MEMORY = 3  # tables
 _DEFAULTS: Mapping[str, Any] = {"blocks": 15, "activations": None, "scales": (1,)}
 
 
@@ -90,7 +89,7 @@ def _values(entry: Choice | Range | None, otherwise: Any) -> Sequence[Any]:
 
 
 class SharedFeatures:
-    """The features of all trials; those of the last strengths stay in memory.
+    """The features of all trials.
 
     Args:
         data: the pictures.
@@ -100,21 +99,18 @@ class SharedFeatures:
 
     def __init__(self, data: DataFolder, folder: Path, everything: Mapping[str, Any]) -> None:
         self.data, self.folder, self.everything = data, folder, dict(everything)
-        self._tables: dict[str, FeatureTable] = {}
+        self._stores: dict[str, FeatureStore] = {}
 
-    def extract(self, config: ClosedFormConfig) -> FeatureTable:
+    def extract(self, config: ClosedFormConfig) -> FeatureStore:
         """Return all statistics and magnifications for a configuration, extracted now or before."""
         everything = dataclasses.replace(config, options=self.everything)
         key = repr((config.augment, config.preprocess, config.views, config.windows, config.seed))
-        if key not in self._tables:
-            while len(self._tables) >= _IN_MEMORY:
-                self._tables.pop(next(iter(self._tables)))
+        if key not in self._stores:
             extractor = Extractor(pretrained(everything), everything)
-            self._tables[key] = feature_table(extractor, self.data, self.folder)
-        return self._tables[key]
+            self._stores[key] = FeatureStore(extractor, self.data, self.folder)
+        return self._stores[key]
 
-    def __call__(self, config: ClosedFormConfig) -> FeatureTable:
+    def __call__(self, config: ClosedFormConfig) -> FeatureStore:
         """Return the features of a configuration."""
         columns = statistic_columns({**_DEFAULTS, **config.options}, self.everything)
-        table = self.extract(config)
-        return dataclasses.replace(table, windows=table.windows[..., columns], views=table.views[..., columns])
+        return self.extract(config).with_columns(columns)

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, in a process of its own; runs as `python ray_nodes.py`.
+"""A Ray cluster of two nodes on this machine, in a process of its own; runs as `python -m asr_bench.ray_nodes`.
 
 It prints the address. A line on its standard input takes the second node away; the end of it ends the cluster.
 """
@@ -19,7 +19,7 @@ __all__ = ["Nodes", "nodes", "workers"]
 
 
 class Nodes:
-    """The cluster, seen from a test."""
+    """The cluster, seen from outside."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -78,7 +78,7 @@ def _main() -> None:
     for _ in sys.stdin:
         cluster.remove_node(second, allow_graceful=False)
         print("gone", flush=True)
-    cluster.shutdown()
+    cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
