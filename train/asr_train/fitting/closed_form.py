@@ -61,17 +61,16 @@ def pretrained(config: ClosedFormConfig) -> ASRNetLite:
     return network
 
 
-def _report_unreadable(store: FeatureStore, data: DataFolder, ranks: Ranks) -> None:
+def _report_unreadable(store: FeatureStore, data: DataFolder) -> None:
     """Name every picture that cannot be read, with the reason, and count them.
 
     Raises:
         DatasetError: of a class of a split nothing can be read.
     """
-    if ranks.is_first:
-        for why in store.unreadable.values():
-            log.warning("skipped: %s", why)
-        if store.unreadable:
-            log.warning("%d of %d images cannot be read", len(store.unreadable), len(data.train) + len(data.val))
+    for why in store.unreadable.values():
+        log.warning("skipped: %s", why)
+    if store.unreadable:
+        log.warning("%d of %d images cannot be read", len(store.unreadable), len(data.train) + len(data.val))
     labels = store.labels
     for name, readable in (("train", labels[: store.trained]), ("val", labels[store.trained :])):
         for label, kind in enumerate(CLASSES):
@@ -112,7 +111,7 @@ class ClosedForm:
         self.config, self.data, self._ranks = config, data, ranks
         self._extractor, self._folder = Extractor(network, config), folder
         self.store: FeatureStore = store or FeatureStore(self._extractor, data, folder, ranks)
-        _report_unreadable(self.store, data, ranks)
+        ranks.from_first(lambda: _report_unreadable(self.store, data))
         self.pairs: PairTable | None = None
         differences = pair_sources = None
         if (pairs := config.pairs) is not None:
@@ -263,17 +262,20 @@ class ClosedForm:
     def _folds(self, label: int, source: str) -> list[NDArray[np.int_]]:
         """Part the training pictures of a source into folds, near duplicates in the same one; remembers the folds."""
         if (label, source) not in self._parts:
-            rows = self._of(label, source)
-            groups = self._ranks.from_first(lambda: near_duplicate_groups(self.store.samples(rows)))
-            count = len(set(groups.tolist()))
-            if count < 2:
-                raise DatasetError(
-                    f"{self.data.root}: {source} is the only source of {CLASSES[label]} images and has {count} "
-                    "distinct image for training; expected 2 at least, and some hundreds for thresholds that hold"
-                )
-            folds = GroupKFold(min(_FOLDS, count)).split(rows, groups=groups)
-            self._parts[label, source] = [rows[part] for _, part in folds]
+            self._parts[label, source] = self._ranks.from_first(lambda: self._parted(label, source))
         return self._parts[label, source]
+
+    def _parted(self, label: int, source: str) -> list[NDArray[np.int_]]:
+        rows = self._of(label, source)
+        groups = near_duplicate_groups(self.store.samples(rows))
+        count = len(set(groups.tolist()))
+        if count < 2:
+            raise DatasetError(
+                f"{self.data.root}: {source} is the only source of {CLASSES[label]} images and has {count} "
+                "distinct image for training; expected 2 at least, and some hundreds for thresholds that hold"
+            )
+        folds = GroupKFold(min(_FOLDS, count)).split(rows, groups=groups)
+        return [rows[part] for _, part in folds]
 
     def _head_without_rows(self, rows: NDArray[np.int_], without: Collection[str]) -> Head:
         key = frozenset(without), rows.tobytes()
