@@ -55,6 +55,16 @@ def test_an_unchanged_folder_is_listed_without_opening_a_file(generators: Path, 
     )
 
 
+def test_a_flat_test_folder_is_in_the_index_too(folders: Path, opened: list[str]) -> None:
+    _settle(folders)
+    first = find_data(folders)
+    assert len(first.test) == 6
+    opened.clear()
+    again = find_data(folders)
+    assert opened == []
+    assert (again.fingerprint, list(again.test)) == (first.fingerprint, list(first.test))
+
+
 def test_new_changed_and_removed_files_are_noticed(generators: Path, opened: list[str]) -> None:
     _settle(generators)
     before = find_data(generators)

@@ -192,7 +192,7 @@ def find_data(root: str | Path, layout: str | None = None, labels_by_position: b
     except OSError as error:
         raise DatasetError(f"{error.filename or root}: cannot be read ({error.strerror})") from None
     layout = layout or _recognise(root, tree)
-    used = [folder for folder in tree.folders if bool(folder.source) == (layout == "generators")]
+    used = _known(root, [folder for folder in tree.folders if bool(folder.source) == (layout == "generators")])
     unused = [folder for folder in tree.folders if bool(folder.source) != (layout == "generators")]
     splits: dict[str, FolderSamples] = dict(zip(SPLITS, _samples(root, used), strict=True))
     notes: list[str] = []
@@ -204,7 +204,7 @@ def find_data(root: str | Path, layout: str | None = None, labels_by_position: b
         notes.append(f"no folder val: one training image in {_HELD_OUT} held out for validation, chosen by name")
     flat = [folder for folder in used if folder.label is None]
     if flat and not splits["test"]:
-        files = with_content(root, pa.concat_tables([folder.files for folder in flat]))
+        files = pa.concat_tables([folder.files for folder in flat])
         files = files.take(by_path(files["path"]))
         images = [root / os.fsdecode(path) for path in files["path"].to_pylist()]
         folder = root / flat[0].name
@@ -241,20 +241,26 @@ def _outline(tree: Tree) -> str:
     return (", ".join(tree.outline[:_SHOWN]) + more) or "no folder"
 
 
+def _known(root: Path, folders: Sequence[Folder]) -> list[Folder]:
+    """Fill in the content of all folders' files, from the index or from the files."""
+    files = with_content(root, pa.concat_tables([FILES.empty_table(), *(folder.files for folder in folders)]))
+    starts = np.cumsum([0, *(len(folder.files) for folder in folders)]).tolist()
+    return [
+        replace(folder, files=files.slice(start, len(folder.files)))
+        for folder, start in zip(folders, starts, strict=False)
+    ]
+
+
 def _samples(root: Path, folders: Sequence[Folder]) -> list[FolderSamples]:
     """Return the labelled images of every split, real ones of a source first."""
     ordered = [folder for folder in folders if folder.label is not None]
     ordered.sort(key=lambda folder: (folder.source, folder.label if folder.label is not None else 0, folder.name))
-    known = with_content(root, pa.concat_tables([FILES.empty_table(), *(folder.files for folder in ordered)]))
-    starts = np.cumsum([0, *(len(folder.files) for folder in ordered)]).tolist()
     splits = []
     for name in SPLITS:
-        own = [(folder, start) for folder, start in zip(ordered, starts, strict=False) if folder.split == name]
-        files = pa.concat_tables(
-            [FILES.empty_table(), *(known.slice(start, len(folder.files)) for folder, start in own)]
-        )
-        groups = [(folder.label or 0, folder.source or folder.name) for folder, _ in own]
-        group_of = np.repeat(np.arange(len(own), dtype=np.int32), [len(folder.files) for folder, _ in own])
+        own = [folder for folder in ordered if folder.split == name]
+        files = pa.concat_tables([FILES.empty_table(), *(folder.files for folder in own)])
+        groups = [(folder.label or 0, folder.source or folder.name) for folder in own]
+        group_of = np.repeat(np.arange(len(own), dtype=np.int32), [len(folder.files) for folder in own])
         splits.append(FolderSamples(root, groups, group_of, files))
     return splits
 
