@@ -40,6 +40,10 @@ _ROOMS = {
             *("errors", "records", "redact", "screening", "whole_file"),
             *("media", "sources", "isolation", "inference"),
         },
+        "commands": {
+            *("errors", "command", "doctor", "interrupt", "machine", "screening", "archive"),
+            *("provenance", "media", "sources", "inference", "reports"),
+        },
         "serve": {
             *("errors", "command", "interrupt", "machine", "records", "screening", "windows"),
             *("provenance", "media", "sources", "isolation", "inference", "reports"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from asr_runtime.command import EXIT_INPUT_FAILED, command, require_extra
+from asr_runtime.command import EXIT_INPUT_FAILED, FILE, FOLDER, command, require_extra
 
 require_extra("bench", "torch", "torchvision", "onnx", "onnxscript", "matplotlib", "PIL")
 
@@ -17,12 +17,10 @@ from asr_runtime.whole_file import write_whole  # noqa: E402
 
 __all__ = ["bench_command"]
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
-
 
 @command("asr-bench", refusals=(ModelsError,))
-@click.argument("exported", type=_FILE, nargs=-1, metavar="[X.onnx [LOWER.onnx]...]")
-@click.option("--checkpoint", type=_FILE, help="What the file was made from: adds PyTorch and what users write first.")
+@click.argument("exported", type=FILE, nargs=-1, metavar="[X.onnx [LOWER.onnx]...]")
+@click.option("--checkpoint", type=FILE, help="What the file was made from: adds PyTorch and what users write first.")
 @click.option(
     "--engine", "engines", type=click.Choice(ENGINES), multiple=True, help="Repeatable.  [default: all there are]"
 )
@@ -67,9 +65,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Say what changed since an earlier benchmark.json; with --suite since an earlier result, or the one of this "
     "kind of machine in a folder.",
 )
-@click.option(
-    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON, table, picture."
-)
+@click.option("-o", "--output", type=FOLDER, help="Folder for JSON, table, picture.")
 def bench_command(
     exported: tuple[Path, ...],
     checkpoint: Path | None,

@@ -34,7 +34,7 @@ from asr_export.parity import compare, tolerance
 from asr_export.parity_inputs import packaged_images, real_frames
 from asr_models import Checkpoint
 from asr_runtime import Detector, read_image
-from asr_runtime.command import command
+from asr_runtime.command import FOLDER, command
 from asr_runtime.errors import AsrError, ConfigurationError, GateError
 from asr_runtime.inference.onnxruntime_engine import open_session
 from asr_runtime.reports.progress import progress_bar
@@ -295,7 +295,7 @@ def _versions() -> dict[str, str]:
 @click.option(
     "--calibration-images", "labelled", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR"
 )
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for DEVICE.json.")
+@click.option("-o", "--output", type=FOLDER, help="Folder for DEVICE.json.")
 def main(device: str, labelled: Path | None, output: Path | None) -> None:
     """Train, export, compare and time on a GPU, and print one table."""
     report = run_steps(device, labelled)

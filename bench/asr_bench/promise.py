@@ -18,7 +18,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.command import command, require_extra
+from asr_runtime.command import FOLDER, command, require_extra
 
 require_extra("train", "torch", "lightning", "sklearn", "scipy", "imagehash", "av")
 
@@ -164,7 +164,7 @@ def promises_table(found: Sequence[Sequence[Promise]]) -> str:
 
 
 @command("python -m asr_bench.promise", refusals=(ModelsError,))
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="dataset", help="Data folder.")
+@click.option("--data", type=FOLDER, default="dataset", help="Data folder.")
 @click.option("--images", type=click.IntRange(min=4), default=1000, show_default=True, help="Of each class.")
 @click.option("--crop-size", type=click.IntRange(min=16), default=160, show_default=True)
 @click.option("--views", type=click.IntRange(min=1), default=1, show_default=True, help="Augmented, of each picture.")

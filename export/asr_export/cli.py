@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 from rich.console import Console
 
-from asr_runtime.command import command, require_extra
+from asr_runtime.command import FILE, FOLDER, command, require_extra
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.whole_file import write_whole
 
@@ -22,23 +23,32 @@ from asr_models import ModelsError  # noqa: E402
 
 __all__ = ["export_command", "parity_command"]
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_IMAGES = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+def _published_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what a published Lightning checkpoint does not: `--model` and `--spectrum`."""
+    for option in (
+        click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint."),
+        click.option("--model", help="Network of a published Lightning checkpoint: fft-resnet34."),
+    ):
+        function = option(function)
+    return function
 
 
 @command("asr-export", refusals=(ModelsError,))
-@click.argument("checkpoint", type=_FILE, metavar="X.pth")
-@click.option("-o", "--output", type=_FILE, help="The ONNX file to write.")
+@click.argument("checkpoint", type=FILE, metavar="X.pth")
+@click.option("-o", "--output", type=FILE, help="The ONNX file to write.")
 @click.option(
     "--triton",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="Write a model repository for Triton Inference Server, too; also of an exported X.onnx instead of X.pth.",
 )
 @click.option(
     "--quick-look",
     "pictures",
-    type=_FOLDER,
+    type=_IMAGES,
     metavar="DIR",
     help="Learn on labelled pictures when a look at the whole picture may stop early; also of an exported X.onnx.",
 )
@@ -50,17 +60,16 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     help="Of the convolutions; fp16 is for CUDA; bf16 is a float32 file that OpenVINO may compute in bf16. Not written "
     "where it costs too much.",
 )
-@click.option("--calibration-images", type=_FOLDER, help="Labelled images (folders nature and ai) to judge it by.")
-@click.option("--images", type=_FOLDER, help="Images of the parity check.  [default: those in the package]")
+@click.option("--calibration-images", type=_IMAGES, help="Labelled images (folders nature and ai) to judge it by.")
+@click.option("--images", type=_IMAGES, help="Images of the parity check.  [default: those in the package]")
 @click.option(
     "--metrics",
     multiple=True,
     metavar="NAME=FILE",
     help="Results for the card, JSON of asr-evaluate or asr-train; NAME says what was tested. Repeatable.",
 )
-@click.option("--card", "page", type=_FILE, help="Write the model card as Markdown, too.")
-@click.option("--model", help="Network of a published Lightning checkpoint: fft-resnet34.")
-@click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
+@click.option("--card", "page", type=FILE, help="Write the model card as Markdown, too.")
+@_published_options
 def export_command(
     checkpoint: Path,
     output: Path | None,
@@ -113,9 +122,9 @@ def export_command(
 
 
 @command("asr-parity", refusals=(ModelsError,))
-@click.argument("checkpoint", type=_FILE, metavar="X.pth")
-@click.argument("exported", type=_FILE, metavar="X.onnx")
-@click.option("--images", type=_FOLDER, help="Images and videos to compare on.  [default: images in the package]")
+@click.argument("checkpoint", type=FILE, metavar="X.pth")
+@click.argument("exported", type=FILE, metavar="X.onnx")
+@click.option("--images", type=_IMAGES, help="Images and videos to compare on.  [default: images in the package]")
 @click.option(
     "--engine",
     "engines",
@@ -123,9 +132,8 @@ def export_command(
     multiple=True,
     help="What computes the file; repeatable. onnx-reference takes seconds a frame.  [default: all others installed]",
 )
-@click.option("--report", type=_FILE, metavar="FILE.json", help="Write all figures there, and FILE.md and FILE.svg.")
-@click.option("--model", help="Network of a published Lightning checkpoint: fft-resnet34.")
-@click.option("--spectrum", type=click.Choice(["global", "patch"]), help="Of a published Lightning checkpoint.")
+@click.option("--report", type=FILE, metavar="FILE.json", help="Write all figures there, and FILE.md and FILE.svg.")
+@_published_options
 def parity_command(
     checkpoint: Path,
     exported: Path,

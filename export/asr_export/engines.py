@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from asr_export.parity import Engine, onnxruntime
+from asr_export.answers import Engine, onnxruntime
 from asr_runtime import Detector
 from asr_runtime.errors import ConfigurationError
 

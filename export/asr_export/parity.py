@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,32 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from asr_export.answers import Answers, answers, changed_verdicts, logit_errors, logit_scale, onnxruntime, pytorch
 from asr_export.parity_inputs import Frames
 from asr_models import Deployed
 from asr_models.spectrum import FullMagnitude, HalfMagnitude
 from asr_runtime import Detector
 from asr_runtime.contract import ModelCard
 
-__all__ = [
-    "Answers",
-    "Difference",
-    "Engine",
-    "Parity",
-    "answers",
-    "compare",
-    "difference",
-    "explain",
-    "judge",
-    "onnxruntime",
-    "pytorch",
-    "tolerance",
-]
+__all__ = ["Parity", "compare", "explain", "judge", "tolerance"]
 
-Engine = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float64], NDArray[np.float64]]]
-"""uint8 (N, H, W, 3) -> probability (N,), logits (N, 2)."""
 
 _UNIT_ROUNDOFF = {"fp32": 2.0**-24, "fp16": 2.0**-11, "int8": 2.0**-9}
-_WORST = 5
 
 
 @dataclass(frozen=True)
@@ -89,53 +73,6 @@ class Parity:
         )
 
 
-@dataclass(frozen=True)
-class Answers:
-    """The outputs of one engine for a list of batches.
-
-    Attributes:
-        names: of each frame, (n,).
-        real: bool (n,), cut from a real picture.
-        probability: float64 (n,).
-        logits: float64 (n, 2).
-    """
-
-    names: tuple[str, ...]
-    real: NDArray[np.bool_]
-    probability: NDArray[np.float64]
-    logits: NDArray[np.float64]
-
-    def among(self, names: Collection[str]) -> Answers:
-        """Return the answers on some of the frames."""
-        is_chosen = np.array([name in names for name in self.names])
-        chosen = tuple(name for name in self.names if name in names)
-        return Answers(chosen, self.real[is_chosen], self.probability[is_chosen], self.logits[is_chosen])
-
-    @property
-    def spread(self) -> float:
-        """Range of the margin logit_ai - logit_real over the real frames."""
-        margins = (self.logits[:, 1] - self.logits[:, 0])[self.real]
-        return float(np.ptp(margins)) if len(margins) else 0.0
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One engine compared with another, over the same frames.
-
-    Attributes:
-        probability: `max`, `p99.9` and `mean` of the absolute difference.
-        logits: the same, and `max of spread`: the largest, relative to the range of the margin over the real frames
-            (None if they are all alike).
-        flips: threshold -> number of real frames on the other side of that threshold; `verdict`: changed verdicts.
-        worst: names of the frames with the largest differences of a logit, and these.
-    """
-
-    probability: Mapping[str, float | None]
-    logits: Mapping[str, float | None]
-    flips: Mapping[str, int]
-    worst: tuple[tuple[str, float], ...]
-
-
 def tolerance(network: nn.Module, precision: str = "fp32") -> float:
     """Allowed difference of the logits of two implementations, relative to the largest logit.
 
@@ -162,61 +99,6 @@ def tolerance(network: nn.Module, precision: str = "fp32") -> float:
             lengths.append(2 * 224)  # H + W; the side is not known here, and hardly matters
     products = sum(lengths) if precision == "fp32" else len(lengths)
     return 4 * _UNIT_ROUNDOFF[precision] * math.sqrt(max(products, 1))
-
-
-def pytorch(deployed: Deployed, dtype: torch.dtype = torch.float32) -> Engine:
-    """Return eager PyTorch on the CPU as an engine.
-
-    Args:
-        deployed: as trained; a copy is made.
-        dtype: float32, or float64 for what the numbers are without rounding.
-    """
-    network = copy.deepcopy(deployed).to("cpu", dtype).eval()
-
-    @torch.inference_mode()
-    def run(frames: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        probability, logits = network(torch.from_numpy(frames))
-        return probability.double().numpy(), logits.double().numpy()
-
-    return run
-
-
-def answers(engine: Engine, batches: Iterable[Frames]) -> Answers:
-    """Run an engine on every frame."""
-    names: list[str] = []
-    real: list[bool] = []
-    probabilities, logits = [], []
-    for name, frames, is_real in batches:
-        probability, pair = engine(frames)
-        probabilities.append(np.asarray(probability, np.float64))
-        logits.append(np.asarray(pair, np.float64))
-        names += [name if len(frames) == 1 else f"{name}, number {i + 1}" for i in range(len(frames))]
-        real += [is_real] * len(frames)
-    return Answers(tuple(names), np.array(real, bool), np.concatenate(probabilities), np.concatenate(logits))
-
-
-def difference(candidate: Answers, reference: Answers, card: ModelCard) -> Difference:
-    """Compare the outputs of one engine with those of another."""
-    probability = np.abs(candidate.probability - reference.probability)
-    logits = _apart(candidate.logits, reference.logits)
-    of_spread = float(logits.max() / reference.spread) if reference.spread > 0 else None
-    thresholds = {
-        "real below": card.decision.real_below,
-        "ai from": card.decision.ai_from,
-        **{f"{point.false_positive_rate:.0%} false positives": point.threshold for point in card.operating_points},
-    }
-    flips = {
-        name: int(((candidate.probability >= t) != (reference.probability >= t))[candidate.real].sum())
-        for name, t in thresholds.items()
-    }
-    flips["verdict"] = _flips(candidate, reference, card)
-    worst = np.argsort(-logits, kind="stable")[:_WORST]
-    return Difference(
-        _figures(probability),
-        {**_figures(logits), "max of spread": of_spread},
-        flips,
-        tuple((candidate.names[i], float(logits[i])) for i in worst),
-    )
 
 
 def compare(deployed: Deployed, detector: Detector, batches: Sequence[Frames], allowed: float) -> Parity:
@@ -253,8 +135,8 @@ def explain(
     Returns:
         Names; those that follow a frame without explanation, in order of their difference, are not looked at.
     """
-    error = np.where(reference.real, _apart(candidate.logits, reference.logits), 0)
-    limit = allowed * _scale(reference)
+    error = np.where(reference.real, logit_errors(candidate.logits, reference.logits), 0)
+    limit = allowed * logit_scale(reference)
     beyond = [i for i in np.argsort(-error, kind="stable") if not error[i] <= limit]
     if not beyond:
         return frozenset()
@@ -266,7 +148,7 @@ def explain(
         key = pictures[i].shape, pictures[i].tobytes()
         if key not in known:
             known[key] = exactly(pictures[i][None])[1][0]
-        of_file, of_pytorch = (float(_apart(a.logits[i], known[key])) for a in (candidate, reference))
+        of_file, of_pytorch = (float(logit_errors(a.logits[i], known[key])) for a in (candidate, reference))
         if not of_file <= max(limit, 2 * of_pytorch):
             break
         names.append(candidate.names[i])
@@ -287,9 +169,9 @@ def judge(
         allowed: tolerance of the relative difference of the logits.
         explained: names of frames on which that tolerance does not hold.
     """
-    error, real = _apart(candidate.logits, reference.logits), reference.real
+    error, real = logit_errors(candidate.logits, reference.logits), reference.real
     counts = real & ~np.isin(candidate.names, list(explained))
-    scale = _scale(reference)
+    scale = logit_scale(reference)
     measured = card.metrics.get(f"{card.precision} against fp32", {})
     share = 0.0 if card.precision == "fp32" else float(measured.get("changed_by_jpeg_96", 0.0))
     return Parity(
@@ -297,38 +179,9 @@ def judge(
         logits_relative=float(error[counts].max(initial=0.0)) / scale,
         logits_absolute=float(error[counts].max(initial=0.0)),
         probability_absolute=float(np.abs(candidate.probability - reference.probability)[real].max()),
-        verdict_flips=_flips(candidate, reference, card),
+        verdict_flips=changed_verdicts(candidate, reference, card),
         tolerance=allowed,
         flips_allowed=math.floor(share * int(reference.real.sum())),
         awkward_relative=float(error[~real].max()) / scale if not real.all() else 0.0,
         explained=int((real & ~counts).sum()),
     )
-
-
-def onnxruntime(detector: Detector) -> Engine:
-    """Return an exported file, as the runtime runs it, as an engine."""
-
-    def run(frames: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        scores = detector(frames)
-        return scores.probability.astype(np.float64), scores.logits.astype(np.float64)
-
-    return run
-
-
-def _flips(candidate: Answers, reference: Answers, card: ModelCard) -> int:
-    """Count real frames whose verdict differs."""
-    pairs = zip(candidate.probability[candidate.real], reference.probability[candidate.real], strict=True)
-    return sum(card.decision.verdict(float(a)) != card.decision.verdict(float(b)) for a, b in pairs)
-
-
-def _apart(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Largest difference of a logit, per frame."""
-    return np.abs(one - other).max(axis=-1)  # type: ignore[no-any-return]
-
-
-def _scale(reference: Answers) -> float:
-    return max(float(np.abs(reference.logits).max()), 1.0)
-
-
-def _figures(error: NDArray[np.float64]) -> dict[str, float | None]:
-    return {"max": float(error.max()), "p99.9": float(np.quantile(error, 0.999)), "mean": float(error.mean())}

@@ -14,8 +14,9 @@ import matplotlib
 import numpy as np
 import torch
 
+from asr_export.answers import Answers, Difference, answers, difference, pytorch
 from asr_export.engines import engine
-from asr_export.parity import Answers, Difference, Parity, answers, difference, explain, judge, pytorch, tolerance
+from asr_export.parity import Parity, explain, judge, tolerance
 from asr_export.parity_inputs import Frames, adversarial_frames, real_frames
 from asr_export.stages import StageError, stage_errors
 from asr_models import Checkpoint

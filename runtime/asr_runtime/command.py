@@ -1,4 +1,4 @@
-"""What every command of the project shares: flag spelling, one-line errors, exit codes."""
+"""What the commands of the project share: flag spelling, one-line errors, exit codes, options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,21 @@ from asr_runtime.errors import AsrError, DependencyError, OutputError
 from asr_runtime.media.opencv_wheels import check_opencv
 from asr_runtime.redact import redact
 
-__all__ = ["EXIT_GIVEN_UP", "EXIT_INPUT_FAILED", "Command", "command", "model_options", "require_extra"]
+__all__ = [
+    "EXIT_GIVEN_UP",
+    "EXIT_INPUT_FAILED",
+    "FILE",
+    "FOLDER",
+    "Command",
+    "command",
+    "model_option",
+    "model_options",
+    "require_extra",
+    "trust_anchors_option",
+]
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
 
 EXIT_INPUT_FAILED = 1
 EXIT_GIVEN_UP = 4
@@ -131,12 +145,18 @@ def command(
     return decorate
 
 
+model_option = click.option(
+    "--model", metavar="X.onnx", help="Exported model file, or a built-in name.  [default: asrnet-lite]"
+)
+trust_anchors_option = click.option(
+    "--trust-anchors", metavar="FILE", help="PEM file of the signers of Content Credentials to trust."
+)
+
+
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose a model and how it runs: `--model`, `--sha256`, `--device`, `--precision`."""
     options = (
-        click.option(
-            "--model", metavar="X.onnx", help="Exported model file, or a built-in name.  [default: asrnet-lite]"
-        ),
+        model_option,
         click.option("--sha256", metavar="HEX", help="SHA-256 of the model file; any other file is refused."),
         click.option(
             "--device",

@@ -12,10 +12,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from asr_export.answers import Answers, answers, difference, onnxruntime, pytorch
 from asr_export.cli import parity_command
 from asr_export.engines import ENGINES, engine, installed_engines
 from asr_export.onnx_file import export
-from asr_export.parity import Answers, Parity, answers, difference, explain, judge, onnxruntime, pytorch, tolerance
+from asr_export.parity import Parity, explain, judge, tolerance
 from asr_export.parity_inputs import Frames, adversarial_frames, packaged_images, real_frames
 from asr_export.stages import stage_errors
 from asr_models import Checkpoint, create_model, default_preprocess, load_checkpoint, save_checkpoint

@@ -52,6 +52,7 @@ LIBRARIES: dict[str, Library] = {
             "media/capture.py": FRAMES,
             "media/clock.py": FRAMES,
             "media/own_size.py": FRAMES,
+            "media/stretches.py": FRAMES,
             "media/video.py": FRAMES,
             "sources/steps.py": "DecodeError",
             "cameras/streams.py": "SourceError",

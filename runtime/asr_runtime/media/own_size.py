@@ -15,16 +15,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.media.capture import open_ffmpeg
 from asr_runtime.media.contents import Contents
 from asr_runtime.media.packets import Codec, Size, codec_of
+from asr_runtime.media.stretches import Beside, Stretch, open_packets, packets_of
 from asr_runtime.media.vp9 import FrameSizes
 
 __all__ = ["OwnSizes"]
 
 _REORDERING = 17  # packets between the one that is read and the frame that is shown
 _SAME_TIME = 1.0  # milliseconds
-_END_AFTER = 1000  # failed reads in a row, as for the file itself
 _MOST_SIZES = 4  # decoders beside each other
 _UNLIKE = 32.0  # levels by which a picture may differ from itself after it was scaled
 _ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -53,7 +52,7 @@ class OwnSizes:
         largest: int,
     ) -> None:
         self._reopen, self._decoder, self._largest = reopen, decoder, largest
-        self._packets = _packets_of(reopen())
+        self._packets = packets_of(reopen())
         self._has_times = contents.has_times and not math.isnan(contents.skipped)
         self._rotation = int(decoder.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
         size = int(decoder.get(cv2.CAP_PROP_FRAME_WIDTH)), int(decoder.get(cv2.CAP_PROP_FRAME_HEIGHT))
@@ -61,7 +60,7 @@ class OwnSizes:
         self._codec: Codec | None = None
         self._follower: FrameSizes | None = None
         self._known: dict[bytes | None, Size | None] = {}  # what sets a size, and the size
-        self._stretches = deque([_Stretch(None, 0, 0.0, follows_time=True)])
+        self._stretches = deque([Stretch(None, 0, 0.0, follows_time=True)])
         self._stretches[0].size, self._stretches[0].collects = self._given, False
         self._read = 0  # packets
         self._latest_time = -math.inf
@@ -75,7 +74,7 @@ class OwnSizes:
         self._expected = 0  # frames, by the packets
         self._first: float | None = None  # time of the first key frame
         self._own: NDArray[np.uint8] | None = None
-        self._beside: dict[Size, _Beside] = {}  # decoders of frames that change their size between key frames
+        self._beside: dict[Size, Beside] = {}  # decoders of frames that change their size between key frames
         self._key = 0, 0  # packet and frame where such decoders begin
         self.scaled = 0
         self.sizes = [self._given]
@@ -150,7 +149,7 @@ class OwnSizes:
             return len(self._recent) < _REORDERING or min(self._recent) <= time
         return self._read <= self._frame + _REORDERING
 
-    def _has_reached(self, stretch: _Stretch, time: float) -> bool:
+    def _has_reached(self, stretch: Stretch, time: float) -> bool:
         """Whether the frame that was grabbed belongs to a stretch, or to a later one."""
         if not self._follows_time():
             return self._frame >= stretch.first
@@ -210,7 +209,7 @@ class OwnSizes:
             self._known[setup] = self._given
             return packet
         last.collects = False
-        self._stretches.append(_Stretch(setup, number, time, number == 0 or time > self._latest_time))
+        self._stretches.append(Stretch(setup, number, time, number == 0 or time > self._latest_time))
         return packet
 
     def _follow(self, size: Size | None, number: int, time: float) -> None:
@@ -220,12 +219,12 @@ class OwnSizes:
         if setup is None or setup == last.setup:
             return
         last.collects = False
-        stretch = _Stretch(setup, number, time, time > self._latest_time)
+        stretch = Stretch(setup, number, time, time > self._latest_time)
         stretch.collects, stretch.is_between = False, True
         self._known[setup] = size
         self._stretches.append(stretch)
 
-    def _enter(self, stretch: _Stretch) -> None:
+    def _enter(self, stretch: Stretch) -> None:
         """Let the frames from the one that was grabbed on be those of a stretch."""
         assert self._codec is not None
         if stretch.setup not in self._known and stretch.packets:
@@ -246,136 +245,9 @@ class OwnSizes:
             stretch.open(self._codec, self._read_packet)
         elif fits and stretch.size not in self._beside and len(self._beside) < _MOST_SIZES:
             packet, frame = self._key
-            self._beside[stretch.size] = _Beside(
-                _packets_of(self._reopen()), self._codec, stretch.size, packet, self._frame - frame
+            self._beside[stretch.size] = Beside(
+                packets_of(self._reopen()), self._codec, stretch.size, packet, self._frame - frame
             )
-
-
-def _packets_of(capture: cv2.VideoCapture) -> cv2.VideoCapture:
-    capture.set(cv2.CAP_PROP_FORMAT, -1)
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # or it turns the bytes of packets
-    return capture
-
-
-class _Stretch:
-    """Frames of one size, from a key frame on, and the decoder that gives them at this size."""
-
-    size: Size = (0, 0)  # known when its first frame is shown
-
-    def __init__(self, setup: bytes | None, first: int, time: float, follows_time: bool) -> None:
-        self.setup, self.first, self.time, self.follows_time = setup, first, time, follows_time
-        self.collects = True
-        self.is_between = False  # it begins between key frames
-        self.packets: deque[bytes] = deque()
-        self._capture: cv2.VideoCapture | None = None
-        self._has_frame = False
-
-    def open(self, codec: Codec, more: Callable[[], bool]) -> None:
-        self._stream = _Stream(codec, self, more)
-        self._capture = _opened(codec, self._stream)
-
-    def grab(self) -> None:
-        if self._capture is not None:
-            self._has_frame = any(self._capture.grab() for _ in range(_END_AFTER))
-            if not self._has_frame:
-                self.close()
-
-    def retrieve(self) -> NDArray[np.uint8] | None:
-        if self._capture is None or not self._has_frame:
-            return None
-        ok, image = self._capture.retrieve()
-        if not ok or image is None or (image.shape[1], image.shape[0]) != self.size:
-            return None
-        return image.astype(np.uint8, copy=False)
-
-    def close(self) -> None:
-        self.collects = False
-        self.packets.clear()
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
-
-
-class _Beside:
-    """Decodes the video a second time, from a key frame on, for its frames of one size; the others come out scaled.
-
-    Args:
-        packets: of the video.
-        codec: of the video; packets of an IVF file, whose header says the size that frames come out with.
-        size: of the frames that are wanted.
-        first: packet to begin with.
-        behind: frames after it that were shown already.
-    """
-
-    def __init__(self, packets: cv2.VideoCapture, codec: Codec, size: Size, first: int, behind: int) -> None:
-        self._packets = packets
-        for _ in range(first):
-            packets.grab()
-        self._stream = _PacketStream(packets, codec, size)
-        # Without a decoder FFmpeg leaves the size as the header has it; OpenCV decodes all the same.
-        self._capture = _opened(codec, self._stream, "|codec_whitelist;none")
-        for _ in range(behind):
-            self._capture.grab()
-
-    def grab(self) -> None:
-        self._capture.grab()
-
-    def retrieve(self) -> NDArray[np.uint8] | None:
-        ok, image = self._capture.retrieve()
-        return image.astype(np.uint8, copy=False) if ok and image is not None else None
-
-    def close(self) -> None:
-        self._capture.release()
-        self._packets.release()
-
-
-class _PacketStream(io.BufferedIOBase):
-    """The packets that a capture gives as one file."""
-
-    def __init__(self, packets: cv2.VideoCapture, codec: Codec, size: Size) -> None:
-        super().__init__()
-        self._packets, self._codec = packets, codec
-        self._rest = codec.head(size)
-        self._number = 0
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if not self._rest and self._packets.grab():
-            ok, packet = self._packets.retrieve()
-            if ok and packet is not None:
-                self._rest = self._codec.framed(packet.tobytes(), self._number)
-                self._number += 1
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return data
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return -1
-
-
-class _Stream(io.BufferedIOBase):
-    """The packets of a stretch as one file, read as they are needed."""
-
-    def __init__(self, codec: Codec, stretch: _Stretch, more: Callable[[], bool]) -> None:
-        super().__init__()
-        self._codec, self._stretch, self._more = codec, stretch, more
-        self._rest = codec.head(stretch.size)
-        self._number = 0
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        while not self._rest:
-            if self._stretch.packets:
-                self._rest = self._codec.framed(self._stretch.packets.popleft(), self._number)
-                self._number += 1
-            elif not (self._stretch.collects and self._more()):
-                return b""
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return data
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return -1
-
-
-def _opened(codec: Codec, stream: io.BufferedIOBase, options: str = "") -> cv2.VideoCapture:
-    return open_ffmpeg(stream, f"protocol_whitelist;none|format_whitelist;{codec.demuxer}{options}")
 
 
 def _size_of(codec: Codec, setup: bytes, packet: bytes) -> Size | None:
@@ -384,7 +256,7 @@ def _size_of(codec: Codec, setup: bytes, packet: bytes) -> Size | None:
         size = codec.size(setup)
     else:
         stream = io.BytesIO(codec.head(None) + codec.framed(packet, 0))
-        headers = _opened(codec, stream, "|codec_whitelist;none")
+        headers = open_packets(codec, stream, "|codec_whitelist;none")
         size = int(headers.get(cv2.CAP_PROP_FRAME_WIDTH)), int(headers.get(cv2.CAP_PROP_FRAME_HEIGHT))
         headers.release()
     return size if size[0] > 0 and size[1] > 0 else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asr_runtime.command import command, model_options, require_extra
+from asr_runtime.command import FOLDER, command, model_options, require_extra, trust_anchors_option
 from asr_runtime.errors import ConfigurationError, DependencyError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _MIB = 1 << 20
 @click.option(
     "--token-file", metavar="FILE", help="File with the token that clients must show, 16 characters at least."
 )
-@click.option("--trust-anchors", metavar="FILE", help="PEM file of the signers of Content Credentials to trust.")
+@trust_anchors_option
 @click.option(
     "--allow-host",
     "hosts",
@@ -62,7 +62,7 @@ _MIB = 1 << 20
 )
 @click.option(
     "--browser-demo",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="Also serve the page that scores pictures in the browser itself, as `make browser-demo` builds it.",
 )

@@ -8,17 +8,17 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asr_runtime.command import EXIT_INPUT_FAILED, command
+from asr_runtime.command import EXIT_INPUT_FAILED, FILE, FOLDER, command
 
 __all__ = ["collect_command"]
 
 
 @command("asr-collect")
-@click.argument("index", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("index", type=FILE)
+@click.option("-o", "--output", required=True, type=FOLDER, metavar="DIR")
 @click.option(
     "--snapshots",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="Git repositories on this disk: DIR/owner/name.",
 )

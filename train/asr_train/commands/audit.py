@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from asr_models import ModelsError
-from asr_runtime.command import command
-from asr_train.commands.options import FILE, by_position_option, data_option, layout_option, log_to_stderr
+from asr_runtime.command import FILE, command
+from asr_train.commands.options import by_position_option, data_option, layout_option, log_to_stderr
 
 __all__ = ["audit_command"]
 

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from typing import Any
 
 import click
 
 from asr_models import ModelsError
-from asr_runtime.command import EXIT_INPUT_FAILED, command
-from asr_train.commands.options import FOLDER, layout_option
+from asr_runtime.command import command
+from asr_train.commands.options import drawing_options, end_drawing
 from asr_train.resynthesis.composites import WAYS
 
 __all__ = ["composite_command"]
 
 
 @command("asr-composite", refusals=(ModelsError,))
-@click.option("--data", type=FOLDER, default="dataset", help="Data folder whose photos are taken.")
-@layout_option
-@click.option("-o", "--output", type=FOLDER, required=True, help="Folder of the pictures.")
-@click.option(
-    "--with",
-    "ways",
-    type=click.Choice(WAYS),
-    multiple=True,
-    required=True,
-    help="What fills the region: a piece of a generated picture, or a network that redraws the photo; repeatable.",
+@drawing_options(
+    "Folder of the pictures.",
+    WAYS,
+    "What fills the region: a piece of a generated picture, or a network that redraws the photo; repeatable.",
+    side=768,
 )
-@click.option("--weights", type=FOLDER, help="Folder of TAEF2's weights.")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="[default: every split there is]")
-@click.option("--side", type=int, default=768, help="Longest side of a picture; of larger photos the middle is taken.")
 @click.option("--most", type=int, help="At most so many photos of each split, sources in turn.  [default: all]")
 def composite_command(**options: Any) -> None:
     """Make partly generated pictures: photos with one region that a network drew, and a mask that shows it.
@@ -57,7 +47,4 @@ def composite_command(**options: Any) -> None:
             options["most"],
             interrupt.stop,
         )
-    for why in done.failed.values():
-        click.echo(why, err=True)
-    click.echo(json.dumps(dataclasses.asdict(done)))
-    click.get_current_context().exit(interrupt.exit_code or (EXIT_INPUT_FAILED if done.failed else 0))
+    end_drawing(done, interrupt)

@@ -8,10 +8,8 @@ from typing import Any
 import click
 
 from asr_models import ModelsError
-from asr_runtime.command import command
+from asr_runtime.command import FILE, FOLDER, command
 from asr_train.commands.options import (
-    FILE,
-    FOLDER,
     by_position_option,
     data_option,
     layout_option,

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import click
 from rich.console import Console
 from rich.logging import RichHandler
 
+from asr_runtime.command import EXIT_INPUT_FAILED, FOLDER
+from asr_runtime.interrupt import Interrupt
+
 __all__ = [
-    "FILE",
-    "FOLDER",
     "by_position_option",
     "data_option",
+    "drawing_options",
+    "end_drawing",
     "layout_option",
     "log_to_stderr",
     "number_or_all",
     "quality_or_off",
 ]
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 data_option = click.option("--data", type=FOLDER, default="dataset", help="Data folder.")
 layout_option = click.option(
@@ -69,3 +71,44 @@ def log_to_stderr() -> Console:
     logger.setLevel(logging.INFO)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     return console
+
+
+def drawing_options(output: str, ways: Sequence[str], what: str, side: int) -> Callable[..., Callable[..., Any]]:
+    """Add the options of commands that let networks draw over the photos of a data folder.
+
+    Args:
+        output: help of `-o`.
+        ways: choices of `--with`.
+        what: help of `--with`; each choice may be given.
+        side: default of `--side`, in pixels.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option("--side", type=int, default=side, help="Longest side of a picture; the middle is taken."),
+            click.option(
+                "--split", type=click.Choice(["train", "val", "test"]), help="[default: every split there is]"
+            ),
+            click.option("--weights", type=FOLDER, help="Folder of TAEF2's weights."),
+            click.option("--with", "ways", type=click.Choice(ways), multiple=True, required=True, help=what),
+            click.option("-o", "--output", type=FOLDER, required=True, help=output),
+            layout_option,
+            click.option("--data", type=FOLDER, default="dataset", help="Data folder whose photos are taken."),
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def end_drawing(made: Any, interrupt: Interrupt) -> None:
+    """Print what was made and which photos failed, and end with the exit code that says so.
+
+    Args:
+        made: dataclass with `failed`, photo -> error; printed as JSON.
+        interrupt: of the run.
+    """
+    for why in made.failed.values():
+        click.echo(why, err=True)
+    click.echo(json.dumps(dataclasses.asdict(made)))
+    click.get_current_context().exit(interrupt.exit_code or (EXIT_INPUT_FAILED if made.failed else 0))

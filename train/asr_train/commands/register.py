@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from asr_runtime.command import command
+from asr_runtime.command import FILE, FOLDER, command
 from asr_runtime.errors import ConfigurationError
-from asr_train.commands.options import FILE, FOLDER
 
 __all__ = ["register_command"]
 

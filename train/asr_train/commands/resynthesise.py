@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from typing import Any
 
 import click
 
 from asr_models import ModelsError
-from asr_runtime.command import EXIT_INPUT_FAILED, command
-from asr_train.commands.options import FOLDER, layout_option
+from asr_runtime.command import command
+from asr_train.commands.options import drawing_options, end_drawing
 from asr_train.resynthesis.resynthesise import RESYNTHESISERS
 
 __all__ = ["resynthesise_command"]
 
 
 @command("asr-resynthesise", refusals=(ModelsError,))
-@click.option("--data", type=FOLDER, default="dataset", help="Data folder whose photos are taken.")
-@layout_option
-@click.option("-o", "--output", type=FOLDER, required=True, help="Folder of the pairs; what it holds is kept.")
-@click.option(
-    "--with",
-    "names",
-    type=click.Choice(RESYNTHESISERS),
-    multiple=True,
-    required=True,
-    help="Network that redraws the photos; repeatable.",
+@drawing_options(
+    "Folder of the pairs; what it holds is kept.",
+    RESYNTHESISERS,
+    "Network that redraws the photos; repeatable.",
+    side=256,
 )
-@click.option("--weights", type=FOLDER, help="Folder of TAEF2's weights.")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="[default: every split there is]")
-@click.option("--side", type=int, default=256, help="Longest side of a photo window in pixels.")
 @click.option("--workers", type=int, default=1, help="Processes.")
 def resynthesise_command(**options: Any) -> None:
     """Make content-matched pairs: windows of photos, and what neural networks make of the same content.
@@ -50,14 +40,11 @@ def resynthesise_command(**options: Any) -> None:
         done = resynthesise(
             data,
             options["output"],
-            options["names"],
+            options["ways"],
             options["weights"],
             splits,
             options["side"],
             options["workers"],
             interrupt.stop,
         )
-    for why in done.failed.values():
-        click.echo(why, err=True)
-    click.echo(json.dumps(dataclasses.asdict(done)))
-    click.get_current_context().exit(interrupt.exit_code or (EXIT_INPUT_FAILED if done.failed else 0))
+    end_drawing(done, interrupt)

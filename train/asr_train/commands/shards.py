@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from asr_runtime.command import command
-from asr_train.commands.options import FOLDER, by_position_option, data_option, layout_option, log_to_stderr
+from asr_runtime.command import FOLDER, command
+from asr_train.commands.options import by_position_option, data_option, layout_option, log_to_stderr
 
 __all__ = ["shards_command"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
 import logging
 from collections.abc import Mapping
@@ -13,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from asr_models import ModelsError, option_names
-from asr_runtime.command import Command, command
+from asr_models import ModelsError
+from asr_runtime.command import FILE, FOLDER, command
 from asr_runtime.errors import ConfigurationError
+from asr_train.commands.network_help import ARGUMENTS, AUGMENTATION, NETWORK, HelpOfTheNetwork
 from asr_train.commands.options import (
-    FILE,
-    FOLDER,
     by_position_option,
     data_option,
     layout_option,
@@ -32,71 +29,18 @@ from asr_train.fitting.config import (
     LoopConfig,
     TrainConfig,
     changed_preprocess,
-    config_type,
     recipe,
 )
 from asr_train.fitting.config_file import read_config
 
 if TYPE_CHECKING:
-    from asr_train.fitting.fit import Run
     from asr_train.fitting.ranks import Ranks
+    from asr_train.fitting.run_folder import Run
 
 __all__ = ["train_command"]
 
-_NETWORK = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze", "blocks", "activations", "scales")
-_AUGMENTATION = ("flip", "rotation", "reencode", "quality", "resize", "history", "blur", "noise", "edit", "patch_mask")
-_ARGUMENTS = f"{__name__}.arguments"
-"""Where the context keeps the command line, for the processes that train together."""
 
-
-class _HelpOfTheNetwork(Command):
-    """A command whose help shows the options of the network that `--model` names, and those of no other."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the network before `--help`, which may stand in front of it, ends the command."""
-        with contextlib.suppress(click.UsageError):  # click reports it below
-            ctx.meta[_ARGUMENTS] = list(args)
-            ctx.meta[__name__] = self.make_parser(ctx).parse_args(list(args))[0].get("model")
-        return super().parse_args(ctx, args)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options in sections: of every training, of the network, of its training, of augmentation."""
-        model = ctx.meta.get(__name__) or "asrnet"
-        sections: dict[str, list[tuple[str, str]]] = {}
-        try:
-            section_of = _sections(model)
-        except ModelsError as error:
-            raise click.UsageError(str(error)) from None
-        for param in self.get_params(ctx):
-            title = section_of.get(str(param.name), "Options")
-            if title is not None and (record := param.get_help_record(ctx)) is not None:
-                sections.setdefault(title, []).append(record)
-        for title, records in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
-        if model == "asrnet":
-            formatter.write_paragraph()
-            formatter.write_text("Other networks have other options: asr-train --model asrnet-lite --help")
-
-
-def _sections(model: str) -> dict[str, str | None]:
-    """Return the section of the help in which an option stands; None if this network does not use it."""
-
-    def own_fields(kind: type[TrainConfig]) -> set[str]:
-        return {f.name for f in dataclasses.fields(kind)} - {f.name for f in dataclasses.fields(TrainConfig)}
-
-    used = config_type(model)
-    how = "closed form" if used is ClosedFormConfig else "gradient descent"
-    sections: dict[str, str | None] = dict.fromkeys({*own_fields(LoopConfig), *own_fields(ClosedFormConfig), *_NETWORK})
-    sections |= dict.fromkeys(own_fields(used), f"Training, {how}")
-    sections |= dict.fromkeys([*option_names(model), "weights", "preprocess", "crop_size"], f"Network {model}")
-    sections |= dict.fromkeys(_AUGMENTATION, "Augmentation")
-    if model == "asrnet":
-        sections["weights"] = None
-    return sections
-
-
-@command("asr-train", refusals=(ModelsError,), kind=_HelpOfTheNetwork)
+@command("asr-train", refusals=(ModelsError,), kind=HelpOfTheNetwork)
 @click.option(
     "--model", default="asrnet", help="asrnet, asrnet-lite, or fft- and a torchvision backbone: fft-resnet34."
 )
@@ -243,9 +187,9 @@ def train_command(**options: Any) -> None:
     Writes a run folder with checkpoint_MODEL.pth: the best epoch, calibrated on the validation split (asrnet-lite: the
     solved head, calibrated on training images of sources that it had not seen).
     """
-    from asr_train.fitting.fit import how_to_go_on
     from asr_train.fitting.launch import launch
     from asr_train.fitting.ranks import is_rank, joined_ranks
+    from asr_train.fitting.run_folder import how_to_go_on
 
     options.pop("strategy")
     devices, nodes = options.pop("devices"), options.pop("nodes")
@@ -253,7 +197,7 @@ def train_command(**options: Any) -> None:
     if devices * nodes > 1 and not is_rank():
         if options["protocol"] != "seen":
             raise ConfigurationError(f"--protocol {options['protocol']}: trains in one process; leave out --devices")
-        launch(click.get_current_context().meta[_ARGUMENTS], devices, nodes, how_to_go_on)
+        launch(click.get_current_context().meta[ARGUMENTS], devices, nodes, how_to_go_on)
         return
     with joined_ranks() as ranks:
         if not ranks.is_first:
@@ -357,7 +301,7 @@ def _configuration(options: dict[str, Any]) -> LoopConfig | ClosedFormConfig:
     fields = read_config(file, given.get("model")) if file else {}
     fields.setdefault("model", options["model"])
     mode, size = given.pop("preprocess", None), given.pop("crop_size", None)
-    for table, names in (("options", _NETWORK), ("augment", _AUGMENTATION)):
+    for table, names in (("options", NETWORK), ("augment", AUGMENTATION)):
         fields[table] = {**fields.get(table, {}), **{k: given.pop(k) for k in names if k in given}}
     fields["preprocess"] = changed_preprocess(fields["model"], fields.get("preprocess", {}), mode, size)
     return recipe(**{**fields, **given, "data": str(given.get("data", fields.get("data", options["data"])))})

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from asr_runtime.command import command, require_extra
+from asr_runtime.command import FILE, FOLDER, command, require_extra
 
 require_extra(
     "tune",
@@ -17,7 +17,7 @@ require_extra(
 )
 
 from asr_models import ModelsError  # noqa: E402 - needs the extra
-from asr_train.commands.options import FILE, FOLDER, log_to_stderr  # noqa: E402
+from asr_train.commands.options import log_to_stderr  # noqa: E402
 
 __all__ = ["tune_command"]
 

@@ -27,8 +27,10 @@ from asr_train.figures.metrics import content_adjusted_auroc
 from asr_train.figures.scoring import score_checkpoint, torch_device
 from asr_train.fitting.closed_form import ClosedForm, pretrained
 from asr_train.fitting.config import ClosedFormConfig, LoopConfig
+from asr_train.fitting.detector_module import DetectorModule
 from asr_train.fitting.fit import untrained
-from asr_train.fitting.loop import BestEpoch, DetectorModule, run_loop
+from asr_train.fitting.loop import run_loop
+from asr_train.fitting.loop_callbacks import BestEpoch
 from asr_train.protocols.folds import Fold, FoldContent
 from asr_train.protocols.leave_families_out import family_folds
 from asr_train.tuning.shared_features import SharedFeatures
