@@ -35,7 +35,7 @@ from asr_export.parity_inputs import packaged_images, real_frames
 from asr_models import Checkpoint
 from asr_runtime import Detector, read_image
 from asr_runtime.command import FOLDER, command
-from asr_runtime.errors import AsrError, ConfigurationError, GateError
+from asr_runtime.errors import AsrError, ConfigurationError
 from asr_runtime.inference.onnxruntime_engine import open_session
 from asr_runtime.reports.progress import progress_bar
 
@@ -79,7 +79,6 @@ class _Setting:
 
     device: str  # cuda, or cpu for a test of the steps
     folder: Path
-    labelled: Path | None
     batches: tuple[int, ...]
     rounds: int
 
@@ -101,14 +100,11 @@ class _Setting:
 Step = Callable[[_Setting], Iterator[tuple[str, str]]]
 
 
-def run_steps(
-    device: str, labelled: Path | None = None, batches: tuple[int, ...] = _BATCHES, rounds: int = _ROUNDS
-) -> GpuReport:
+def run_steps(device: str, batches: tuple[int, ...] = _BATCHES, rounds: int = _ROUNDS) -> GpuReport:
     """Run every step.
 
     Args:
         device: `cuda`, or `cpu` to test the steps.
-        labelled: labelled images for the gate of 16 bits (`asr-export --calibration-images`); None: it is skipped.
         batches: sizes to time.
         rounds: calls of each.
     """
@@ -116,7 +112,7 @@ def run_steps(
     name = torch.cuda.get_device_name() if on_gpu else "no CUDA device" if device == "cuda" else "this processor"
     report = GpuReport(name, _versions())
     with tempfile.TemporaryDirectory() as folder:
-        setting = _Setting(device, Path(folder), labelled, batches, rounds)
+        setting = _Setting(device, Path(folder), batches, rounds)
         for title, step in progress_bar(list(_STEPS.items()), "steps"):
             try:
                 if device == "cuda" and not on_gpu:
@@ -235,32 +231,11 @@ def _fourier(setting: _Setting) -> Iterator[tuple[str, str]]:
         )
 
 
-def _half(setting: _Setting) -> Iterator[tuple[str, str]]:
-    """Export in 16 bits and let the gate decide, then time it against float32."""
-    if setting.labelled is None:
-        raise SkippedError("the gate needs labelled pictures: --calibration-images DIR")
-    picture = read_image(sorted(packaged_images().iterdir())[0])[None]
-    for name in _NETWORKS:
-        path = setting.folder / f"{name}-fp16.onnx"
-        try:
-            export(setting.checkpoint(name), path, precision="fp16", labelled_images=setting.labelled)
-        except GateError as error:
-            yield name, f"not written: {error}"
-            continue
-        sessions = [open_session(p.read_bytes(), setting.device) for p in (setting.exported(name), path)]
-        full, half = (
-            statistics.median(_times(lambda s=s: s.run(None, {"frames": picture}), setting.rounds))  # type: ignore[misc]
-            for s in sessions
-        )
-        yield name, f"passed, {full / half:.2f}x of float32"
-
-
 _STEPS: dict[str, Step] = {
     "training": _training,
     "parity and placement": _parity,
     "latency": _latency,
     "Fourier operator": _fourier,
-    "16 bits": _half,
 }
 
 
@@ -292,13 +267,10 @@ def _versions() -> dict[str, str]:
 
 @command("python -m asr_bench.gpu")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="cpu tests the steps.")
-@click.option(
-    "--calibration-images", "labelled", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR"
-)
 @click.option("-o", "--output", type=FOLDER, help="Folder for DEVICE.json.")
-def main(device: str, labelled: Path | None, output: Path | None) -> None:
+def main(device: str, output: Path | None) -> None:
     """Train, export, compare and time on a GPU, and print one table."""
-    report = run_steps(device, labelled)
+    report = run_steps(device)
     if output is not None and torch.cuda.is_available():
         if not output.is_dir():
             raise ConfigurationError(f"{output}: no such folder")

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich.console import Console
@@ -20,6 +20,9 @@ require_extra("export", "torch", "torchvision", "onnx", "onnxscript", "matplotli
 
 from asr_export.engines import ENGINES  # noqa: E402 - needs the extra
 from asr_models import ModelsError  # noqa: E402
+
+if TYPE_CHECKING:
+    from asr_export.lower_precision import Precision
 
 __all__ = ["export_command", "parity_command"]
 
@@ -55,10 +58,10 @@ def _published_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--fft", type=click.Choice(["matmul", "dft"]), default="matmul", help="How transforms are written.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16", "int8"]),
+    type=click.Choice(["fp32", "bf16", "int8"]),
     default="fp32",
-    help="Of the convolutions; fp16 is for CUDA; bf16 is a float32 file that OpenVINO may compute in bf16. Not written "
-    "where it costs too much.",
+    help="int8: convolutions in 8 bits. bf16: a float32 file that OpenVINO may compute in bf16. A file whose verdicts "
+    "change too often is not written; also of an exported X.onnx.",
 )
 @click.option("--calibration-images", type=_IMAGES, help="Labelled images (folders nature and ai) to judge it by.")
 @click.option("--images", type=_IMAGES, help="Images of the parity check.  [default: those in the package]")
@@ -76,7 +79,7 @@ def export_command(
     triton: Path | None,
     pictures: Path | None,
     fft: Literal["matmul", "dft"],
-    precision: Literal["fp32", "bf16", "fp16", "int8"],
+    precision: Precision,
     calibration_images: Path | None,
     images: Path | None,
     metrics: tuple[str, ...],
@@ -94,7 +97,7 @@ def export_command(
     from asr_models import load_checkpoint, multiply_adds
 
     if checkpoint.suffix == ".onnx":
-        _exported_command(checkpoint, output, triton, pictures)
+        _exported_command(checkpoint, output, triton, pictures, precision, calibration_images)
         return
     if output is None:
         raise ConfigurationError("-o: expected the ONNX file to write, -o X.onnx")
@@ -170,15 +173,31 @@ def parity_command(
         raise SystemExit(1)
 
 
-def _exported_command(exported: Path, output: Path | None, triton: Path | None, pictures: Path | None) -> None:
+def _exported_command(
+    exported: Path,
+    output: Path | None,
+    triton: Path | None,
+    pictures: Path | None,
+    precision: Precision,
+    labelled_images: Path | None,
+) -> None:
     """Do what asr-export does for a file that is exported already."""
+    from asr_export.lower_precision import gate_of, lower_exported
     from asr_export.triton import write_triton
 
-    if triton is None and pictures is None:
-        raise ConfigurationError(f"{exported}: is exported already; expected --triton DIR or --quick-look DIR with it")
-    if pictures is not None:
-        if output is None:
-            raise ConfigurationError("-o: expected the ONNX file to write, -o X.onnx")
+    if triton is None and pictures is None and precision == "fp32":
+        raise ConfigurationError(
+            f"{exported}: is exported already; expected --triton DIR, --quick-look DIR or --precision with it"
+        )
+    if output is None and (pictures is not None or precision != "fp32"):
+        raise ConfigurationError("-o: expected the ONNX file to write, -o X.onnx")
+    if output is not None and precision != "fp32":
+        if labelled_images is None:
+            raise ConfigurationError(f"precision {precision}: expected --calibration-images DIR to judge it by")
+        card = lower_exported(exported, output, precision, labelled_images)
+        click.echo(f"{output}: {precision}, {gate_of(card, precision)}")
+        exported = output
+    if output is not None and pictures is not None:
         _quick_look(exported, pictures, output)
         exported = output
     if triton is not None:

@@ -13,18 +13,15 @@ import numpy as np
 import onnx
 import torch
 
-from asr_export.half import halve
+from asr_export.lower_precision import Precision, lowered, with_card
 from asr_export.lowering import lower
 from asr_export.parity import Parity, compare, tolerance
 from asr_export.parity_inputs import adversarial_frames, packaged_images, real_frames
-from asr_export.precision_gate import Images, calibration_images, float32_scores, gate, gate_bf16
-from asr_export.quantise import quantise
 from asr_export.stages import STAGE, Staged, hide_stages
 from asr_export.whole import WHOLE_TOLERANCE, whole_difference
 from asr_models import Checkpoint, Deployed
 from asr_runtime import Detector
 from asr_runtime.contract import (
-    CARD_KEY,
     Calibration,
     Decision,
     ModelCard,
@@ -39,8 +36,6 @@ from asr_runtime.machine import package_version
 from asr_runtime.whole_file import write_whole
 
 __all__ = ["export"]
-
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 _OPSET = 20
 _WORTH_HALVING = 64  # values
@@ -61,8 +56,8 @@ def export(
     Args:
         checkpoint: network, preprocessing, calibration.
         path: the file; it appears only if it computes what PyTorch computes.
-        precision: `int8` or `fp16` convolutions, or a float32 file that the runtime may compute in `bf16`; each passes
-            a gate on labelled images, whose figures are in the card.
+        precision: `int8` convolutions, or a float32 file that the runtime may compute in `bf16`; each passes a gate on
+            labelled images, whose figures are in the card.
         labelled_images: folder of those images (`calibration_images`).
         fft: `matmul` writes Fourier transforms as matrix products; `dft` keeps the native operator, to compare with.
         images: folder of images for the parity check; None takes those inside this package.
@@ -84,53 +79,16 @@ def export(
     if precision != "fp32":
         if labelled_images is None:
             raise ConfigurationError(f"precision {precision}: expected a folder of labelled images to judge it by")
-        model, card = _reduced(model, card, precision, *calibration_images(labelled_images))
+        model, card = lowered(model, card, precision, labelled_images)
     _store_halves(model)
     onnx.checker.check_model(model, full_check=True)
-    detector, folder = Detector(_with_card(model, card), device="cpu"), images or packaged_images()
+    detector, folder = Detector(with_card(model, card), device="cpu"), images or packaged_images()
     parity = _check(deployed, detector, folder, card.precision)
     if card.precision == "fp32" and not parity.passed:
         raise GateError(f"{path}: not written: the exported graph is not what PyTorch computes: {parity}")
     card = replace(card, parity={**parity.to_dict(), **_check_whole(deployed, detector, folder, path)})
-    write_whole(path, _with_card(model, card))
+    write_whole(path, with_card(model, card))
     return card
-
-
-def _reduced(
-    model: onnx.ModelProto, card: ModelCard, precision: Precision, calibration: Images, holdout: Images
-) -> tuple[onnx.ModelProto, ModelCard]:
-    """Lower the precision, of the graph or, for bf16, of its computation; the gate's figures go into the card."""
-    reduced, corrected = model, card.calibration
-    more: dict[str, Any] = {}
-    if precision == "int8":
-        quantised = quantise(model, card, calibration, holdout)
-        reduced, corrected, passed = quantised.model, quantised.calibration, quantised.gate
-        more = {"sensitivity": quantised.sensitivity}
-    elif precision == "fp16":
-        reduced = halve(model)
-        passed = gate(reduced, float32_scores(model, holdout.paths), holdout, card, "convolutions in 16 bits")
-    else:
-        passed = gate_bf16(model, holdout, card.decision)
-    if not passed.passed:
-        raise GateError(f"{precision}: not written: {passed}")
-    metrics = {**card.metrics, f"{precision} against fp32": {**passed.to_dict(), **more}}
-    whole = None if card.whole is None else _carried(card.whole, card.calibration, corrected)
-    return reduced, replace(card, calibration=corrected, whole=whole, metrics=metrics)
-
-
-def _carried(whole: WholeLook, before: Calibration, after: Calibration) -> WholeLook:
-    """Correct the calibration of whole looks as that of the centre was corrected.
-
-    Where margin / before.temperature + before.shift became other / after.temperature + after.shift, the mean of several
-    margins is the same linear function of the mean of the others.
-    """
-    own = whole.calibration
-    moved = replace(
-        own,
-        temperature=own.temperature * after.temperature / before.temperature,
-        shift=own.shift + (after.shift - before.shift) * before.temperature / own.temperature,
-    )
-    return replace(whole, calibration=moved)
 
 
 def _to_onnx(deployed: Deployed) -> onnx.ModelProto:
@@ -180,18 +138,10 @@ def _store_halves(model: onnx.ModelProto) -> None:
         model.graph.node.insert(0, cast)
 
 
-def _with_card(model: onnx.ModelProto, card: ModelCard) -> bytes:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    onnx.helper.set_model_props(copy, {CARD_KEY: card.to_json()})
-    data: bytes = copy.SerializeToString()
-    return data
-
-
 def _card(
     checkpoint: Checkpoint,
     fft: Literal["matmul", "dft"],
-    precision: Literal["fp32", "fp16", "int8"],
+    precision: Literal["fp32", "int8"],
     metrics: Mapping[str, Any],
 ) -> ModelCard:
     packages = ("asrnet-edge", "torch", "torchvision", "onnx", "onnxscript")

@@ -22,7 +22,7 @@ from asr_runtime.contract import ModelCard
 __all__ = ["Parity", "compare", "explain", "judge", "tolerance"]
 
 
-_UNIT_ROUNDOFF = {"fp32": 2.0**-24, "fp16": 2.0**-11, "int8": 2.0**-9}
+_UNIT_ROUNDOFF = {"fp32": 2.0**-24, "int8": 2.0**-9}
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ def tolerance(network: nn.Module, precision: str = "fp32") -> float:
     counts H + W. ASRNet of 64 channels: sums of 6,700 products in all, which allows 2e-5; ResNet-34 behind a 224 x 224
     spectrum: 65,000, 6e-5. What is measured is usually a third of that.
 
-    Below float32 what counts is the rounding of every layer's output, so n is 1 for each layer, and u is 2^-11 for 16
-    bits and 2^-9 for 8 bits (half of one of 256 steps over the range of a tensor).
+    Below float32 what counts is the rounding of every layer's output, so n is 1 for each layer, and u is 2^-9 for 8
+    bits (half of one of 256 steps over the range of a tensor).
 
     Args:
         network: as trained.
-        precision: `fp32`, `fp16` or `int8`.
+        precision: `fp32` or `int8`.
     """
     lengths: list[int] = []
     for module in network.modules():

@@ -73,7 +73,7 @@ class PrecisionGate:
     its verdict on a JPEG 96 copy agree, and verdicts change no more often than between an image and its JPEG 96 copy.
 
     Attributes:
-        precision: `int8`, `fp16` or `bf16`.
+        precision: `int8` or `bf16`.
         images: number of images.
         auroc: in this precision.
         auroc_float32: of the same graph in float32.

@@ -99,9 +99,15 @@ def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdo
 
 
 def _named(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy whose nodes all have names, by which the quantiser knows them."""
+    """Return a copy whose nodes all have names, by which the quantiser knows them, and whose constants are float32."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    constants = {tensor.name: tensor for tensor in copy.graph.initializer}
+    for node in [n for n in copy.graph.node if n.op_type == "Cast" and n.input[0] in constants]:
+        # An exported file stores what 16 bits hold exactly in 16 bits.
+        stored = constants[node.input[0]]
+        stored.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(stored).astype(np.float32), node.output[0]))
+        copy.graph.node.remove(node)
     for number, node in enumerate(copy.graph.node):
         node.name = f"{node.op_type}_{number}"
     return onnx.shape_inference.infer_shapes(copy)

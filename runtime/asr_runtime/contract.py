@@ -276,7 +276,7 @@ class ModelCard:
     checkpoint_sha256: str
     tool_versions: Mapping[str, str]
     fft: Literal["matmul", "dft"]
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Literal["fp32", "int8"]
     parity: Mapping[str, Any] = field(default_factory=dict)
     video: VideoRule | None = None
     whole: WholeLook | None = None

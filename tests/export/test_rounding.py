@@ -32,18 +32,7 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     options = {"blocks": 4}
     path = tmp_path_factory.mktemp("trunk") / "trunk.onnx"
     export(Checkpoint("asrnet-lite", options, default_preprocess("asrnet-lite"), network), path)
-    model = onnx.load(path)
-    _unpack(model)
-    return _named(model)
-
-
-def _unpack(model: onnx.ModelProto) -> None:
-    """Undo the storage of kernels in 16 bits, which comes after quantisation."""
-    halves = {t.name: t for t in model.graph.initializer if t.name.endswith(".half")}
-    for node in [n for n in model.graph.node if n.input and n.input[0] in halves]:
-        values = numpy_helper.to_array(halves[node.input[0]]).astype(np.float32)
-        halves[node.input[0]].CopyFrom(numpy_helper.from_array(values, node.output[0]))
-        model.graph.node.remove(node)
+    return _named(onnx.load(path))
 
 
 def _margins(model: onnx.ModelProto, images: list[Path], optimised: bool = True) -> np.ndarray:

@@ -76,8 +76,8 @@ def open_openvino(
     """
     if precision == "bf16" and not passed_bf16_gate(card):
         raise ModelError(
-            "its card has no passed gate for bf16; export the checkpoint again with asr-export --precision bf16, "
-            "which measures what it costs, or use --precision file"
+            "its card has no passed gate for bf16; asr-export X.onnx --precision bf16 measures what it costs and "
+            "writes that into the card, or use --precision file"
         )
     session = OpenVinoSession(model, precision, threads)
     (expected,) = reference.run(["logits"], {"frames": _frame(card)})
