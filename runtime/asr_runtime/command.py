@@ -42,7 +42,7 @@ class Command(click.Command):
     refusals: tuple[type[Exception], ...] = ()
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run the command line, with standard streams that are there and written or reported."""
+        """Run the command line: open closed standard streams first, and report output that cannot be written."""
         _open_closed_streams()
         try:
             return super().main(*arguments, **options)

@@ -1,4 +1,4 @@
-"""What works on this machine: by doing it, not by asking whether it should."""
+"""What works on this machine: each thing is tried, not looked up."""
 
 from __future__ import annotations
 
@@ -105,13 +105,13 @@ class Examination:
 
 
 def examine(model: str | os.PathLike[str] | None = None) -> Examination:
-    """Try everything that screening rests on.
+    """Try everything that screening needs.
 
     Args:
         model: an exported file or built-in name; None: the default model.
 
     Returns:
-        The findings; what does not work is a finding, never an exception.
+        The results. Something that does not work is a result, never an exception.
     """
     devices, model_facts = _devices(model)
     checks = (*_packages(), *_cuda(), *devices, *_images(), *_videos(), *_live())

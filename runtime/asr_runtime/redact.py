@@ -1,4 +1,4 @@
-"""Passwords out of anything that is shown, and out of the URLs that are opened in one piece with them."""
+"""Takes passwords out of everything that is shown, and makes URLs with unencoded passwords fit to open."""
 
 from __future__ import annotations
 

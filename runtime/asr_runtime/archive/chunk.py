@@ -65,7 +65,7 @@ class ChunkScreener:
 
 @contextlib.contextmanager
 def _opened(item: ArchiveInput) -> Iterator[Source | Unreadable]:
-    """Give the source of an input; what lies elsewhere is fetched, once, and gone afterwards.
+    """Return the source of an input; a remote file is fetched once and removed afterwards.
 
     Raises:
         SourceError: it cannot be fetched.

@@ -208,7 +208,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _reading(self, path: str) -> Iterator[None]:
-        """Turn whatever reading a file of the folder raises into an error of ours, but that it does not exist."""
+        """Turn errors of reading a file of the folder into ours, except that the file does not exist."""
         try:
             yield
         except FileNotFoundError:

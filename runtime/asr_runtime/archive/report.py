@@ -43,7 +43,7 @@ class ArchiveReport:
             self._bar.stop()
 
     def show(self, account: Account, finished: int, chunks: int) -> None:
-        """Take in how far the run is: what became of the inputs so far, and the chunks that are complete, of all."""
+        """Show how far the run is: what became of the inputs so far, and how many of all chunks are complete."""
         now = time.monotonic()
         if self._before is None:
             self._before = account.inputs

@@ -23,7 +23,7 @@ _making = threading.Lock()
 
 
 def host_gate() -> HostGate:
-    """Return the one of this process: captures that are opened with the same options need not wait for each other."""
+    """Return the gate of this process. Captures with the same options need not wait for each other."""
     with _making:
         return _only_gate()
 
@@ -71,7 +71,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(*arguments)
 
     def handle_error(self, *arguments: Any) -> None:
-        """Keep what a connection died of to itself: FFmpeg finds out, and says so."""
+        """Report nothing when a connection breaks: FFmpeg notices it and reports it."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _IDLE
 
     def do_GET(self) -> None:
-        """Fetch `http://HOST/...` for the client; a redirection is its business, and comes back here."""
+        """Fetch `http://HOST/...` for the client, which follows a redirect itself, through this proxy again."""
         parts, place = urlsplit(self.path), self._admitted(self.path)
         if parts.scheme != "http" or place is None:
             self.send_error(403)
@@ -127,4 +127,4 @@ class _Handler(BaseHTTPRequestHandler):
             return place if self.server.admitted[place] > 0 else None
 
     def log_message(self, *arguments: Any) -> None:
-        """Say nothing: the requests may hold passwords."""
+        """Log nothing: the requests may hold passwords."""

@@ -109,7 +109,7 @@ class MultipartReader:
         return end is not None and end <= following and not self._data[end:following].strip(b"\r\n")
 
     def _may_end(self, at: int) -> bool:
-        """Tell whether a part ends here: a delimiter follows, or what has come looks like it so far."""
+        """Whether a part ends here: a delimiter follows, or what has come looks like it so far."""
         if rest := self._data[at : at + 2 + len(self._delimiter)].lstrip(b"\r\n"):
             return rest.startswith(self._delimiter) or self._delimiter.startswith(rest)
         return self._data.endswith((b"\r", b"\n", _END_OF_JPEG))
@@ -118,7 +118,7 @@ class MultipartReader:
         return self._data[-6:].rstrip(b"\r\n").endswith(_END_OF_JPEG)
 
     def _ends_in_thumbnail(self, body: int) -> bool:
-        """Tell whether what has come ends in a segment before the picture proper; EXIF keeps a JPEG in one."""
+        """Whether what has come ends in a segment before the picture proper; EXIF keeps a JPEG in one."""
         at = body + 2
         for _ in range(_MOST_SEGMENTS):
             if self._data[at : at + 1] != b"\xff" or self._data[at + 1 : at + 2] in _IN_PICTURE:

@@ -33,7 +33,7 @@ def explain_rtsp(url: str, timeout: float) -> str | None:
         timeout: seconds to connect, and again for all answers.
 
     Returns:
-        Why it is not to be opened; None if nothing speaks against it.
+        Why it is not to be opened; None if nothing is wrong with it.
     """
     parts = urlsplit(url)
     place = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 554)

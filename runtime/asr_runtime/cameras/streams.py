@@ -73,7 +73,7 @@ class Stream(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
 
 
 def open_stream(url: str, fps: float | None = None, *, key_frames: bool = False) -> Stream:
@@ -103,7 +103,7 @@ def _open_rtsp(url: str, key_frames: bool) -> Stream:
         raise SourceError(refusal)
     options, read_timeout = (_RTSP + _KEY_FRAMES, KEY_FRAME_TIMEOUT) if key_frames else (_RTSP, READ_TIMEOUT)
     failure = "the server answers, but gives no video that can be decoded"
-    # A server answers 503 for a moment, while it takes down what it made ready for the question before.
+    # A server answers 503 for a moment, until it has freed what it prepared for the request before.
     time.sleep(_AFTER_QUESTION)
     asked = time.monotonic()
     try:
@@ -293,7 +293,7 @@ def _explain_device(path: str) -> str:
 
 
 def _open_http(url: str, fps: float | None) -> Stream:
-    """Ask for the stream and take it for what it is."""
+    """Request the stream and choose its reader by its content type."""
     response = open_url(url, OPEN_TIMEOUT)
     kind = response.media_type
     if kind.startswith("multipart/"):
@@ -306,7 +306,7 @@ def _open_http(url: str, fps: float | None) -> Stream:
     except (OSError, HTTPException) as error:
         response.close()
         raise SourceError(f"no picture came ({connection_failure(error)})") from None
-    if head.startswith(b"--") and b"\n" in head[:200]:  # some servers tell no type
+    if head.startswith(b"--") and b"\n" in head[:200]:  # some servers name no type
         return _MjpegStream(response, head.split(b"\n", 1)[0].strip(), head)
     response.close()
     if head.lstrip()[:7] == b"#EXTM3U" or head[:1] == b"\x47":

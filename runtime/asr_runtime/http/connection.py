@@ -1,4 +1,4 @@
-"""Connections that are cut when their time is over, and what a failed one died of, in words."""
+"""Connections that are cut when their time is over, and the reason why one failed, in words."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ class Detector:
 
 
 def _batch(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return frames as (N, H, W, 3), or raise for what is none."""
+    """Return frames as (N, H, W, 3); raise if they have another type or shape."""
     if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
         given = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
         raise TypeError(f"frames: {given}, expected a uint8 array (N, H, W, 3) or (H, W, 3) of BGR pixels")
@@ -311,7 +311,7 @@ def _read_card(session: Any) -> ModelCard:
 
 
 def _check_graph(session: Any) -> None:
-    """Hold the graph's inputs and outputs against the contract."""
+    """Compare the graph's inputs and outputs with the contract."""
     inputs = {i.name: i for i in session.get_inputs()}
     outputs = {o.name: o for o in session.get_outputs()}
     if set(inputs) != {"frames"} or set(outputs) != {"probability", "logits"}:

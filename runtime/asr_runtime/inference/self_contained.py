@@ -1,4 +1,4 @@
-"""A look into the bytes of an ONNX file, without the onnx package: does it keep weights in other files?"""
+"""Reads the bytes of an ONNX file, without the onnx package, and refuses a file that keeps weights in other files."""
 
 from __future__ import annotations
 

@@ -68,12 +68,12 @@ class IsolatedDecoder:
         """Decode an image or a video file; finish or close one iteration before the next.
 
         Args:
-            source: what `sources.expand` found.
+            source: as `sources.expand` gives it.
             fps: frames wanted per second of video; None: all.
 
         Yields:
-            As `decoding.decode_source`. A decoder that crashes, hangs or needs too much memory gives the frames before,
-            the end of the video and a `SourceError`.
+            As `sources.steps.decode_source`. A decoder that crashes, hangs or needs too much memory gives the frames
+            before, the end of the video and a `SourceError`.
         """
         if isinstance(source, Unreadable):
             yield Decoded(source.name, error=source.error)
@@ -91,7 +91,7 @@ class IsolatedDecoder:
             after = f" after {frames} frames" if frames else ""
             reason = f"{failure}{after}; {failure.advice or _ADVICE}"
             yield Decoded(source.name, error=SourceError(f"{source.name}: {reason}"))
-        except BaseException:  # left in the middle: the child is still at it
+        except BaseException:  # the caller stopped in the middle: the child still decodes
             self._drop(child)
             raise
 
@@ -136,7 +136,7 @@ class IsolatedDecoder:
 
 
 class _Decoder(ChildProcess):
-    """A child that decodes files, and whether it is at it."""
+    """A child that decodes files, and whether it is busy."""
 
     def __init__(self, memory: int, pixels: int | None) -> None:
         limits = {} if pixels is None else {"OPENCV_IO_MAX_IMAGE_PIXELS": str(pixels)}

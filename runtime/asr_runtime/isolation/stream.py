@@ -41,7 +41,7 @@ _ANSWER = struct.Struct("<cdIII")  # kind; the source's own time, NaN for none; 
 _READY, _OPENED, _GRABBED, _PICTURE, _UNDECODABLE, _LOST = b"r", b"o", b"g", b"p", b"D", b"S"
 _MARGIN = 1.0  # seconds beyond the time-outs of the stream itself, which say more
 _OPEN_SECONDS = 8 * OPEN_TIMEOUT  # no time-out ends the look-up of a name, for which the system may take 30 s
-_CLOSE_SECONDS = 0.5  # to take leave of an RTSP server, which otherwise holds the place of this viewer for a minute
+_CLOSE_SECONDS = 0.5  # to tell an RTSP server that this viewer leaves; otherwise it reserves the place for a minute
 _OPEN_FILES = 64
 _ADVICE = "the stream may be damaged, or made to do this"
 
@@ -57,8 +57,8 @@ class IsolatedStream(Stream):
         key_frames: as for `streams.open_stream`; `read_timeout` is then at least that of key frames.
 
     Raises:
-        SourceError: as `streams.open_stream`; also, from every method, when the child crashed, hung, was refused memory
-            or made no sense. It is ended then.
+        SourceError: as `streams.open_stream`; also, from every method, when the child crashed, hung, was refused
+            memory or gave a malformed answer. The child is then ended.
     """
 
     def __init__(

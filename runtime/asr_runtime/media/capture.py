@@ -1,4 +1,4 @@
-"""Opening a `cv2.VideoCapture` with options that OpenCV takes from nowhere but the environment."""
+"""Opens a `cv2.VideoCapture` with options that OpenCV reads only from the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a picture file hold all of its picture? Some of OpenCV's decoders fill in what is missing."""
+"""Whether a picture file holds all of its picture: some of OpenCV's decoders fill in what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where does the structure of a video file break? FFmpeg looks for the next place that fits and says nothing."""
+"""Finds where the structure of a video file breaks. FFmpeg goes on at the next place that fits, without an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is OpenCV installed once? Its wheels overwrite each other's files. Loads no OpenCV."""
+"""Checks that OpenCV is installed once: its wheels overwrite each other's files. Loads no OpenCV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before a path is opened: is it a file at all? Apart from the decoders, so that it loads no OpenCV."""
+"""Checks that a path is a regular file before it is opened. Separate from the decoders, so that it loads no OpenCV."""
 
 from __future__ import annotations
 

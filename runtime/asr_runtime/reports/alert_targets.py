@@ -1,4 +1,4 @@
-"""Where alerts go: a webhook (HTTP POST) or an MQTT topic. One attempt each; who calls tries again."""
+"""Where alerts go: a webhook (HTTP POST) or an MQTT topic. Each call makes one attempt; the caller tries again."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class Alerts:
         pace.last = time.monotonic()
 
     def _cancel(self, key: tuple[str, AlertEvent]) -> None:
-        """What waits is no longer so: a lost source that is live again, or the reverse."""
+        """Drop the alert that waits where it no longer holds: a lost source is live again, or the reverse."""
         pace = self._paces.get(key)
         if pace is not None and pace.waiting is not None:
             pace.stop()
@@ -177,7 +177,7 @@ class Alerts:
 
 
 class _Pace:
-    """Of one source and event: when the last alert went, which one waits, how many were passed over since."""
+    """When the last alert of one source and event was sent, which one waits, and how many were skipped since."""
 
     def __init__(self) -> None:
         self.last = float("-inf")
@@ -193,7 +193,7 @@ class _Pace:
 
 
 class _Changes:
-    """Which records are news: it knows the steady verdict of each video, and which live sources are lost."""
+    """Finds the records that are news: it knows the steady verdict of each video, and which live sources are lost."""
 
     def __init__(self) -> None:
         self._steady: dict[str, Verdict] = {}

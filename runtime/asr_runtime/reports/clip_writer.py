@@ -44,7 +44,7 @@ class ClipWriter:
         self._check_space()
 
     def has_room(self, seconds: float) -> bool:
-        """Whether a picture of this time would be written; otherwise one before it has its place."""
+        """Whether a picture of this time would be written; False if an earlier one fills its place in the file."""
         return self._picture is None or self._rate is None or self._place(seconds) != self._slot
 
     def add(self, seconds: float, picture: NDArray[np.uint8]) -> None:

@@ -1,4 +1,4 @@
-"""The way of alerts to one target: a bounded queue, a thread, attempts with growing pauses."""
+"""Delivers alerts to one target: a bounded queue, a thread, attempts with growing pauses."""
 
 from __future__ import annotations
 

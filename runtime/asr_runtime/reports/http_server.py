@@ -88,7 +88,7 @@ class HttpServer:
             async with asyncio.timeout(_TIME):
                 await self._converse(reader, writer)
         except (TimeoutError, OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
-            pass  # the client went, was too slow, sent too much, or had to make room
+            pass  # the client left, was too slow, sent too much, or was cut to make room
         finally:
             self._open.pop(task, None)
             writer.transport.abort()

@@ -19,7 +19,7 @@ _INTERVAL = 0.1  # seconds between redraws
 
 
 class ProgressLine:
-    """One line with the running account; nothing at all when standard error is no terminal."""
+    """One line with the counts so far; shows nothing when standard error is no terminal."""
 
     def __init__(self) -> None:
         self._scored = self._failed = 0
@@ -53,7 +53,7 @@ class ProgressLine:
             self._progress.stop()
 
     def count(self, record: Record) -> None:
-        """Take one record into the account and redraw now and then."""
+        """Count one record and redraw now and then."""
         if self._progress is None or isinstance(record, SummaryRecord):
             return
         if isinstance(record, ErrorRecord):

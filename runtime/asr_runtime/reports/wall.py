@@ -1,4 +1,4 @@
-"""What the live wall shows: of every source its newest scored picture, state, rate, segments, and what was flagged.
+"""What the live wall shows: newest scored picture, state, rate and segments of every source, and flagged pictures.
 
 The scoring thread calls `observe`, which only stores; the server's thread asks for `state` and pictures. A picture is
 encoded when it is asked for, once for all viewers, so viewers cost the screening next to nothing.

@@ -49,7 +49,7 @@ class FileListing:
 
     @property
     def ignored(self) -> int:
-        """How many files of folders were passed over because they are no pictures or videos."""
+        """Number of files in folders that were left out because they are neither pictures nor videos."""
         return self._expansion.ignored
 
     def until(self, leave: threading.Event) -> Iterator[Source | Unreadable]:

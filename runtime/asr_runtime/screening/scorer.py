@@ -72,7 +72,7 @@ class Scorer:
 
         Args:
             cameras: what the cameras of the run did.
-            ignored: files of folders that were passed over.
+            ignored: files in folders that were left out.
         """
         for name in list(self._open):
             yield from self._close(name)

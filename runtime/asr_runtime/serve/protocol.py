@@ -1,4 +1,4 @@
-"""HTTP connections that end when their client does not go on."""
+"""HTTP connections that end when their client stalls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""uvicorn around the application: one process, one address, a quiet end."""
+"""Runs the application in uvicorn: one process, one address, and an end without error messages."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def run_server(
         ConfigurationError: `browser_demo` is not a built browser demo.
         AsrError: whatever making the model raises.
     """
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what a client does wrong is the client's to know
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # only the client needs to know what it did wrong
     _allow_files()
     with contextlib.closing(listen(address)) as listening:
         screener = Screener(make_detector, limits, make_reader)

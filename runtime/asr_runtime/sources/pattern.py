@@ -16,7 +16,7 @@ _WILD = re.compile(r"[*?\[]")
 
 
 def is_pattern(text: str) -> bool:
-    """Whether a text has a letter that means something in a pattern."""
+    """Whether a text has a character with a meaning in patterns."""
     return _WILD.search(text) is not None
 
 

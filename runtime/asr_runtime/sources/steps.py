@@ -49,7 +49,7 @@ def decode_source(source: Source | Unreadable, fps: float | None) -> Iterator[De
     """Decode an image or a video file.
 
     Args:
-        source: what `sources.expand` found.
+        source: as `sources.expand` gives it.
         fps: frames wanted per second of video; None: all.
 
     Yields:

@@ -221,7 +221,7 @@ def _is_being_written(path: str) -> bool:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
-        return False  # gone, or not to be read: that is for whoever screens it to say
+        return False  # gone or unreadable: screening it reports that
     try:
         # Who opens the file while the lease stands sends a signal: one that is ignored, instead of SIGIO, which kills.
         fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)

@@ -1,1 +1,1 @@
-"""What gives the label of a data folder away without any trace of a generator. Imports `data`, `figures`."""
+"""Finds shortcuts: facts other than generator traces that give the label away. Imports `data`, `figures`."""

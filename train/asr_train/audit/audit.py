@@ -1,7 +1,7 @@
-"""What gives the label of a data folder away without a look at any trace of a generator.
+"""Finds shortcuts of a data folder: facts other than generator traces that give the label away.
 
-A detector takes the shortest way. Where all fakes are lossless, or all photos show food, that is the way, and its
-figures say nothing of generators. The audit measures how far those ways lead.
+A detector learns whatever separates the classes. If all fakes are lossless, or all photos show food, it learns that,
+and its figures say nothing about generators. The audit measures how well such facts alone predict the label.
 """
 
 from __future__ import annotations
@@ -294,7 +294,7 @@ def _content_says(auroc: float) -> str:
 
 
 def _gives_away(figures: Mapping[str, Any]) -> bool:
-    """Ask for three standard errors: among so many attributes, two are often passed by accident."""
+    """Whether an AUROC is three standard errors above chance: of so many attributes, some exceed two by chance."""
     low, high = figures["interval"]
     error = (high - low) / (2 * 1.96)
     return bool(figures["auroc"] > max(GIVES_AWAY, 0.5 + 3 * error))

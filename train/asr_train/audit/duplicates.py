@@ -1,4 +1,4 @@
-"""Pictures that occur twice: what a detector has learnt by heart it need not recognise by its traces."""
+"""Finds pictures that occur twice: a detector may know such a picture by heart instead of recognising its traces."""
 
 from __future__ import annotations
 

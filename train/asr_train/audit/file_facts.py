@@ -1,4 +1,4 @@
-"""Facts of image files that are known without the pixels: container, size, compression, metadata."""
+"""Facts about image files that need no pixels: container, size, compression, metadata."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ __all__ = ["audit_command"]
 @by_position_option
 @click.option("--json", "path", type=FILE, metavar="FILE", help="Write everything that was found there as well.")
 def audit_command(data: Path, layout: str | None, labels_by_position: bool, path: Path | None) -> None:
-    """Find what gives the label of a data folder away without a look at any generator's trace.
+    """Find shortcuts in a data folder: facts other than generator traces that give the label away.
 
     File facts (container, size, compression, metadata), subject matter, and pictures that occur twice; worst first.
     """

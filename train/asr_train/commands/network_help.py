@@ -38,7 +38,7 @@ class HelpOfTheNetwork(Command):
     """A command whose help shows the options of the network that `--model` names, and those of no other."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the network before `--help`, which may stand in front of it, ends the command."""
+        """Read the network first, because `--help` may come before `--model` and ends the command."""
         with contextlib.suppress(click.UsageError):  # click reports it below
             ctx.meta[ARGUMENTS] = list(args)
             ctx.meta[__name__] = self.make_parser(ctx).parse_args(list(args))[0].get("model")

@@ -294,7 +294,7 @@ def _refuse_beside_resume(context: click.Context) -> None:
 
 
 def _configuration(options: dict[str, Any]) -> LoopConfig | ClosedFormConfig:
-    """Sort the flat options into the fields of a configuration; what the file of `--config` says is beaten by them."""
+    """Sort the flat options into the fields of a configuration; they win over the file of `--config`."""
     file: Path | None = options.pop("config")
     context = click.get_current_context()
     given = {k: v for k, v in options.items() if context.get_parameter_source(k) is ParameterSource.COMMANDLINE}

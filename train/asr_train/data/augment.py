@@ -119,7 +119,7 @@ _LARGEST_SIDE = {".jpg": 65_500, ".webp": 16_383}  # pixels; what a file can hol
 
 
 def equalise(image: Image, quality: int) -> Image:
-    """Give an image the compression history that all others get: one JPEG encoding of `quality` (1 to 100)."""
+    """Give an image the same compression history as all others: one JPEG encoding of `quality` (1 to 100)."""
     return reencode(image, ".jpg", quality)
 
 

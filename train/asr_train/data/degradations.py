@@ -1,4 +1,4 @@
-"""What happens to a picture between its origin and the one who doubts it, as named, repeatable steps.
+"""What may happen to a picture between its origin and the person who checks it, as named, repeatable steps.
 
 Every step takes one uint8 BGR image (H, W, 3) of any size and returns another. The same image gives the same result:
 nothing is drawn from a shared random generator.
@@ -34,7 +34,7 @@ class Degradation:
 
     @property
     def name(self) -> str:
-        """Family and strength, `jpeg 75` for one."""
+        """Family and strength, for example `jpeg 75`."""
         return f"{self.family} {self.strength:g}"
 
     def quality_after(self, quality: int | None) -> int | None:

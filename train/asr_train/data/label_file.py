@@ -144,7 +144,7 @@ def _rows(file: Path) -> list[tuple[str, int]]:
 
 
 def _text(file: Path) -> str:
-    """Decode UTF-8, UTF-16 with its mark, or, where it is neither, Latin-1, which every byte is."""
+    """Decode UTF-8, UTF-16 with its byte order mark, or else Latin-1, in which every byte is valid."""
     try:
         data = file.read_bytes()
     except OSError as error:

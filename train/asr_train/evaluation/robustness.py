@@ -1,4 +1,4 @@
-"""How far figures fall when pictures are saved again, resized, cropped, filmed: one point per degradation."""
+"""How far figures fall when pictures are saved again, resized, cropped or filmed: one point per degradation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the margin of two logits to a probability that can be believed, and from there to verdicts.
+"""Turns the margin of two logits into a calibrated probability, and probabilities into verdicts.
 
 Platt scaling: P(ai) = sigmoid(margin / temperature + shift), fitted with both classes weighing the same, so 0.5 means
 "as likely real as generated" whatever the mix of the calibration split. The targets are Platt's: with n images of a

@@ -1,7 +1,7 @@
 """The content-only control: what a detector could have learnt from subject matter alone.
 
 A picture is reduced to 48 x 48 pixels, where no generator's trace is left, and described by an ImageNet network. What
-tells the classes apart there is what they show: a detector that does no better has learnt the data set, not the traces.
+separates the classes there is the subject: a detector that does no better has learnt the data set, not the traces.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The decision table: what a user of a detector meets, for every family of generators and kind of photos."""
+"""The decision table: shares of verdicts for every family of generators and every kind of photos."""
 
 from __future__ import annotations
 

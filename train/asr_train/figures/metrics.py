@@ -65,7 +65,7 @@ def content_adjusted_auroc(
 
     Limits. Bins are coarse, so a little content is left within them: read the figure beside the probe's own (the
     content-only score against itself), which is what content still earns. Content that the probe does not see is not
-    held fixed. Content and traces that cannot be separated in the data (a generator that makes one subject only)
+    controlled for. Content and traces that cannot be separated in the data (a generator that makes one subject only)
     leave few pairs, and a wide interval.
 
     Args:
@@ -215,7 +215,7 @@ def verdict_metrics(
     decision: Decision,
     points: Sequence[OperatingPoint],
 ) -> dict[str, Any]:
-    """What a user of the model meets: how often it is unsure, how often wrong otherwise, and whether thresholds hold.
+    """Verdicts of a model: how often it is unsure, how often wrong otherwise, and whether its thresholds hold.
 
     Args:
         labels: (n,), 0 or 1.

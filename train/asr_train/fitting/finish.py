@@ -1,4 +1,4 @@
-"""From a fitted network to a calibrated checkpoint with all facts of its run."""
+"""Calibrates a fitted network and writes its checkpoint with all facts of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a run: what it is begun with, what it holds, and how it is gone on with."""
+"""The folder of a run: how it is made, what it contains, and how a stopped run is resumed."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def epochs_done(folder: Path) -> int:
 
 
 def how_to_go_on(folder: Path) -> str:
-    """Say how a run that was stopped can be continued."""
+    """Return how to continue a run that was stopped, in words."""
     if (folder / RESUME).is_file():
         return f"go on with asr-train --resume {folder}"
     return f"no epoch was finished, so {folder} cannot be resumed; start again"

@@ -1,4 +1,4 @@
-"""What training asks of a data folder before it begins."""
+"""Checks of a data folder before training begins."""
 
 from __future__ import annotations
 
