@@ -1,4 +1,4 @@
-"""Would a server gain by scoring pictures of several requests in one inference?
+"""Measures whether a server gains by scoring pictures of several requests in one inference.
 
     python -m asr_bench.batching [--model asrnet-lite] [--rounds 15]
 

@@ -1,4 +1,4 @@
-"""How long does the browser demo take from opening the page to the first verdict?
+"""Measures the time of the browser demo from opening the page to the first verdict.
 
     python -m asr_bench.browser_start build/browser-demo [ANOTHER_BUILD ...] --rounds 5
 

@@ -1,4 +1,4 @@
-"""Many RTSP cameras on this machine: are they all scored at the rate asked for, how old are the frames, what is lost?
+"""Watches many RTSP cameras on this machine and measures the rate, the age of frames and what is lost.
 
     python -m asr_bench.cameras --cameras 16 --fps 1 --seconds 30 --key-frames
 
@@ -36,7 +36,7 @@ _SETTLE = 5.0  # seconds in which all cameras connect; what they give then does 
 
 @dataclass(frozen=True)
 class CameraLoad:
-    """What came of watching.
+    """The figures of one run.
 
     Attributes:
         rates: scored frames per second of each camera.
@@ -64,7 +64,7 @@ class CameraLoad:
         ]
 
     def line(self) -> str:
-        """Return the account in one line."""
+        """Return the figures in one line."""
         p50, p99 = np.percentile(self.ages, [50, 99]) if self.ages else (float("nan"), float("nan"))
         troubles = ", ".join(f"{count} {state}" for state, count in self.troubles.items()) or "none stalled or lost"
         rates = f"{min(self.rates):.2f} to {max(self.rates):.2f}" if self.rates else "0"

@@ -1,4 +1,4 @@
-"""Does the exported file compute what PyTorch computes? Measured, never assumed."""
+"""Measures whether the exported file computes what PyTorch computes."""
 
 from __future__ import annotations
 

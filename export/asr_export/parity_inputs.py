@@ -59,7 +59,7 @@ def real_frames(folder: Path) -> Iterator[Frames]:
 
 
 def adversarial_frames(size: int) -> Iterator[Frames]:
-    """Yield frames in which arithmetic goes wrong first: nothing varies, everything does, or hardly a pixel is there.
+    """Yield frames in which arithmetic fails first: equal pixels, noise, and frames of a few pixels.
 
     Args:
         size: S, side of the network's input; frames are S x S and tiny.

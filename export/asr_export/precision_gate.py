@@ -1,4 +1,4 @@
-"""What a lower precision costs, measured on images that had no part in making the file, and how much it may."""
+"""Measures what a lower precision costs, on images that had no part in making the file, and says whether it may."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Float32:
-    """What the graph says in float32, which a lower precision is compared with.
+    """Scores of the graph in float32, which a lower precision is compared with.
 
     Attributes:
         margins: (n,), logit_ai - logit_real of each image.

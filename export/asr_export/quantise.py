@@ -2,9 +2,9 @@
 
 Static quantisation as pairs of QuantizeLinear and DequantizeLinear around convolutions (QDQ), weights per channel and
 rounded so that outputs change least (`asr_export.rounding`), activations per tensor over the range seen on real
-images. Preprocessing, Fourier transforms, statistics and head stay in float32. Which convolutions do so as well is not
-chosen by hand: each is quantised alone, how far that moves the margins is measured, and those that move them most are
-given back to float32 until verdicts hold on the images that all this was measured on. Only then is the graph judged,
+images. Preprocessing, Fourier transforms, statistics and head stay in float32. Some convolutions stay in float32,
+too. They are chosen by measurement: each convolution is quantised alone, and those that move the margins most stay in
+float32, as many as verdicts on the calibration images need. Only then is the graph judged,
 once, by images that had no part in it: the best of twelve graphs on a few hundred images says little about the next
 few hundred. What is left of the error in scale and offset of the margin is corrected in the calibration behind it.
 """

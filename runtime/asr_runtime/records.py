@@ -192,8 +192,8 @@ class VideoRecord:
             "duration": round(self.duration, 6),
             **_claimed(self.claims, self.verdict),
         }
-        said = {"reason": self.reason, "note": self.note}
-        return data | {name: text for name, text in said.items() if text is not None}
+        texts = {"reason": self.reason, "note": self.note}
+        return data | {name: text for name, text in texts.items() if text is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,16 +64,16 @@ def write_shards(data: DataFolder, folder: Path, shard_bytes: int, seed: int) ->
         facts["counts"][split] = [[label, source, n] for (label, source), n in sorted(counts.items())]
         order = rng.permutation(len(samples)).tolist()
         console = Console(stderr=True)
-        held: list[tuple[Sample, bytes]] = []
+        waiting: list[tuple[Sample, bytes]] = []
         size = 0
         for i in track(order, split, console=console, transient=True, disable=not console.is_terminal):
-            held.append((samples[i], samples[i].data()))
-            size += len(held[-1][1])
+            waiting.append((samples[i], samples[i].data()))
+            size += len(waiting[-1][1])
             if size >= shard_bytes:
-                tables.append(_write(data.root, folder, split, facts["shards"], held))
-                held, size = [], 0
-        if held:
-            tables.append(_write(data.root, folder, split, facts["shards"], held))
+                tables.append(_write(data.root, folder, split, facts["shards"], waiting))
+                waiting, size = [], 0
+        if waiting:
+            tables.append(_write(data.root, folder, split, facts["shards"], waiting))
     schema = _SCHEMA.with_metadata({"asr.shards": json.dumps(facts)})
     with whole_file(folder / INDEX) as part, pq.ParquetWriter(part, schema) as writer:
         for table in tables:
@@ -82,7 +82,7 @@ def write_shards(data: DataFolder, folder: Path, shard_bytes: int, seed: int) ->
 
 
 def _write(
-    root: Path, folder: Path, split: str, shards: list[dict[str, Any]], held: list[tuple[Sample, bytes]]
+    root: Path, folder: Path, split: str, shards: list[dict[str, Any]], waiting: list[tuple[Sample, bytes]]
 ) -> pa.Table:
     """Write one tar file; return its rows of the index."""
     number = sum(shard["split"] == split for shard in shards)
@@ -90,7 +90,7 @@ def _write(
     rows: list[dict[str, Any]] = []
     with whole_file(folder / name) as part:
         with webdataset.TarWriter(str(part), mtime=0) as tar:
-            for place, (sample, content) in enumerate(held):
+            for place, (sample, content) in enumerate(waiting):
                 key, suffix = f"{split}{number:06d}{place:06d}", sample.path.suffix.lower().lstrip(".")
                 path = sample.path.relative_to(root).as_posix()
                 facts = {"label": sample.label, "source": sample.source, "path": path}

@@ -156,8 +156,8 @@ def _headline_rows(evaluation: Evaluation) -> list[Row]:
         ("subject alone", evaluation.content_probe or {}, "plain"),
     )
     return [
-        Row(f"{said}: {name}", figures[key], (figures.get("interval") or {}).get(key), kind)
-        for key, said in names.items()
+        Row(f"{title}: {name}", figures[key], (figures.get("interval") or {}).get(key), kind)
+        for key, title in names.items()
         for name, figures, kind in groups
         if figures.get(key) is not None
     ]

@@ -40,24 +40,24 @@ def decision_table(
     return {"decided": decided, "error": wrong / decided if decided > 0 else None, **classes}
 
 
-def _of_class(names: NDArray[np.str_], said: NDArray[np.str_], key: str, per_family: bool) -> dict[str, Any]:
-    families = {str(name): _shares(said[names == name]) for name in np.unique(names)}
+def _of_class(names: NDArray[np.str_], verdicts: NDArray[np.str_], key: str, per_family: bool) -> dict[str, Any]:
+    families = {str(name): _shares(verdicts[names == name]) for name in np.unique(names)}
     wrong = "called_ai" if key == "real" else "called_real"
     ordered = dict(sorted(families.items(), key=lambda item: (-item[1][wrong], -item[1]["unsure"], item[0])))
-    whole = _shares(said)
+    whole = _shares(verdicts)
     if per_family and families:
         for share in ("called_ai", "called_real", "unsure"):
             whole[share] = float(np.mean([one[share] for one in families.values()]))
     return {**whole, "families": ordered}
 
 
-def _shares(said: NDArray[np.str_]) -> dict[str, Any]:
-    count = max(1, len(said))
+def _shares(verdicts: NDArray[np.str_]) -> dict[str, Any]:
+    count = max(1, len(verdicts))
     return {
-        "images": len(said),
-        "called_ai": float((said == "ai").sum() / count),
-        "called_real": float((said == "real").sum() / count),
-        "unsure": float((said == "unsure").sum() / count),
+        "images": len(verdicts),
+        "called_ai": float((verdicts == "ai").sum() / count),
+        "called_real": float((verdicts == "real").sum() / count),
+        "unsure": float((verdicts == "unsure").sum() / count),
     }
 
 

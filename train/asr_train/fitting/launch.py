@@ -26,7 +26,7 @@ def was_launched() -> bool:
 
 
 def note_run(folder: Path) -> None:
-    """Say to the process that started the ranks which run folder they write."""
+    """Tell the process that started the ranks which run folder they write."""
     if was_launched():
         Path(os.environ[_NOTE]).write_text(str(folder))
 

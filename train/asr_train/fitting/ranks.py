@@ -1,4 +1,4 @@
-"""The processes ("ranks") that train one network together: which one this is, and what they say to each other.
+"""The processes ("ranks") that train one network together: which one this is, and what they exchange.
 
 Every rank runs the same command. `asr-train --devices N` (`asr_train.fitting.launch`), torchrun and srun start them and
 say in environment variables which rank each is. Files, logs and figures come from rank 0, the first one.
@@ -119,7 +119,7 @@ def losing_ranks(ranks: Ranks, how_to_go_on: Callable[[], str]) -> Iterator[None
 
     Raises:
         RankError: a rank was lost, and this is rank 0. Other ranks, and all whose loss is noticed by the process that
-            started them, end without a word.
+            started them, end without a message.
     """
     try:
         yield

@@ -26,8 +26,9 @@ class _StoppedError(BaseException):
 def stop_on_signal(how_to_go_on: Callable[[], str | None]) -> Iterator[Callable[[], None]]:
     """End the program with exit code 130 or 143 when SIGINT or SIGTERM comes; a second signal ends it at once.
 
-    A terminal, `timeout`, systemd and SLURM send the signal to the reading processes as well. These end by it without a
-    word, and whatever error follows the signal (a lost worker, for one) counts as the stop. Outside the main thread no
+    A terminal, `timeout`, systemd and SLURM send the signal to the reading processes as well. These end by it without
+    a message, and whatever error follows the signal (a lost worker, for one) counts as the stop. Outside the main
+    thread no
     signal is waited for.
 
     Args:
@@ -64,8 +65,8 @@ def stop_on_signal(how_to_go_on: Callable[[], str | None]) -> Iterator[Callable[
     except BaseException:
         if not received:
             raise
-        if (said := how_to_go_on()) is not None:
-            log.warning("stopped by %s; %s", signal.Signals(received[0]).name, said)
+        if (advice := how_to_go_on()) is not None:
+            log.warning("stopped by %s; %s", signal.Signals(received[0]).name, advice)
         raise SystemExit(128 + received[0]) from None
     finally:
         for number, handler in before.items():

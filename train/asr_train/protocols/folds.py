@@ -1,4 +1,4 @@
-"""What is left out of training and judged by: generators, and generators with photo sources."""
+"""Folds: the generators, and photo sources, that are left out of training and then judged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the limit is: figures on a generator never seen, as images, generators and photo sources grow in number.
+"""Learning curves: figures on a generator never seen, as images, generators and photo sources grow in number.
 
 Only for networks whose head is solved in closed form: a point of a curve costs one linear solve.
 """
@@ -93,11 +93,11 @@ def learning_curves(
     for point in progress_bar(points, "learning curves", visible=progress):
         fit = solved.fit if point.rows is None else solved.fit.subset(point.rows)
         adjusted, plain = [], []
-        for fold, held in judged:
+        for fold, content in judged:
             head = fit.head(point.without(fold.generator))
             labels = np.array([sample.label for sample in fold.samples])
             margins = solved.store.margins(head, solved.store.rows(fold.samples))[:, 0]
-            adjusted.append(content_adjusted_auroc(labels, margins, held))
+            adjusted.append(content_adjusted_auroc(labels, margins, content))
             plain.append(float(roc_auc_score(labels, margins)))
         drawn = {"ca_auroc": _mean(adjusted), "auroc": _mean(plain)}
         log.info("%s %d, generators never seen: %s", point.curve, point.count, drawn)

@@ -1,4 +1,4 @@
-"""What a detector is worth on families of generators, and on kinds of photos, of which it has seen no source.
+"""Measures a detector on families of generators, and on kinds of photos, of which it has seen no source.
 
 Several sites show pictures of one generator, and its later versions differ little: leaving one site out flatters. These
 protocols leave out all sources of one maker's generator, all photo sources of one kind, both together, or all

@@ -1,4 +1,4 @@
-"""Evaluation protocols that train: what a detector is worth on a generator, and on photos, that it has never seen."""
+"""Evaluation protocols that train: they measure a detector on a generator, and on photos, that it has never seen."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class CompositeRow:
 
 @dataclass(frozen=True)
 class Composited:
-    """What a run made: pictures per way, and photo -> why it gave none."""
+    """What a run made: pictures per way, and photo -> why no picture was made of it."""
 
     made: Mapping[str, int]
     failed: Mapping[str, str]
