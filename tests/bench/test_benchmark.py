@@ -232,7 +232,7 @@ def test_energy_is_read_from_the_packages_and_may_wrap(tmp_path: Path) -> None:
     assert not Rapl(tmp_path).readable
 
 
-def test_a_change_is_told_from_noise(tmp_path: Path) -> None:
+def test_a_change_is_distinguished_from_noise(tmp_path: Path) -> None:
     earlier = tmp_path / "benchmark.json"
     earlier.write_text(json.dumps(dataclasses.asdict(_found())))
     slower, same = changes(_found(1.2), earlier).splitlines()

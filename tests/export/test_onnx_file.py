@@ -30,7 +30,7 @@ def test_the_surface_is_the_contract(exported: Path) -> None:
     assert outputs == [("probability", "tensor(float)", ["N"]), ("logits", "tensor(float)", ["N", 2])]
 
 
-def test_the_file_is_whole_small_and_tells_nothing_of_this_machine(exported: Path) -> None:
+def test_the_file_is_whole_small_and_says_nothing_of_this_machine(exported: Path) -> None:
     data = exported.read_bytes()
     model = onnx.load_from_string(data)
     onnx.checker.check_model(model, full_check=True)

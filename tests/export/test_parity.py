@@ -68,7 +68,7 @@ def test_a_wrong_weight_is_found_in_its_stage(exported: Path, checkpoint: Path, 
     assert within == ["preprocess", "network.res_extractor", "network.stage1"]
 
 
-def test_a_fault_in_the_spectral_block_is_told_from_one_before_it(exported: Path, checkpoint: Path) -> None:
+def test_a_fault_in_the_spectral_block_is_distinguished_from_one_before_it(exported: Path, checkpoint: Path) -> None:
     model = onnx.load(exported)
     (root,) = [node for node in model.graph.node if node.op_type == "Sqrt"]
     root.op_type = "Abs"  # forgets the square root of the power
@@ -78,7 +78,7 @@ def test_a_fault_in_the_spectral_block_is_told_from_one_before_it(exported: Path
     assert [error.name for error in errors if not error.within] == ["network.spec_stat.magnitude", "logits"]
 
 
-def test_the_command_tells_all_there_is_and_draws_it(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_the_command_says_all_there_is_and_draws_it(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
     code, said = _parity(checkpoint, exported, "--report", tmp_path / "new" / "p.json")
     assert code == 0, said
     assert [line.split(":")[0] for line in said.splitlines()] == ["passed"] * len(installed_engines())
@@ -165,7 +165,7 @@ def test_below_float32_as_many_verdicts_may_differ_as_a_copy_at_jpeg_96_changes(
     assert not judge(_answers([0.61] * 6 + [0.59] * 994), reference, card, 1.0).passed
 
 
-def test_awkward_frames_are_told_apart_and_must_be_numbers() -> None:
+def test_awkward_frames_are_distinguished_and_must_be_numbers() -> None:
     real = [True, True, False]
     reference, found = _answers([0.3, 0.7, 0.2], real), _answers([0.3, 0.7, 0.9], real)
     parity = judge(found, reference, _card(), 1e-5)

@@ -164,9 +164,7 @@ def test_only_convolutions_are_quantised_and_the_stages_stay(
     assert len(card["metrics"]["int8 against fp32"]["sensitivity"]) == 7
 
 
-def test_parity_tells_where_a_quantised_file_leaves_pytorch(
-    checkpoint: Path, calibration: Path, tmp_path: Path
-) -> None:
+def test_parity_says_where_a_quantised_file_leaves_pytorch(checkpoint: Path, calibration: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     assert _export(checkpoint, "-o", path, "--precision", "int8", "--calibration-images", calibration)[0] == 0
     report = tmp_path / "p.json"

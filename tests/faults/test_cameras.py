@@ -63,7 +63,7 @@ def _absent_cameras() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.fault(8)
-def test_what_is_wrong_with_an_absent_camera_is_told_soon(tmp_path: Path, measured: Measured) -> None:
+def test_what_is_wrong_with_an_absent_camera_is_reported_soon(tmp_path: Path, measured: Measured) -> None:
     with _absent_cameras() as wrong, LiveRun(tmp_path, *wrong, "--no-reconnect") as run:
         code, summary = run.ends(20)
     slowest: dict[bool, float] = {True: 0, False: 0}

@@ -54,7 +54,7 @@ def test_what_is_no_file_is_refused_within_a_second(odd_paths: list[Path], measu
 
 
 @pytest.mark.fault(7)
-def test_a_folder_of_such_things_is_told_and_its_pictures_are_scored(
+def test_a_folder_of_such_things_is_reported_and_its_pictures_are_scored(
     odd_paths: list[Path], tmp_path: Path, measured: Measured
 ) -> None:
     folder = odd_paths[0].parent

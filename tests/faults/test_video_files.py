@@ -116,7 +116,7 @@ def test_a_recording_that_begins_between_keyframes_gives_what_follows(tmp_path: 
 
 
 @pytest.mark.fault(1)
-def test_at_most_max_seconds_are_read_and_the_rest_is_told(tmp_path: Path, measured: Measured) -> None:
+def test_at_most_max_seconds_are_read_and_the_rest_is_reported(tmp_path: Path, measured: Measured) -> None:
     path = encode(tmp_path / "long.mp4", plain_frames(COUNT), "160x64", *X264)
     video = VideoFile(path, max_seconds=1.0)
     assert [frame.number for frame in video] == list(range(26))
@@ -211,7 +211,7 @@ def test_five_bits_flipped_in_60_files(to_damage: dict[str, Path], tmp_path: Pat
 
 
 @pytest.mark.fault(2)
-def test_frames_that_the_decoder_leaves_out_are_said(tmp_path: Path, measured: Measured) -> None:
+def test_frames_that_the_decoder_leaves_out_are_reported(tmp_path: Path, measured: Measured) -> None:
     """FFmpeg's HEVC decoder drops damaged frames, and all that need them, without an error; noise shows it."""
     noise = np.random.default_rng(0).integers(-20, 21, LENGTH * 320 * 240 * 3, np.int16)
     noisy = np.clip(np.frombuffer(textured_frames(LENGTH), np.uint8) + noise, 0, 255).astype(np.uint8)
@@ -274,7 +274,7 @@ def broken(to_damage: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.fault(3)
-def test_what_is_no_whole_video_is_told_within_a_second(broken: list[Path], measured: Measured) -> None:
+def test_what_is_no_whole_video_is_reported_within_a_second(broken: list[Path], measured: Measured) -> None:
     slowest, partial, named = 0.0, 0, 0
     for path in broken:
         started = time.perf_counter()

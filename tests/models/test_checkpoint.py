@@ -131,7 +131,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("content", [{"weights": 1}, [1, 2], {"model_state": {"fc.weight": torch.zeros(1)}}])
-def test_foreign_content_is_told_apart(tmp_path: Path, content: object) -> None:
+def test_foreign_content_is_distinguished(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=r"x\.pth"):
         load_checkpoint(tmp_path / "x.pth")
@@ -159,7 +159,7 @@ def test_an_entry_that_cannot_be_used_is_named(tmp_path: Path, entry: str, value
     assert "\n" not in str(caught.value)
 
 
-def test_a_wrong_name_and_a_missing_file_are_said(tmp_path: Path) -> None:
+def test_a_wrong_name_and_a_missing_file_are_reported(tmp_path: Path) -> None:
     _own(tmp_path / "a.pth", dim=8)
     with pytest.raises(CheckpointError, match="holds asrnet, not fft-resnet34"):
         load_checkpoint(tmp_path / "a.pth", "fft-resnet34")

@@ -41,7 +41,7 @@ def test_the_command_is_0_when_all_that_is_needed_works(run_command: Runner, mod
         assert b"asr-screen works on this machine" in done.stdout
 
 
-def test_a_model_that_does_not_load_is_2_and_told(run_command: Runner, tmp_path: Path) -> None:
+def test_a_model_that_does_not_load_is_2_and_reported(run_command: Runner, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     done = run_command("doctor", "--model", tmp_path / "bad.onnx", "--format", "json")
     assert done.returncode == 2

@@ -51,7 +51,7 @@ def test_no_piece_of_a_token_is_left_in_a_text(scheme: str, login: bool, token: 
 
 
 @given(_SCHEMES, _USERS, _PASSWORDS, _HOSTS, _PATHS)
-def test_a_password_that_is_encoded_is_kept(scheme: str, user: str, password: str, host: str, path: str) -> None:
+def test_a_password_that_is_encoded_stays(scheme: str, user: str, password: str, host: str, path: str) -> None:
     url = f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{host}{path}"
     assert percent_encoded(url) == url
     assert redact(url).startswith(f"{scheme}://***@{host}")
@@ -80,7 +80,7 @@ def test_a_password_that_is_not_encoded_is_found(scheme: str, user: str, passwor
         "me@example.com",
     ],
 )
-def test_a_proper_url_is_kept(url: str) -> None:
+def test_a_proper_url_stays(url: str) -> None:
     assert percent_encoded(url) == url
 
 
@@ -137,7 +137,7 @@ def test_the_examples_are_right() -> None:
         "alert target ftp://***@h.x/a: expected http(s)://USER:PASSWORD@HOST/PATH, special letters as in a%40b or a@b",
     ],
 )
-def test_advice_and_what_was_hidden_before_are_kept(text: str) -> None:
+def test_advice_and_what_was_hidden_before_stay(text: str) -> None:
     assert redact(text) == text
 
 

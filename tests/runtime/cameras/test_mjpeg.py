@@ -138,7 +138,7 @@ def test_a_picture_is_there_with_its_last_byte(with_length: bool) -> None:
 
 
 @pytest.mark.parametrize("boundary", [b"picture", b"--picture"])
-def test_a_boundary_may_be_told_with_its_dashes(boundary: bytes) -> None:
+def test_a_boundary_may_be_given_with_its_dashes(boundary: bytes) -> None:
     assert MultipartReader(boundary).feed(_part(b"\xff\xd8x\xff\xd9", 5)) == [b"\xff\xd8x\xff\xd9"]
 
 

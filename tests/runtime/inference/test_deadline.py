@@ -187,6 +187,6 @@ def test_an_error_of_the_engine_stays_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf])
-def test_a_deadline_that_cannot_be_kept_is_refused(model_bytes: bytes, seconds: float) -> None:
+def test_a_deadline_that_cannot_be_met_is_refused(model_bytes: bytes, seconds: float) -> None:
     with pytest.raises(ConfigurationError, match="deadline"):
         Detector(model_bytes, device="cpu", deadline=seconds)

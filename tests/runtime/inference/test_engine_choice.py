@@ -1,4 +1,4 @@
-"""`precision="auto"`: timed once on a machine, kept, told, and never against the card or for a gain within noise."""
+"""`precision="auto"`: timed once on a machine, cached, reported; never against the card or for a gain within noise."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def kept_files(cache: Path) -> list[Path]:
     return list(cache.rglob("*.json"))
 
 
-def test_it_is_timed_once_kept_and_told(cache: Path, timings: list[list[str]]) -> None:
+def test_it_is_timed_once_cached_and_reported(cache: Path, timings: list[list[str]]) -> None:
     first = Detector(MODEL, device="cpu", precision="auto", threads=1)
     assert timings == [ALL]
     (kept,) = kept_files(cache)
@@ -123,7 +123,7 @@ def test_bf16_without_a_passed_gate_is_not_even_timed(timings: list[list[str]], 
     assert "openvino bf16 left out: the card has no passed gate" in detector.choice
 
 
-def test_a_kept_choice_cannot_bring_in_what_the_card_does_not_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_choice_cannot_bring_in_what_the_card_does_not_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_model()
     keep_times(fingerprint(model, 1), Times({"onnxruntime": 9.0, "openvino fp32": 8.9, "openvino bf16": 1.0}))
     assert Detector(model, device="cpu", precision="auto", threads=1).provider == "CPUExecutionProvider"
@@ -143,7 +143,7 @@ def test_without_openvino_there_is_nothing_to_time(timings: list[list[str]], mon
     assert timings == []
 
 
-def test_a_broken_openvino_is_told_and_not_kept(
+def test_a_broken_openvino_is_reported_and_not_cached(
     timings: list[list[str]], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
@@ -154,7 +154,7 @@ def test_a_broken_openvino_is_told_and_not_kept(
     assert kept_files(cache) == []
 
 
-def test_what_the_processor_cannot_do_is_kept_as_well(
+def test_what_the_processor_cannot_do_is_cached_as_well(
     timings: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = engine_choice.OpenVinoSession
@@ -179,7 +179,7 @@ def test_an_engine_that_disagrees_is_left_out_whatever_its_time(monkeypatch: pyt
     assert "openvino fp32 left out: OpenVINO in fp32 gives the logits" in found.summary
 
 
-def test_a_kept_engine_that_does_not_start_any_more_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_engine_that_does_not_start_any_more_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     given_times(monkeypatch, 10, 5, 5)
     assert Detector(MODEL, device="cpu", precision="auto", threads=1).provider == "openvino fp32"
 

@@ -1,4 +1,4 @@
-"""Exactly one onnxruntime: none, two, or half of one are told in one line with what to install."""
+"""Exactly one onnxruntime: none, two, or half of one are reported in one line with what to install."""
 
 from __future__ import annotations
 

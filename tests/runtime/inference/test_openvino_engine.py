@@ -1,4 +1,4 @@
-"""OpenVINO behind the same Detector: the same scores in float32, bf16 only with a passed gate, told when missing."""
+"""OpenVINO behind the same Detector: the same scores in float32, bf16 only with a passed gate, reported if missing."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_the_command_names_the_extra_and_needs_no_openvino_otherwise(tmp_path: P
         assert precision == "file" or done.stderr.count("\n") == 1
 
 
-def test_a_processor_without_bf16_is_told(tmp_path: Path) -> None:
+def test_a_processor_without_bf16_is_reported(tmp_path: Path) -> None:
     """OpenVINO silently computes in float32 there; here because it is asked to, whatever this processor can."""
     model = tmp_path / "x.onnx"
     model.write_bytes(build_model(PASSED))

@@ -120,7 +120,7 @@ def test_what_cannot_be_opened_says_the_same_as_in_this_process(url: str) -> Non
 
 
 @pytest.mark.parametrize("connect", [open_stream, IsolatedStream])
-def test_a_damaged_and_a_giant_picture_are_skipped_and_the_end_is_told(connect: Callable[[str], Stream]) -> None:
+def test_a_damaged_and_a_giant_picture_are_skipped_and_the_end_is_reported(connect: Callable[[str], Stream]) -> None:
     giant = black_png(8200)
     with (
         mjpeg(STAMPED[1], b"\xff\xd8 nothing", giant, STAMPED[2], lasting=False) as place,

@@ -26,7 +26,7 @@ def test_a_shipped_clip_is_whole(path: Path) -> None:
     assert broken_at(str(path)) is None
 
 
-def test_an_overwritten_header_is_found_and_told(chained: Path) -> None:
+def test_an_overwritten_header_is_found_and_reported(chained: Path) -> None:
     assert broken_at(str(chained)) is None
     data = bytearray(chained.read_bytes())
     middle = len(data) // 2

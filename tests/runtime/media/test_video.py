@@ -1,4 +1,4 @@
-"""Frames come in order with the right times; damage is told, never silent."""
+"""Frames come in order with the right times; damage is reported, never silent."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_what_waits_for_its_interval_is_sent_at_the_end(webhook: Receiver) -> No
 # Receivers that fail
 
 
-def test_an_alert_is_tried_again_and_the_outage_is_said_once(warnings: list[str]) -> None:
+def test_an_alert_is_tried_again_and_the_outage_is_reported_once(warnings: list[str]) -> None:
     with receiver(500, 503, 429) as server:
         alerts = Alerts([f"http://me:pass@{server.place}/hook?token=secret"], warn=warnings.append)
         started = time.monotonic()
@@ -313,7 +313,7 @@ def test_alerts_reach_an_mqtt_topic_with_a_password(tmp_path: Path) -> None:
 
 
 @needs_mosquitto
-def test_a_wrong_password_is_said_without_showing_it(tmp_path: Path, warnings: list[str]) -> None:
+def test_a_wrong_password_is_reported_without_showing_it(tmp_path: Path, warnings: list[str]) -> None:
     broker = Broker(tmp_path, password=("me", "right"))
     try:
         alerts = Alerts([f"mqtt://me:wrong@127.0.0.1:{broker.port}/alerts"], warn=warnings.append)

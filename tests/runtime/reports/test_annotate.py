@@ -103,7 +103,7 @@ def test_one_frame_is_a_file_too(tmp_path: Path) -> None:
 # Sources
 
 
-def test_every_source_has_a_file_of_its_own_and_is_told_where(tmp_path: Path, lines: list[str]) -> None:
+def test_every_source_has_a_file_of_its_own_and_is_named(tmp_path: Path, lines: list[str]) -> None:
     video = AnnotatedVideo(tmp_path / "out.mkv", warn=lines.append)
     for number in range(20):
         for source, level in (("door", 50), ("yard", 150)):

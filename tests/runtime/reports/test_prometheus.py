@@ -163,7 +163,7 @@ def test_only_get_and_head_are_answered(server: MetricsServer) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [b"\r\n\r\n", b"GET\r\n\r\n", b"\x16\x03\x01\r\n\r\n", b"GET / SPDY/3\r\n\r\n"])
-def test_what_is_not_http_is_told_so(server: MetricsServer, nonsense: bytes) -> None:
+def test_what_is_not_http_is_reported(server: MetricsServer, nonsense: bytes) -> None:
     with connect(server) as client:
         client.sendall(nonsense)
         assert client.recv(100).startswith(b"HTTP/1.1 400 Bad Request\r\n")

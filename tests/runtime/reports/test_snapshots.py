@@ -27,7 +27,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_video_is_kept_when_it_turns_to_ai_and_now_and_then_while_it_stays_so(tmp_path: Path) -> None:
+def test_a_video_is_saved_when_it_turns_to_ai_and_now_and_then_while_it_stays_so(tmp_path: Path) -> None:
     snapshots = snapshots_in(tmp_path / "new" / "folder", min_interval=10)
     image = picture()
     for second in range(40):
@@ -52,7 +52,7 @@ def test_a_clock_that_is_set_back_holds_nothing_up(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 3
 
 
-def test_images_that_are_ai_are_kept_and_others_are_not(tmp_path: Path) -> None:
+def test_images_that_are_ai_are_saved_and_others_are_not(tmp_path: Path) -> None:
     snapshots = snapshots_in(tmp_path)
     for name, verdict in (("a/x.png", "ai"), ("b/x.png", "ai"), ("c/x.png", "real"), ("d/x.png", "unsure")):
         snapshots.observe(ImageRecord(name, 0.5, verdict), picture())

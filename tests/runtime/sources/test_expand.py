@@ -1,4 +1,4 @@
-"""Arguments become sources lazily; what leads to nothing is told and the rest goes on."""
+"""Arguments become sources lazily; what leads to nothing is reported and the rest goes on."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_the_file(tree: Path) -> None:
     assert names([tree / "x[1].jpg"]) == [str(tree / "x[1].jpg")]
 
 
-def test_what_leads_to_nothing_is_told_and_the_rest_goes_on(tree: Path, tmp_path: Path) -> None:
+def test_what_leads_to_nothing_is_reported_and_the_rest_goes_on(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     found = list(Expansion([str(tree / "no.jpg"), str(tmp_path / "bare"), str(tree / "*.gif"), str(tree / "a.jpg")]))
     assert [type(item) for item in found] == [Unreadable, Unreadable, Unreadable, Source]
@@ -119,7 +119,7 @@ def test_a_path_that_begins_like_an_image_is_a_path(name: str) -> None:
     assert name in only_error("-", name.encode())
 
 
-def test_empty_standard_input_is_told() -> None:
+def test_empty_standard_input_is_reported() -> None:
     assert "empty" in only_error("-", b"\n\n")
 
 

@@ -152,7 +152,7 @@ def test_20_000_arguments_are_no_quadratic_work(detector: Detector, photos: Path
 
 
 @pytest.mark.parametrize("suffix", [".vob", ".mxf", ".m2v", ".mod", ".3g2", ".qt", ".dav", ".ivf", ".dv", ".y4m"])
-def test_what_only_bytes_tell_is_told_by_bytes(suffix: str) -> None:
+def test_what_only_bytes_say_is_recognised_by_bytes(suffix: str) -> None:
     heads = {
         **{".vob": b"\0\0\x01\xba\x44", ".mod": b"\0\0\x01\xba\x44", ".m2v": b"\0\0\x01\xb3\x0a"},
         **{".mxf": b"\x06\x0e\x2b\x34\x02\x05\x01\x01", ".3g2": b"\0\0\0\x1cftyp3g2a\0\x01\0\x003g2a"},

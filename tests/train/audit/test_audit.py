@@ -103,7 +103,7 @@ def test_a_planted_leak_of_the_files_is_named(
     assert "subject matter" not in warning
 
 
-def test_planted_content_is_told_from_the_files(tmp_path: Path) -> None:
+def test_planted_content_is_distinguished_from_the_files(tmp_path: Path) -> None:
     found = _audit(_data(tmp_path / "data", _jpeg(60, 95), _jpeg(60, 95), tint=70))
     assert [f["what"] for f in found.findings if f["gives_away"]] == ["content"]
     assert "The subjects give the label away" in audit_text(found)
@@ -129,7 +129,9 @@ def test_a_generator_that_is_left_out_is_measured_by_probes_that_never_saw_it(tm
     assert set(found) == {"mean_content", "mean_files", "generators"}
 
 
-def test_copies_across_splits_and_unreadable_files_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_copies_across_splits_and_unreadable_files_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = _data(tmp_path / "data", _png, _png, (8, 6))
     shutil.copy(root / "photos" / "train" / "nature" / "0.png", root / "photos" / "val" / "nature" / "copy.png")
     (root / "maker" / "val" / "ai" / "broken.png").write_text("no picture")

@@ -34,7 +34,7 @@ def test_jpeg_quality_tables_and_chroma(photo: Image.Image, tmp_path: Path, qual
     assert (found.width, found.height) == (200, 136)
 
 
-def test_tables_of_ones_own_are_told_from_the_standard_ones(photo: Image.Image, tmp_path: Path) -> None:
+def test_tables_of_ones_own_are_distinguished_from_the_standard_ones(photo: Image.Image, tmp_path: Path) -> None:
     tables = [[max(1, i // 3) for i in range(1, 65)], [5] * 64]
     photo.save(tmp_path / "x.jpg", qtables=tables)
     found = read_facts((tmp_path / "x.jpg").read_bytes())

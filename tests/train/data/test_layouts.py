@@ -130,7 +130,9 @@ def test_layouts_are_recognised_as_the_world_ships_them(
 
 
 @pytest.mark.parametrize(("folder", "split"), [("valid", "val"), ("Validation", "val"), ("testing", "test")])
-def test_splits_have_other_names_too_and_that_is_said(examples: Path, tmp_path: Path, folder: str, split: str) -> None:
+def test_splits_have_other_names_too_and_that_is_reported(
+    examples: Path, tmp_path: Path, folder: str, split: str
+) -> None:
     for name in ("train", folder):
         _write(tmp_path / name / "real", examples, 0)
         _write(tmp_path / name / "fake", examples, 1)
@@ -139,7 +141,7 @@ def test_splits_have_other_names_too_and_that_is_said(examples: Path, tmp_path: 
     assert f"folder {folder}: read as {split}" in data.notes
 
 
-def test_what_is_not_used_is_said(generators: Path, examples: Path) -> None:
+def test_what_is_not_used_is_reported(generators: Path, examples: Path) -> None:
     _write(generators / "sd3" / "train" / "drawings", examples, 0)
     _write(generators / "sd3" / "holdout" / "ai", examples, 1)
     used = generators / "sd3" / "train" / "ai"
@@ -154,7 +156,7 @@ def test_what_is_not_used_is_said(generators: Path, examples: Path) -> None:
     assert before == 28
 
 
-def test_counts_per_source_and_class_are_said(generators: Path) -> None:
+def test_counts_per_source_and_class_are_reported(generators: Path) -> None:
     assert find_data(generators).lines()[:2] == [
         "train: 16 real (photos 12, snaps 4), 12 AI-generated (midjourney 4, sd3 8)",
         "val: 8 real (photos 4, snaps 4), 8 AI-generated (midjourney 4, sd3 4)",

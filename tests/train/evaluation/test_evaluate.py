@@ -95,7 +95,7 @@ def test_the_probe_sees_no_more_than_the_model_did(
     assert ("sd3" in found.by_source) is not bool(option)
 
 
-def test_other_data_than_the_model_was_trained_on_is_said(generators: Path, tmp_path: Path) -> None:
+def test_other_data_than_the_model_was_trained_on_is_reported(generators: Path, tmp_path: Path) -> None:
     path = _checkpoint(tmp_path, {"data": {"fingerprint": "0" * 64}})
     assert "not the data that the model was trained on" in _evaluate(path, generators).protocol["content held fixed"]
 

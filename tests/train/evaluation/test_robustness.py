@@ -86,7 +86,7 @@ def test_every_image_is_encoded_alike_and_once(sharpened: list[Sample]) -> None:
         assert quality == (85 if degradation.family == "webp" else None)
 
 
-def test_content_is_held_fixed_with_the_scores_of_the_undegraded_pictures(sharpened: list[Sample]) -> None:
+def test_content_is_controlled_for_with_the_scores_of_the_undegraded_pictures(sharpened: list[Sample]) -> None:
     content = {sample.path: float(index // 2) for index, sample in enumerate(sharpened)}
     found = robustness(_Sharpness(), sharpened, content, families=["crop"])
     for figures in (found["undegraded"], *(p["figures"] for p in found["families"]["crop"]["points"])):

@@ -83,7 +83,7 @@ def test_traces_are_gone_and_content_is_not(samples: list[Sample], tmp_path: Pat
     assert to_changed.max() < 0.35 * to_others.min()
 
 
-def test_a_probe_tells_what_it_was_shown_and_unreadable_files_have_no_score(
+def test_a_probe_says_what_it_was_shown_and_unreadable_files_have_no_score(
     samples: list[Sample], tmp_path: Path
 ) -> None:
     broken = Sample(tmp_path / "broken.jpg", 1, "x")

@@ -64,7 +64,7 @@ def test_a_generator_is_measured_against_its_own_photos_where_it_has_them() -> N
     assert list(found) == ["a", "b", "photos"]  # worst generator first, photos last
 
 
-def test_the_worst_generator_is_the_one_that_is_worst_with_content_held_fixed() -> None:
+def test_the_worst_generator_is_the_one_that_is_worst_with_content_controlled_for() -> None:
     rng = np.random.default_rng(0)
     n = 400
     labels = np.repeat([0, 1, 1], n)
@@ -93,7 +93,7 @@ def _images(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.random.Ge
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_detector_by_content_alone_is_worth_nothing_once_content_is_held_fixed(seed: int) -> None:
+def test_a_detector_by_content_alone_is_worth_nothing_once_content_is_controlled_for(seed: int) -> None:
     labels, content, rng = _images(4000, seed)
     scores = content + rng.normal(0, 1, len(content))
     assert roc_auc_score(labels, scores) > 0.7

@@ -317,7 +317,7 @@ def test_a_resynthesiser_is_judged_seen_and_never_seen(generators: Path, pairs: 
     assert (strong["auroc"], strong["ranked_right"]) == (unseen["auroc"], unseen["ranked_right"])
 
 
-def test_a_run_tells_how_it_does_on_pairs(generators: Path, pairs: Path, tmp_path: Path) -> None:
+def test_a_run_says_how_it_does_on_pairs(generators: Path, pairs: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(_tiny(generators), pairs=str(pairs), pair_weight=10.0, equalise="off")
     run = train(config, tmp_path / "runs")
     assert run.summary["val_pairs"]["resynthesised_strong"]["ranked_right"] == 1.0

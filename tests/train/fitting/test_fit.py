@@ -80,7 +80,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(generators: Path, tm
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_images_much_smaller_than_the_crop_are_said(
+def test_images_much_smaller_than_the_crop_are_reported(
     tmp_path: Path, generators: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("asr_train"), "propagate", True)

@@ -34,7 +34,7 @@ def _contents(out: Path) -> dict[str, bytes]:
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*.png")}
 
 
-def test_the_folder_holds_lossless_windows_and_their_twins_with_splits_kept(generators: Path, tmp_path: Path) -> None:
+def test_the_folder_holds_lossless_windows_and_their_twins_with_their_splits(generators: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = _run(generators, out, "--with", "realesrgan-animevideo-x4")
     assert done.exit_code == 0, done.output

@@ -93,11 +93,11 @@ def learning_curves(
     for point in progress_bar(points, "learning curves", visible=progress):
         fit = solved.fit if point.rows is None else solved.fit.subset(point.rows)
         adjusted, plain = [], []
-        for fold, content in judged:
+        for fold, content_scores in judged:
             head = fit.head(point.without(fold.generator))
             labels = np.array([sample.label for sample in fold.samples])
             margins = solved.store.margins(head, solved.store.rows(fold.samples))[:, 0]
-            adjusted.append(content_adjusted_auroc(labels, margins, content))
+            adjusted.append(content_adjusted_auroc(labels, margins, content_scores))
             plain.append(float(roc_auc_score(labels, margins)))
         drawn = {"ca_auroc": _mean(adjusted), "auroc": _mean(plain)}
         log.info("%s %d, generators never seen: %s", point.curve, point.count, drawn)
