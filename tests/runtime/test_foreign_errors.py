@@ -134,7 +134,13 @@ LIBRARIES: dict[str, Library] = {
             "provenance/reader.py": "a claim that says so",
             "reports/text.py": "OutputError",
             **dict.fromkeys(
-                ("cli.py", "serve/app.py", "reports/alerts.py", "reports/prometheus.py", "reports/wall_server.py"),
+                (
+                    "commands/doctor.py",
+                    "serve/app.py",
+                    "reports/alerts.py",
+                    "reports/prometheus.py",
+                    "reports/wall_server.py",
+                ),
                 "only writes JSON",
             ),
             "reports/guard.py": "an answer of HTTP with its status",
@@ -232,7 +238,16 @@ LIBRARIES: dict[str, Library] = {
     "click": Library(
         ("click.ClickException", "RuntimeError"),
         {
-            **dict.fromkeys(("cli.py", "command.py", "serve/cli.py"), "click itself says what is wrong, exit code 2"),
+            **dict.fromkeys(
+                (
+                    "commands/screen.py",
+                    "commands/screen_archive.py",
+                    "commands/doctor.py",
+                    "command.py",
+                    "serve/cli.py",
+                ),
+                "click itself says what is wrong, exit code 2",
+            ),
             "reports/outputs.py": "only writes to stderr",
             "reports/text.py": "only colours text",
             "archive/report.py": "only writes to stderr",
