@@ -212,7 +212,6 @@ def screen_command(
     """
     from asr_runtime.inference.detector import Detector
     from asr_runtime.inference.looking import check_windows
-    from asr_runtime.reports.outputs import Outputs
     from asr_runtime.sources.live import LiveSource, is_live, live_source, named_sources
     from asr_runtime.sources.remote import remote_file
     from asr_runtime.sources.watch import Journal, Watch
@@ -261,6 +260,7 @@ def screen_command(
         if detector.choice:
             click.echo(f"asr-screen: {detector.choice}", err=True)
         # Imported after the model is loaded: loading has a peak of memory, and OpenCV's 28 MB would add to it.
+        from asr_runtime.reports.outputs import Outputs
         from asr_runtime.screening.screen import screen
 
         outputs = Outputs(

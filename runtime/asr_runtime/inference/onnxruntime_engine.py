@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import io
 import sys
 import warnings
@@ -36,8 +37,9 @@ def both_installed() -> bool:
     return {"onnxruntime", "onnxruntime_gpu"} <= packages
 
 
+@functools.cache
 def import_onnxruntime() -> Any:
-    """Import onnxruntime.
+    """Import onnxruntime, and let its sessions on the CPU share memory that grows by what they need.
 
     Raises:
         DependencyError: it is missing or broken, or both of its distributions are installed.
@@ -60,7 +62,15 @@ def import_onnxruntime() -> Any:
         ) from None
     # The C++ logger writes whole paragraphs to stderr for what we report in one line.
     onnxruntime.set_default_logger_severity(4)
+    _share_memory(onnxruntime)
     return onnxruntime
+
+
+def _share_memory(ort: Any) -> None:
+    """Let memory for inference grow by what is asked for: by default it doubles, 12 MB more for one picture."""
+    by_what_is_asked = {"arena_extend_strategy": 1}
+    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(place, ort.OrtArenaCfg(by_what_is_asked))
 
 
 def open_session(model: bytes, device: str, threads: int | None = None) -> Any:
@@ -124,6 +134,7 @@ def _options(ort: Any, threads: int | None) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.use_env_allocators", "1")  # see `_share_memory`
     options.enable_mem_pattern = False  # would keep a second copy of the memory of one run
     # Waiting threads would otherwise spin and burn the cores that decode.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")

@@ -59,3 +59,29 @@ def test_without_onnxruntime_the_extras_are_named(command: str, model_path: Path
     assert done.returncode == 2
     assert b"pip install 'asrnet-edge[cpu]'" in done.stdout + done.stderr
     assert b"Traceback" not in done.stderr
+
+
+_MEMORY = """
+import re
+from pathlib import Path
+import numpy as np
+from asr_runtime.inference.detector import Detector
+from asr_runtime.inference.onnxruntime_engine import import_onnxruntime
+
+def megabytes(of):
+    return int(re.search(of + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+import_onnxruntime()
+before = megabytes("VmRSS")
+detector = Detector("asrnet-lite", device="cpu", threads=1)
+detector.look(np.random.default_rng(0).integers(0, 256, (384, 384, 3), dtype=np.uint8))
+print(megabytes("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_memory_for_inference_grows_by_what_is_asked_for() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _MEMORY], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 75  # 69 MB; 81 MB where each request doubles it
