@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import onnx
 
 from asr_export.answers import answers, onnxruntime
 from asr_export.parity import judge, tolerance
 from asr_export.parity_inputs import adversarial_frames, packaged_images, real_frames
-from asr_export.precision_gate import Images, PrecisionGate, calibration_images, gate_bf16
+from asr_export.precision_gate import PrecisionGate, calibration_images, gate_bf16
 from asr_export.quantise import quantise
 from asr_models import create_model
 from asr_runtime import Detector
@@ -52,8 +51,7 @@ def lowered(
         reduced, corrected, passed = quantised.model, quantised.calibration, quantised.gate
         more = {"sensitivity": quantised.sensitivity}
     else:
-        everything = Images(calibration.paths + holdout.paths, np.concatenate([calibration.labels, holdout.labels]))
-        passed = gate_bf16(model, everything, card.decision)  # nothing is fitted, so all images may judge it
+        passed = gate_bf16(model, holdout, card.decision)
     if not passed.passed:
         raise GateError(f"{precision}: not written: {passed}")
     metrics = {**card.metrics, f"{precision} against fp32": {**passed.to_dict(), **more}}

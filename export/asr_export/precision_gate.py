@@ -67,7 +67,7 @@ class Float32:
 
 @dataclass(frozen=True)
 class PrecisionGate:
-    """A lower precision compared with float32: int8 on the hold-out half of the labelled images, bf16 on all of them.
+    """A lower precision compared with float32 on the hold-out half of the calibration images.
 
     A file is written if AUROC falls by at most 0.003, no image goes from `real` to `ai` or back on which float32 and
     its verdict on a JPEG 96 copy agree, and verdicts change no more often than between an image and its JPEG 96 copy.
