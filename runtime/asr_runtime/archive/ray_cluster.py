@@ -146,12 +146,13 @@ def run_chunks(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     rows = ray.data.from_items([{"chunk": n} for n in chunks], override_num_blocks=min(len(chunks), _MOST_BLOCKS))
+    most = max(1, min(cores, len(chunks)))
     on_gpu = task.device in ("cuda", "tensorrt")
     done = rows.map_batches(
         _Worker,
         fn_constructor_args=(task,),
         batch_size=1,
-        compute=ActorPoolStrategy(min_size=1, max_size=max(1, min(cores, len(chunks)))),
+        compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),  # fewer where nodes are lost
         num_cpus=1,
         num_gpus=1 if on_gpu else None,
     )
