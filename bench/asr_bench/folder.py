@@ -88,14 +88,14 @@ class FolderSpeed:
     def figures(self) -> list[Figure]:
         """Return the speeds, and the shares of the bound and over the OpenCV loop of each round."""
         of = f"{self.model}, JPEG of {self.width} x {self.height}"
-        steps = zip(self.decode, self.inference, self.screen, self.opencv, strict=True)
-        shares = [
-            (100 * rate * (decode + inference) / self.jobs, rate / loop) for decode, inference, rate, loop in steps
-        ]
-        of_bound, over_loop = zip(*shares, strict=True)
+        alone = [decode + inference for decode, inference in zip(self.decode, self.inference, strict=True)]
+        of_bound = tuple(100 * rate * each / self.jobs for rate, each in zip(self.screen, alone, strict=True))
+        of_work = tuple(100 * each / used for each, used in zip(alone, self.processor, strict=True))
+        over_loop = tuple(rate / loop for rate, loop in zip(self.screen, self.opencv, strict=True))
         return [
             Figure(f"{of}: asr-screen", "pictures/s", True, self.screen),
             Figure(f"{of}: share of cores / (decoding + inference)", "%", True, of_bound),
+            Figure(f"{of}: share of its processor time in decoding and inference", "%", True, of_work),
             Figure(f"{of}: loop of OpenCV and onnxruntime", "pictures/s", True, self.opencv),
             Figure(f"{of}: loop of Pillow and onnxruntime", "pictures/s", True, self.pillow),
             Figure(f"{of}: asr-screen over the OpenCV loop", "x", True, over_loop),

@@ -37,11 +37,19 @@ def test_figures_come_back_from_their_file(tmp_path: Path) -> None:
 
 def test_shares_and_differences_are_taken_round_by_round() -> None:
     speed = FolderSpeed(
-        *("tiny", 20, 384, 384, 2), (0.01, 0.02), (0.03, 0.03), (40.0, 20.0), (1, 1), (1, 1), (20.0, 10.0), (5.0, 5.0)
+        *("tiny", 20, 384, 384, 2),
+        (0.01, 0.02),
+        (0.03, 0.03),
+        (40.0, 20.0),
+        (1, 1),
+        (0.05, 0.1),
+        (20.0, 10.0),
+        (5.0, 5.0),
     )
-    values = {figure.unit: figure.samples for figure in speed.figures()}
-    assert values["%"] == pytest.approx((80.0, 50.0))  # 40 and 20 of 50 and 40 pictures/s
-    assert values["x"] == (2.0, 2.0)
+    of_bound, of_work = (figure.samples for figure in speed.figures() if figure.unit == "%")
+    assert of_bound == pytest.approx((80.0, 50.0))  # 40 and 20 of 50 and 40 pictures/s
+    assert of_work == pytest.approx((80.0, 50.0))  # 0.04 and 0.05 of 0.05 and 0.1 s
+    assert [figure.samples for figure in speed.figures() if figure.unit == "x"] == [(2.0, 2.0)]
     sizes = FrameSizes("a.onnx", 1, {"384x384": (0.01, 0.02), "1080x1920": (0.015, 0.021)}, {})
     assert sizes.figures()[1].samples == pytest.approx((5.0, 1.0))
 
