@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -111,3 +113,18 @@ def test_files_are_decoded_in_a_separate_process_where_that_is_asked_for(tmp_pat
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
     items.close()
     assert bool(children) is isolate
+
+
+def test_a_program_ends_while_a_thread_waits_for_standard_input(model_path: Path) -> None:
+    code = (
+        "import sys, threading; from asr_runtime import Detector, screen; stop = threading.Event(); stop.set(); "
+        "print(len(list(screen(['-'], Detector(sys.argv[1], device='cpu'), stop=stop))))"
+    )
+    line = [sys.executable, "-c", code, str(model_path)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+        assert process.stdout is not None
+        assert process.stdout.read() == b"1\n"
