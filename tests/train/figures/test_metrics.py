@@ -313,9 +313,9 @@ def test_the_ends_of_an_interval_are_quantiles_of_a_thousand_resamples() -> None
 
 
 def test_a_probability_of_one_half_is_ai_in_every_resample_too() -> None:
-    labels, probability, once = np.array([0, 1, 1]), np.array([0.5, 0.5, 0.2]), np.ones((1, 3))
-    assert bootstrap_figures(labels, probability, None, (), 15, once)["accuracy"].tolist() == [1 / 3]
-    assert concordance(labels, probability, np.zeros(3, int)).tolist() == [0.25]  # one pair is equal, one wrong
+    labels, probability, once = np.array([0, 1, 1]), np.array([0.2, 0.5, 0.2]), np.ones((1, 3))
+    assert bootstrap_figures(labels, probability, None, (), 15, once)["accuracy"].tolist() == [2 / 3]
+    assert concordance(labels, probability, np.zeros(3, int)).tolist() == [0.75]  # one pair is equal
 
 
 def test_many_images_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
