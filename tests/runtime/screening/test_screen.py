@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -32,7 +32,8 @@ from asr_runtime import Detector, Scores, screen
 from asr_runtime.errors import ConfigurationError, DeadlineError
 from asr_runtime.inference.looking import Look
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord, VideoRecord
-from asr_runtime.screening.screen import screen_decoded
+from asr_runtime.screening.feed import FileFeed
+from asr_runtime.screening.screen import open_isolated_stream, open_stream, screen_decoded
 from asr_runtime.sources.expand import Source
 from asr_runtime.sources.live import LiveSource
 from asr_runtime.sources.steps import Decoded, decode_source
@@ -364,6 +365,26 @@ def test_what_a_camera_gave_before_the_end_is_in_the_records(detector: Detector)
     summary = account(records)
     assert summary.read == summary.failed >= 1
     assert {(r.source, r.kind) for r in records if isinstance(r, ErrorRecord)} == {("door", "DecodeError")}
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_cameras_are_opened_as_asked_for(model_bytes: bytes, is_asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def feed(files: FileFeed | None, live: list[LiveSource], **options: Any) -> None:
+        given.update(options, files=files, live=live)
+
+    monkeypatch.setattr("asr_runtime.screening.screen.Feed", feed)
+    options: dict[str, Any] = {"fps": 2.0, "reconnect": False, "isolate": True, "key_frames": True} if is_asked else {}
+    sources = ["rtsp://127.0.0.1:9/1", "http://127.0.0.1:9/photo.jpg"]  # the second is a camera where pictures are due
+    screen(sources, Detector(model_bytes, device="cpu", threads=1, jobs=1 + is_asked), **options)
+    assert given["connect"].func is (open_isolated_stream if is_asked else open_stream)
+    assert given["connect"].keywords == {"fps": options.get("fps"), "key_frames": is_asked}
+    assert given["stalled_after"] == (12.0 if is_asked else 2.0)
+    assert given["reconnect"] is not is_asked
+    assert (given["score"] is not None) is is_asked
+    assert len(given["live"]) == 1 + is_asked
+    assert (given["files"] is None) is is_asked
 
 
 def test_a_bug_of_the_decoding_thread_is_raised_in_the_run(detector: Detector, tmp_path: Path) -> None:
