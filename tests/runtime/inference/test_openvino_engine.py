@@ -108,7 +108,7 @@ def test_bf16_is_scored_where_the_card_promises_it(tiny_with_gate: bytes, tiny: 
     ids=["no gate", "failed", "not a truth value", "no figures", "8 bits"],
 )
 def test_bf16_without_a_passed_gate_is_refused_with_what_to_do(card: object) -> None:
-    with pytest.raises(ModelError, match=r"no passed gate for bf16; .*asr-export --precision bf16"):
+    with pytest.raises(ModelError, match=r"no passed gate for bf16; .*asr-export X\.onnx --precision bf16"):
         Detector(build_model(card), precision="bf16")  # type: ignore[arg-type]
 
 
