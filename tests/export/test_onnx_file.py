@@ -91,7 +91,8 @@ def test_any_batch_and_size_gives_pytorchs_numbers(
 def test_large_networks_export_within_their_tolerance(tmp_path: Path, name: str, options: dict[str, object]) -> None:
     torch.manual_seed(0)
     network = create_model(name, **options).eval()
-    card = export(Checkpoint(name, options, default_preprocess(name), network), tmp_path / "x.onnx")
+    preprocess = {"mode": "crop", "size": 128}  # the graph of 224 pixels, at a third of the time
+    card = export(Checkpoint(name, options, preprocess, network), tmp_path / "x.onnx")
     assert card.parity["logits_relative"] <= 5e-5  # promised; the gate allows what rounding can explain
     assert card.parity["explained"] == 0 or "convnext" in name  # its LayerNorm divides by hardly anything
     assert card.parity["verdict_flips"] == 0
