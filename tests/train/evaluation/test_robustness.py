@@ -139,7 +139,7 @@ def test_wrong_options_are_refused(examples: Path) -> None:
 
 def test_the_command_measures_the_built_in_model(folders: Path, tmp_path: Path) -> None:
     report = tmp_path / "report"
-    line = ["--model", "asrnet-lite", "--data", str(folders), "--robustness", "2", "--report", str(report)]
+    line = ["--model", "asrnet-lite-tiny", "--data", str(folders), "--robustness", "2", "--report", str(report)]
     done = CliRunner().invoke(evaluate_command, line)
     assert done.exit_code == 0, done.output
     found = json.loads((report / "robustness.json").read_text())
