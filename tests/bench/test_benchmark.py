@@ -172,7 +172,7 @@ def test_figures_are_what_their_names_say() -> None:
 
 def test_speed_against_quality_is_drawn(tmp_path: Path) -> None:
     names = [path.name for path in write_benchmark(_found(), tmp_path)]
-    assert names == ["benchmark.json", "benchmark.md", "benchmark.svg", "quality.svg"]
+    assert names == ["benchmark.json", "figures.json", "benchmark.md", "benchmark.svg", "quality.svg"]
     assert "AUROC, 60 images" in (tmp_path / "quality.svg").read_text()
     assert json.loads((tmp_path / "benchmark.json").read_text())["quality"]["changed"] == {"slow": 0.0, "fast": 0.05}
 
