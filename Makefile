@@ -40,10 +40,12 @@ browser-demo: .venv-device/ready
 
 # Tests that measure time, age or memory have the machine to themselves; the others run two at a time. A worker that
 # crashes ends the run: pytest-xdist would wait for ever for the tests that it had taken.
-TIMED = tests/bench/test_batching.py tests/bench/test_benchmark.py tests/bench/test_folder.py tests/faults \
+TIMED = tests/bench/test_batching.py tests/bench/test_benchmark.py tests/bench/test_folder.py \
+	$(patsubst %,tests/faults/test_%.py,cameras images load network paths process remote_files serve wall watch webcam) \
 	tests/runtime/cameras tests/runtime/isolation tests/runtime/inference/test_deadline.py \
 	tests/runtime/reports/test_wall.py tests/runtime/serve/test_limits.py tests/runtime/test_redact.py
 test: lint equipment
+	.venv/bin/python -m compileall -q bench export models runtime/asr_runtime train  # many tests start commands
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 $(TIMED:%=--ignore=%)
 	.venv/bin/python -m pytest $(TIMED)
 

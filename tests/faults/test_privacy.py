@@ -165,11 +165,14 @@ def test_training_evaluating_and_exporting_send_nothing(
     options = ("--model", "asrnet", "--dim", 4, "--crop-size", 64, "--epochs", 1, "--batch-size", 4, "--workers", 0)
     seen = [observe(tmp_path, *command("asr-train", *options, "--data", generators, "--runs", "runs"), home=home)]
     (checkpoint,) = tmp_path.glob("runs/run-*/checkpoint_asrnet.pth")
-    for arguments in (
+    once = (  # with one of the homes; what a read-only one changes shows in the others
         command("asr-shards", "--data", generators, "-o", "shards"),
         command("asr-train", *options, "--data", "shards", "--runs", "streamed"),
-        command("asr-export", checkpoint, "-o", "x.onnx"),
         command("asr-parity", checkpoint, "x.onnx", "--report", "parity"),
+    )
+    for arguments in (
+        command("asr-export", checkpoint, "-o", "x.onnx"),
+        *(once if home == "rw" else ()),
         command("asr-evaluate", "--model", "x.onnx", "--data", generators, "--report", "report", "--workers", 0),
     ):
         seen.append(observe(tmp_path, *arguments, home=home))
