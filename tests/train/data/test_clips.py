@@ -25,7 +25,7 @@ from asr_train.figures.calibrate import video_figures
 from asr_train.figures.scoring import score_clips
 from asr_train.fitting.config import TrainConfig, recipe
 from asr_train.fitting.extraction import Extractor
-from asr_train.fitting.features import clip_table
+from asr_train.fitting.feature_tables import clip_table
 from asr_train.fitting.fit import train
 
 

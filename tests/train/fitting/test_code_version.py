@@ -48,6 +48,7 @@ def _version(source: Path) -> str:
         ("train/asr_train/data/edits.py", True),  # imported by augment
         ("train/asr_train/data/clips.py", True),
         ("train/asr_train/data/windows.py", True),
+        ("train/asr_train/fitting/feature_tables.py", True),
         ("train/asr_train/data/layouts.py", True),
         ("runtime/asr_runtime/media/image.py", True),
         ("runtime/asr_runtime/media/depth.py", True),  # imported by image

@@ -31,7 +31,8 @@ from asr_train.figures.pairs import pair_figures
 from asr_train.figures.scoring import Scored
 from asr_train.fitting.config import ClosedFormConfig
 from asr_train.fitting.extraction import Extractor
-from asr_train.fitting.features import FeatureStore, PairTable, clip_table, pair_table
+from asr_train.fitting.feature_tables import PairTable, clip_table, pair_table
+from asr_train.fitting.features import FeatureStore
 from asr_train.fitting.ranks import ALONE, Ranks
 from asr_train.fitting.ridge import Array, Head, RidgeFit
 from asr_train.fitting.unseen import sources_left_out_together
@@ -288,7 +289,7 @@ class ClosedForm:
 
         Args:
             head: of all training pictures, for clips of the validation split.
-            whole: of all windows of every frame (`features.clip_table`).
+            whole: of all windows of every frame (`feature_tables.clip_table`).
         """
         clips = self._ranks.from_first(lambda: clip_table(self._extractor, self.data, self._folder, whole))
         known = self.store.rows(clips.samples)

@@ -43,8 +43,8 @@ _FEATURES_COME_FROM = (
     *("asr_models.asrnet_lite", "asr_models.input_transform", "asr_runtime.media.image"),
 )
 _ALONE = (  # what they import beside the above has other work to do
-    *("asr_train.fitting.extraction", "asr_train.fitting.features", "asr_train.figures.pairs"),
-    "asr_train.data.layouts",
+    *("asr_train.fitting.extraction", "asr_train.fitting.feature_tables", "asr_train.fitting.features"),
+    *("asr_train.figures.pairs", "asr_train.data.layouts"),
 )
 _PACKAGES = ("av", "numpy", "opencv-python", "opencv-python-headless", "pillow-heif", "torch")
 
