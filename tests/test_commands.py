@@ -38,8 +38,9 @@ _SURFACE = {
     "--shard-size --version",
     "asr-tune": "--at-least --compare --config --data --families -h --help --jobs --judge --margin --model --most-macs "
     "--name -o --output --seed --space --study --trials --version --warmup",
-    "asr-train": "--accumulate --activations --amp --balance --batch-size --blocks --blur --clip --config --crop-size "
-    "--data --degrade --devices --dim --edit --epoch-size --epochs --equalise --families --flip --freeze --front-end "
+    "asr-train": "--accumulate --activations --amp --balance --batch-size --blocks --blur --clip --config "
+    "--correlations --crop-size --data --degrade --devices --dim --edit --epoch-size --epochs --equalise --families "
+    "--flip --freeze --front-end "
     "-h --help --history --label-smoothing --labels-by-position --layout --leave-out --lr --model --monitor --no-flip "
     "--no-freeze --nodes --noise --pair-weight --pairs "
     "--patch --patch-mask --patience --per-source --plain-weight --preprocess --prototypes --protocol --quality "

@@ -124,8 +124,8 @@ def test_the_command_reports_and_refuses(checkpoint: Path, tmp_path: Path) -> No
 
 
 def test_kernels_that_sixteen_bits_hold_are_stored_in_them_and_nothing_is_lost(tmp_path: Path) -> None:
-    options = {"blocks": 6, "activations": [2, 4]}
-    network = ASRNetLite(blocks=6, activations=[2, 4])
+    options = {"blocks": 6, "activations": [2, 4], "correlations": 3}
+    network = ASRNetLite(blocks=6, activations=[2, 4], correlations=3)
     network.load_pretrained("imagenet")
     facts = {
         "calibration": {"temperature": 1.0, "shift": 0.0, "fitted_on": "nothing"},

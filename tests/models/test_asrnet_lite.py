@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from asr_models import ASRNetLite, OptionError, WeightsError
+from asr_models.asrnet_lite import _correlations
 from asr_models.efficientnet_lite import EfficientNetLite0, pretrained_state
 
 
@@ -41,6 +42,30 @@ def test_rectified_responses_are_what_the_projection_reads() -> None:
     assert read[1].min() == 0
 
 
+def test_correlations_are_those_of_every_two_maps() -> None:
+    network = ASRNetLite(blocks=2, correlations=1).eval()
+    network.load_pretrained("imagenet")
+    x = torch.rand(2, 3, 40, 40) * 2 - 1
+    with torch.inference_mode():
+        maps = network.trunk(x)[0].double().flatten(2)  # (N, 16, 400)
+        found = network.features(x)[:, 32 : 32 + 120]
+    assert network.features_out == 2 * (16 + 24) + 120
+    expected = torch.corrcoef(maps[0])[*torch.triu_indices(16, 16, 1)]
+    varying = maps[0].var(dim=1)  # those that vary little are drawn towards 0
+    trusted = torch.minimum(*varying[torch.triu_indices(16, 16, 1)]) > 0.1
+    assert trusted.sum() > 20
+    assert torch.allclose(found[0].double()[trusted], expected[trusted], atol=0.02)
+    assert found.abs().max() <= 1
+    assert "pairs_of_16" not in network.state_dict()
+
+
+def test_of_maps_that_do_not_vary_there_is_no_correlation() -> None:
+    rounding = torch.randn(1, 16, 20, 20) * 1e-6
+    pairs = torch.arange(256)
+    found = _correlations(rounding, rounding.square().mean(dim=(2, 3)), pairs)
+    assert found.abs().max() < 1e-8
+
+
 def test_folding_keeps_the_trunk_and_leaves_only_halves() -> None:
     folded = ASRNetLite(blocks=15).eval()
     folded.load_pretrained("imagenet")
@@ -66,10 +91,19 @@ def test_any_side_works_and_padding_is_tensorflows(side: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"blocks": 0}, {"blocks": 17}, {"scales": []}, {"scales": [5]}, {"blocks": 2, "activations": [1, 2]}]
+    "options",
+    [
+        {"blocks": 0},
+        {"blocks": 17},
+        {"scales": []},
+        {"scales": [5]},
+        {"blocks": 2, "activations": [1, 2]},
+        {"blocks": 2, "correlations": 3},
+        {"correlations": -1},
+    ],
 )
 def test_options_that_cannot_work_are_refused(options: dict[str, object]) -> None:
-    with pytest.raises(OptionError, match=r"asrnet-lite: (blocks|scales|activations)"):
+    with pytest.raises(OptionError, match=r"asrnet-lite: (blocks|scales|activations|correlations)"):
         ASRNetLite(**options)  # type: ignore[arg-type]
 
 

@@ -16,7 +16,7 @@ from asr_train.fitting.features import FeatureStore
 from asr_train.tuning.shared_features import SharedFeatures, statistic_columns, widest
 from asr_train.tuning.space import CLOSED_FORM, Choice, Range
 
-WIDEST = {"blocks": 4, "activations": (0, 2), "scales": (1, 2)}
+WIDEST = {"blocks": 4, "activations": (0, 2), "correlations": 3, "scales": (1, 2)}
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ WIDEST = {"blocks": 4, "activations": (0, 2), "scales": (1, 2)}
     [
         WIDEST,
         {"blocks": 3, "activations": None, "scales": (2,)},
-        {"blocks": 3, "activations": (1, 2), "scales": (2, 1)},
+        {"blocks": 3, "activations": (1, 2), "correlations": 2, "scales": (2, 1)},
     ],
 )
 def test_a_networks_features_are_columns_of_the_widest(options: dict[str, object]) -> None:
@@ -55,9 +55,10 @@ def test_a_trial_reads_what_it_would_have_extracted(generators: Path, tmp_path: 
 
 
 def test_the_widest_network_has_every_statistic_of_the_space() -> None:
-    assert widest(CLOSED_FORM, {}) == {"blocks": 15, "activations": (0, 11), "scales": [1, 2]}
+    assert widest(CLOSED_FORM, {}) == {"blocks": 15, "activations": (0, 11), "correlations": 5, "scales": [1, 2]}
     assert widest({"options.blocks": Choice((3, 5)), "ridge": Range(0.1, 1.0)}, {"scales": (2,)}) == {
         "blocks": 5,
         "activations": None,
+        "correlations": 0,
         "scales": [2],
     }

@@ -50,9 +50,11 @@ def test_a_trial_has_what_its_network_has() -> None:
     assert (config.augment.blur, config.augment.noise, config.augment.reencode) == (0.8, 0.2, 1.0)
 
 
-def test_activations_stay_within_the_blocks() -> None:
+def test_activations_and_correlations_stay_within_the_blocks() -> None:
     config = configured({"model": "asrnet-lite", "options.blocks": 7, "options.activations": [3, 11]}, {})
     assert config.options == {"blocks": 7, "activations": [3, 6]}
+    config = configured({"model": "asrnet-lite", "options.blocks": 3, "options.correlations": 5}, {})
+    assert config.options == {"blocks": 3, "correlations": 3}
 
 
 def test_a_space_is_read(tmp_path: Path) -> None:

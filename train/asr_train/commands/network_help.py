@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ARGUMENTS", "AUGMENTATION", "NETWORK", "HelpOfTheNetwork"]
 
-NETWORK = ("dim", "prototypes", "front_end", "spectrum", "patch", "freeze", "blocks", "activations", "scales")
+NETWORK = (
+    *("dim", "prototypes", "front_end", "spectrum", "patch", "freeze"),
+    *("blocks", "activations", "correlations", "scales"),
+)
 """Options of the networks themselves."""
 
 

@@ -118,6 +118,11 @@ __all__ = ["train_command"]
     type=(int, int),
     help="First and last block whose rectified responses are used as well.  [default: none]",
 )
+@click.option(
+    "--correlations",
+    type=int,
+    help="First blocks of which the correlations of every two maps are used as well.  [default: 0]",
+)
 @click.option("--scales", type=int, multiple=True, help="Magnification of the input; repeatable.  [default: 1]")
 @click.option("--weights", help="Pretrained weights: imagenet, none, or a state-dict file.  [default: imagenet]")
 @click.option(

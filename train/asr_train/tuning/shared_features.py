@@ -24,14 +24,14 @@ from asr_train.tuning.space import Choice, Range, Space
 
 __all__ = ["SharedFeatures", "statistic_columns", "widest"]
 
-_DEFAULTS: Mapping[str, Any] = {"blocks": 15, "activations": None, "scales": (1,)}
+_DEFAULTS: Mapping[str, Any] = {"blocks": 15, "activations": None, "correlations": 0, "scales": (1,)}
 
 
 def statistic_columns(options: Mapping[str, Any], everything: Mapping[str, Any]) -> NDArray[np.int_]:
     """Return which columns of a wider network's features are the features of a network.
 
     Args:
-        options: `blocks`, `activations` and `scales` of the network.
+        options: `blocks`, `activations`, `correlations` and `scales` of the network.
         everything: of the network that has at least these statistics and magnifications.
 
     Returns:
@@ -56,6 +56,11 @@ def _columns_of_one_scale(options: Mapping[str, Any], everything: Mapping[str, A
             if block in chosen:
                 columns.append(np.arange(start, start + ACTIVATION_CHANNELS[block]))
             start += ACTIVATION_CHANNELS[block]
+        if block < everything.get("correlations", 0):
+            pairs = BLOCK_CHANNELS[block] * (BLOCK_CHANNELS[block] - 1) // 2
+            if block < options.get("correlations", 0):
+                columns.append(np.arange(start, start + pairs))
+            start += pairs
     return np.concatenate(columns), start
 
 
@@ -75,11 +80,13 @@ def widest(space: Space, options: Mapping[str, Any]) -> dict[str, Any]:
     every = {**_DEFAULTS, **options}
     blocks = space.get("options.blocks", Choice((every["blocks"],)))
     pairs = _values(space.get("options.activations"), every["activations"] or "none")
+    correlations = _values(space.get("options.correlations"), every["correlations"])
     scales = _values(space.get("options.scales"), every["scales"])
     ends = [pair for pair in pairs if pair != "none"]
     return {
         "blocks": int(blocks.high if isinstance(blocks, Range) else max(blocks.values)),
         "activations": (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None,
+        "correlations": max(correlations),
         "scales": sorted({scale for each in scales for scale in each}),
     }
 

@@ -49,6 +49,7 @@ CLOSED_FORM: Space = {
     "options.scales": Choice(([1], [2])),
     "options.blocks": Range(7, 15),
     "options.activations": Choice(("none", [0, 5], [3, 8], [3, 11], [0, 11])),
+    "options.correlations": Choice((0, 5)),
     "strength": Choice((0.5, 1.0)),
     "plain_weight": Range(0.0, 0.9),
     "ridge": Range(1e-3, 1.0, log=True),
@@ -169,6 +170,8 @@ def configured(chosen: Mapping[str, Any], base: Mapping[str, Any]) -> LoopConfig
     if "activations" in options and "blocks" in options:
         first, last = options["activations"]
         options["activations"] = [min(first, options["blocks"] - 1), min(last, options["blocks"] - 1)]
+    if "correlations" in options and "blocks" in options:
+        options["correlations"] = min(options["correlations"], options["blocks"])
     fields["preprocess"] = changed_preprocess(model, fields.get("preprocess", {}), None, chosen.get("crop_size"))
     config = recipe(model, **fields, options=options, augment=augment)
     factor = chosen.get("strength", 1.0)
@@ -212,7 +215,7 @@ def _default(config: LoopConfig | ClosedFormConfig, name: str) -> Any:
 
 
 _NETWORK_DEFAULTS: Mapping[str, Any] = {
-    **{"blocks": 15, "scales": [1], "activations": "none"},
+    **{"blocks": 15, "scales": [1], "activations": "none", "correlations": 0},
     **{"dim": 64, "front_end": "zero-sum", "prototypes": 5},
     **{"spectrum": "global", "patch": 32},
 }
