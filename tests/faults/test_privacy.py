@@ -165,10 +165,20 @@ def test_training_evaluating_and_exporting_send_nothing(
     options = ("--model", "asrnet", "--dim", 4, "--crop-size", 64, "--epochs", 1, "--batch-size", 4, "--workers", 0)
     seen = [observe(tmp_path, *command("asr-train", *options, "--data", generators, "--runs", "runs"), home=home)]
     (checkpoint,) = tmp_path.glob("runs/run-*/checkpoint_asrnet.pth")
+    texts = {
+        "families.csv": "source,label,family,year\nmidjourney,1,Midjourney,\nsd3,1,SD 3,\nphotos,0,photo,\n",
+        "config.toml": 'workers = 0\nviews = 1\n[preprocess]\nmode = "crop"\nsize = 48\n[options]\nblocks = 2\n',
+        "space.toml": "ridge = [0.1]\n",
+    }
+    (tmp_path / "search").mkdir()
+    for name, text in texts.items():
+        (tmp_path / "search" / name).write_text(text)
+    study = [word for name in texts for word in (f"--{name.partition('.')[0]}", f"search/{name}")]
     once = (  # with one of the homes; what a read-only one changes shows in the others
         command("asr-shards", "--data", generators, "-o", "shards"),
         command("asr-train", *options, "--data", "shards", "--runs", "streamed"),
         command("asr-parity", checkpoint, "x.onnx", "--report", "parity"),
+        command("asr-tune", "--data", generators, *study, "--at-least", 4, "--trials", 1, "-o", "study"),
     )
     for arguments in (
         command("asr-export", checkpoint, "-o", "x.onnx"),
@@ -184,4 +194,6 @@ def test_training_evaluating_and_exporting_send_nothing(
         assert (each.names, each.packets, each.files) == ([], [], [])
         assert "ead-only" not in each.errors
         assert "atplotlib" not in each.errors
-    measured(f"asr-train, with MLflow and from shards too, to asr-register, home {home}: nothing sent, nothing outside")
+    assert home != "rw" or (tmp_path / "study" / "best.toml").exists()
+    commands = "asr-train, with MLflow and from shards too, to asr-register, and asr-tune"
+    measured(f"{commands}, home {home}: nothing sent, nothing outside")
