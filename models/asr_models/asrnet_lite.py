@@ -3,9 +3,9 @@
 What the published ASRNet does with the last maps only (describe each once in space, once in frequency, low and high
 band apart) is done here with the maps after every block of EfficientNet-Lite0: of each map's spectrum the zero
 frequency, and the energy of all other frequencies. By Parseval's theorem these are the map's mean and its standard
-deviation, so no transform is computed. Low-level blocks see traces of upsampling and denoising, which generators
-share; a linear head on frozen maps can be fitted in closed form from a few thousand pictures, where a network trained
-from scratch learns subject matter.
+deviation, so no transform is computed. Rectified responses, and correlations of every two maps, can be added. Low-level
+blocks see traces of upsampling and denoising, which generators share; a linear head on frozen maps can be fitted in
+closed form from a few thousand pictures, where a network trained from scratch learns subject matter.
 
 Shape legend: N batch, S input side, C channels of a map.
 """

@@ -121,7 +121,7 @@ __all__ = ["train_command"]
 @click.option(
     "--correlations",
     type=int,
-    help="First blocks of which the correlations of every two maps are used as well.  [default: 0]",
+    help="How many of the first blocks have the correlations of every two maps used as well.  [default: 0]",
 )
 @click.option("--scales", type=int, multiple=True, help="Magnification of the input; repeatable.  [default: 1]")
 @click.option("--weights", help="Pretrained weights: imagenet, none, or a state-dict file.  [default: imagenet]")
