@@ -120,3 +120,20 @@ def test_unreadable_pictures_are_named_and_the_others_keep_their_places(generato
     assert [s.path for s in samples] == [s.path for s in (*data.train, *data.val) if s.path != broken]
     assert len(windows_of(table)) == len(table) == len(table.labels)
     assert table.rows(samples).tolist() == list(range(len(table)))
+
+
+def test_a_picture_that_can_be_read_again_is_extracted(
+    generators: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, data = _config(generators), find_data(generators)
+    away = data.train[0].path
+    away.rename(tmp_path / "away")  # a disk that was gone for a while: the list of pictures is from before
+    without = FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
+    assert list(without.unreadable) == [str(away)]
+    (tmp_path / "away").rename(away)
+    caplog.set_level("INFO", logger="asr_train")
+    again = FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
+    assert again.unreadable == {}
+    assert len(again) == len(without) + 1
+    assert f"{away}: can be read now" in caplog.text
+    assert "features: 1 of" in caplog.text

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from asr_models import InputTransform
-from asr_runtime.errors import SourceError
+from asr_runtime.errors import InputError, SourceError
 from asr_train.data.batches import EvaluationImages, PictureViews, TrainingImages
 from asr_train.data.degradations import Degradation
 from asr_train.data.layouts import DataFolder, Sample, grouped
@@ -56,9 +56,9 @@ class FeatureStore:
 
     Features are in `folder`/features; each file has some pictures of one source. A run that was stopped goes on, and
     other sources beside known ones cost their own pictures only. A file's name covers the trunk's weights, the
-    configuration, its pictures (name, size, first and last bytes), and the code and packages that extract. A damaged
-    file is made again. Several processes have a part of the files each; they must call the same methods in the same
-    order, and need not share the folder.
+    configuration, its pictures (name, size, first and last bytes), and the code and packages that extract. A file is
+    made again if it is damaged, or if a picture of it that could not be read can be read now. Several processes have a
+    part of the files each; they must call the same methods in the same order, and need not share the folder.
 
     A row is a readable picture: training pictures first, those of one file one after the other.
 
@@ -91,7 +91,11 @@ class FeatureStore:
         chunks, problems = _chunks(data)
         self._key = extraction_key(extractor.network, extractor.config, *([degradation.name] if degradation else []))
         self._own = [(n, chunk, self._path(chunk, folder)) for n, chunk in ranks.share(list(enumerate(chunks)))]
-        missing = [(chunk, path) for _, chunk, path in self._own if not is_whole(path, *_ARRAYS)]
+        missing = [
+            (chunk, path)
+            for _, chunk, path in self._own
+            if not is_whole(path, *_ARRAYS) or self._reads_again(chunk, path)
+        ]
         if missing:
             log.info("features: %d of %d files to extract", len(missing), len(self._own))
             self._extract(missing)
@@ -101,6 +105,18 @@ class FeatureStore:
         names = [sample.key(self._data.root) for sample in _Part(self._data, [chunk])]
         key = hashlib.sha256(json.dumps([self._key, chunk.split == "train", names]).encode()).hexdigest()[:16]
         return folder / "features" / f"{key}.npz"
+
+    def _reads_again(self, chunk: _Chunk, path: Path) -> bool:
+        """Whether a picture that could not be read when a file was made can be read now."""
+        for place in json.loads(str(np.load(path)["unreadable"])):
+            sample = _split(self._data, chunk.split)[int(chunk.positions[int(place)])]
+            try:
+                sample.read()
+            except InputError:
+                continue
+            log.info("%s: can be read now, so its file is extracted again", sample.path)
+            return True
+        return False
 
     def _number(self, chunks: Sequence[_Chunk], problems: dict[str, str]) -> None:
         """Number the readable pictures of all processes' files."""
