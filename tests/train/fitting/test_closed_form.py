@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from loaded_features import views_of, windows_of
-from numpy.typing import NDArray
-from scipy.stats import binomtest
+from tiny_training import network_with_two_blocks, tiny
 
 from asr_models import ASRNetLite, load_checkpoint
-from asr_runtime.contract import OperatingPoint
 from asr_runtime.errors import AsrError, ConfigurationError, DatasetError
 from asr_runtime.media.image import read_image
 from asr_train.cli import train_command
@@ -31,7 +29,7 @@ from asr_train.data.write_shards import write_shards
 from asr_train.figures.calibrate import calibrate
 from asr_train.figures.scoring import score_checkpoint
 from asr_train.fitting.closed_form import ClosedForm
-from asr_train.fitting.config import TrainConfig, recipe
+from asr_train.fitting.config import recipe
 from asr_train.fitting.extraction import Extractor
 from asr_train.fitting.features import FeatureStore
 from asr_train.fitting.fit import train
@@ -39,27 +37,15 @@ from asr_train.protocols.learning_curves import learning_curves
 from asr_train.protocols.leave_out import leave_out_protocol
 
 
-def _tiny(data: Path) -> TrainConfig:
-    given = {"options": {"blocks": 2}, "data": str(data), "views": 2, "batch_size": 4, "workers": 0, "ridge": 1.0}
-    config = recipe("asrnet-lite", **given)
-    return dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
-
-
-def _network() -> ASRNetLite:
-    network = ASRNetLite(blocks=2)
-    network.load_pretrained("imagenet")
-    return network
-
-
 def test_the_checkpoint_scores_what_the_solution_scored(generators: Path, tmp_path: Path) -> None:
-    run = train(_tiny(generators), tmp_path)
+    run = train(tiny(generators), tmp_path)
     loaded = load_checkpoint(run.checkpoint)
     data = find_data(generators)
     scored = score_checkpoint(loaded, data.val, 90)
     order = np.argsort(scored.margins)
     assert (scored.probability[order][:-1] <= scored.probability[order][1:]).all()
     assert "never saw its source" in loaded.calibration["fitted_on"]
-    table = FeatureStore(Extractor(_network(), _tiny(generators)), data, tmp_path)  # what the run kept
+    table = FeatureStore(Extractor(network_with_two_blocks(), tiny(generators)), data, tmp_path)  # what the run kept
     features = windows_of(table)[table.rows(data.val), 0]
     network = loaded.network
     assert isinstance(network, ASRNetLite)
@@ -68,11 +54,11 @@ def test_the_checkpoint_scores_what_the_solution_scored(generators: Path, tmp_pa
 
 
 def test_features_of_a_picture_do_not_depend_on_the_others(generators: Path, tmp_path: Path) -> None:
-    config = _tiny(generators)
+    config = tiny(generators)
     data = find_data(generators)
-    every = FeatureStore(Extractor(_network(), config), data, tmp_path)
+    every = FeatureStore(Extractor(network_with_two_blocks(), config), data, tmp_path)
     files = set(tmp_path.glob("features/*.npz"))
-    fewer = FeatureStore(Extractor(_network(), config), data.without(["sd3"]), tmp_path)
+    fewer = FeatureStore(Extractor(network_with_two_blocks(), config), data.without(["sd3"]), tmp_path)
     assert set(tmp_path.glob("features/*.npz")) == files
     kept = np.flatnonzero(~every.pictures.of({"sd3"}))
     assert 0 < len(kept) < every.trained
@@ -82,15 +68,15 @@ def test_features_of_a_picture_do_not_depend_on_the_others(generators: Path, tmp
 def test_shards_give_the_head_and_the_thresholds_of_their_folder(generators: Path, tmp_path: Path) -> None:
     """Other files, another order, the same pictures with the same views; a damaged row costs itself."""
     write_shards(find_data(generators), tmp_path / "shards", 60_000, 0)
-    folder = ClosedForm(_network(), _tiny(generators), find_data(generators), tmp_path)
+    folder = ClosedForm(network_with_two_blocks(), tiny(generators), find_data(generators), tmp_path)
     data = find_data(tmp_path / "shards")
-    shards = ClosedForm(_network(), _tiny(tmp_path / "shards"), data, tmp_path / "runs")
+    shards = ClosedForm(network_with_two_blocks(), tiny(tmp_path / "shards"), data, tmp_path / "runs")
     for without in ((), ("sd3",)):
         assert shards.head(without).weight == pytest.approx(folder.head(without).weight, rel=1e-6, abs=1e-9)
     one, other = (solved.calibration("a test") for solved in (folder, shards))
     assert other.calibration.temperature == pytest.approx(one.calibration.temperature, rel=1e-6)
     assert [p.threshold for p in other.operating_points] == pytest.approx([p.threshold for p in one.operating_points])
-    run = train(_tiny(tmp_path / "shards"), tmp_path / "runs")
+    run = train(tiny(tmp_path / "shards"), tmp_path / "runs")
     head = load_checkpoint(run.checkpoint).network.head
     assert head.weight.detach().numpy()[0] == pytest.approx(folder.head().weight, rel=1e-5, abs=1e-7)  # type: ignore[union-attr, operator]
 
@@ -110,87 +96,14 @@ def test_a_damaged_row_of_an_index_costs_its_picture_and_one_line(
                 table = table.set_column(table.schema.get_field_index("label"), "label", labels)
             writer.write_table(table, row_group_size=len(table))
     (tmp_path / "damaged.parquet").replace(folder / INDEX)
-    store = ClosedForm(_network(), _tiny(folder), find_data(folder), tmp_path / "runs").store
+    store = ClosedForm(network_with_two_blocks(), tiny(folder), find_data(folder), tmp_path / "runs").store
     assert store.trained == whole - 1
     (line,) = [record.message for record in caplog.records if "skipped" in record.message]
     assert "row 0 of train-000000.tar is damaged" in line
 
 
-def _noise(folder: Path, count: int, seed: int) -> None:
-    """Write pictures that nothing tells apart: a head can only learn them by heart."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        coarse = rng.integers(0, 256, (6, 6, 3)).astype(np.float32)
-        image = cv2.resize(coarse, (48, 48), interpolation=cv2.INTER_CUBIC) + rng.normal(0, 12, (48, 48, 3))
-        cv2.imwrite(str(folder / f"{number}.png"), np.clip(image, 0, 255).astype(np.uint8))
-
-
-def test_a_lone_source_is_calibrated_on_pictures_that_the_head_never_saw(tmp_path: Path) -> None:
-    """In the layout `folders` each class is one source; photos of the other half of the data are still no fakes."""
-    data = tmp_path / "dataset"
-    for number, name in enumerate(("0_real", "1_fake")):
-        _noise(data / "train" / name, 40, 2 * number)
-        _noise(data / "val" / name, 40, 2 * number + 1)
-    config = dataclasses.replace(_tiny(data), ridge=1e-6, views=1, plain_weight=0.95)
-    run = train(config, tmp_path / "runs")
-    loaded = load_checkpoint(run.checkpoint)
-    for fitted_on in (loaded.calibration["fitted_on"], loaded.video["calibration"]["fitted_on"]):
-        assert "never saw the image or a near duplicate of it, but other images of its source" in fitted_on
-        assert "never saw its source" not in fitted_on
-    assert run.summary["lone_sources"] == ["0_real", "1_fake"]
-    solved = ClosedForm(_network(), config, find_data(data), tmp_path / "runs")
-    photos = score_checkpoint(loaded, find_data(data).val, 90)
-
-    def broken(points: Iterable[OperatingPoint], probability: NDArray[np.float64]) -> list[float]:
-        """Promised false-positive rates below the interval of what is measured on the other half."""
-        real = probability[photos.labels == 0]
-        called = [(point, int((real >= point.threshold).sum())) for point in points]
-        return [
-            p.false_positive_rate for p, n in called if binomtest(n, 40).proportion_ci().low > p.false_positive_rate
-        ]
-
-    assert broken([OperatingPoint(**point) for point in loaded.operating_points], photos.probability) == []
-    seen = calibrate(
-        np.repeat([0, 1], 40),
-        solved.store.margins(solved.head(), np.arange(80))[:, 0],
-        "pictures that the head has seen",
-    )
-    assert broken(seen.operating_points, seen.calibration.probability(photos.margins)) == [0.01, 0.05]
-
-
-def test_one_lone_source_among_several_is_named(generators: Path, tmp_path: Path) -> None:
-    shutil.rmtree(generators / "snaps")
-    solved = ClosedForm(_network(), _tiny(generators), find_data(generators), tmp_path)
-    assert solved.lone_sources == ("photos",)
-    assert "never saw its source (photos: never saw the image or a near duplicate of it" in solved.calibrated_on()
-
-
-def test_near_duplicates_of_a_lone_source_are_left_out_together(folders: Path, tmp_path: Path) -> None:
-    """A copy at another quality would tell the head all about the picture that it is judged by."""
-    for name in ("0_real", "1_fake"):
-        for path in sorted((folders / "train" / name).iterdir()):
-            cv2.imwrite(str(path.with_name(f"{path.stem}-copy.jpg")), read_image(path), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    solved = ClosedForm(_network(), _tiny(folders), find_data(folders), tmp_path)
-    for label, source in enumerate(("0_real", "1_fake")):
-        folds = solved._folds(label, source)
-        fold_of = {s.path.stem: number for number, rows in enumerate(folds) for s in solved.store.samples(rows)}
-        assert len(folds) == len(set(fold_of.values())) > 1
-        for stem, number in fold_of.items():
-            assert fold_of.get(f"{stem}-copy", number) == number
-
-
-def test_a_lone_source_of_one_picture_is_refused(generators: Path, tmp_path: Path) -> None:
-    shutil.rmtree(generators / "photos")
-    first, *others = sorted((generators / "snaps" / "train" / "nature").iterdir())
-    for path in others:
-        shutil.copy(first, path)
-    with pytest.raises(DatasetError, match="snaps is the only source of real images and has 1 distinct image"):
-        train(_tiny(generators), tmp_path)
-
-
 def test_margins_for_calibration_come_from_heads_without_the_source(generators: Path, tmp_path: Path) -> None:
-    solved = ClosedForm(_network(), _tiny(generators), find_data(generators), tmp_path)
+    solved = ClosedForm(network_with_two_blocks(), tiny(generators), find_data(generators), tmp_path)
     fitted = solved.calibration("a test")
     train = find_data(generators).train
     rows, windows = solved.store.rows(train), windows_of(solved.store)
@@ -209,7 +122,7 @@ def test_pictures_that_cannot_be_read_are_left_out_named_and_counted(
     empty = generators / "sd3" / "val" / "ai" / "empty.png"
     empty.touch()
     (generators / "sd3" / "train" / "ai" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    run = train(_tiny(generators), tmp_path)
+    run = train(tiny(generators), tmp_path)
     assert run.summary["unreadable"] == sorted([broken.name, "empty.png", "gone.jpg"])
     assert f"skipped: {broken}: the image is truncated" in caplog.text
     assert f"skipped: {empty}: the file is empty" in caplog.text
@@ -221,10 +134,10 @@ def test_the_name_of_a_picture_that_cannot_be_read_is_where_it_is_now(
     generators: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (generators / "sd3" / "val" / "ai" / "empty.png").touch()
-    ClosedForm(_network(), _tiny(generators), find_data(generators), tmp_path / "runs")
+    ClosedForm(network_with_two_blocks(), tiny(generators), find_data(generators), tmp_path / "runs")
     moved = generators.rename(tmp_path / "moved")
     caplog.clear()
-    ClosedForm(_network(), _tiny(moved), find_data(moved), tmp_path / "runs")
+    ClosedForm(network_with_two_blocks(), tiny(moved), find_data(moved), tmp_path / "runs")
     assert f"skipped: {moved}/sd3/val/ai/empty.png: the file is empty" in caplog.text
 
 
@@ -242,12 +155,12 @@ def test_a_class_of_which_nothing_can_be_read_is_refused(
         for file in (generators / folder).iterdir():
             file.write_bytes(b"")
     with pytest.raises(DatasetError, match=message):
-        train(_tiny(generators), tmp_path)
+        train(tiny(generators), tmp_path)
 
 
 @pytest.mark.parametrize("protocol", ["leave-one-generator-out", "leave-one-generator-and-photos-out"])
 def test_protocols_need_one_extraction(generators: Path, tmp_path: Path, protocol: str) -> None:
-    found = leave_out_protocol(protocol, _tiny(generators), tmp_path, at_least=3, progress=False)
+    found = leave_out_protocol(protocol, tiny(generators), tmp_path, at_least=3, progress=False)
     assert set(found["generators"]) == {"midjourney", "sd3"}
     assert found["generators"]["sd3"].get("ca_auroc") is None or 0 <= found["mean_ca_auroc"] <= 1  # few pictures
     assert 0 <= found["mean_auroc"] <= 1
@@ -258,7 +171,7 @@ def test_protocols_need_one_extraction(generators: Path, tmp_path: Path, protoco
 
 def test_a_generator_left_out_is_judged_under_degradations(generators: Path, tmp_path: Path) -> None:
     def judged(*degradations: Degradation) -> Mapping[str, Any]:
-        name, config = "leave-one-generator-out", _tiny(generators)
+        name, config = "leave-one-generator-out", tiny(generators)
         return leave_out_protocol(name, config, tmp_path, at_least=3, progress=False, degradations=degradations)
 
     mild, none, harsh = degradation("jpeg", 90), degradation("crop", 0.75), degradation("blur", 2)
@@ -277,7 +190,7 @@ def test_only_one_protocol_takes_degradations(generators: Path, tmp_path: Path) 
     with pytest.raises(ConfigurationError, match="--degrade: leave-one-generator-and-photos-out"):
         leave_out_protocol(
             "leave-one-generator-and-photos-out",
-            _tiny(generators),
+            tiny(generators),
             tmp_path,
             at_least=3,
             degradations=[degradation("jpeg", 75)],
@@ -304,7 +217,7 @@ def pairs(generators: Path, tmp_path: Path) -> Path:
 
 
 def test_a_resynthesiser_is_judged_seen_and_never_seen(generators: Path, pairs: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(_tiny(generators), pairs=str(pairs), pair_weight=10.0, equalise="off")
+    config = dataclasses.replace(tiny(generators), pairs=str(pairs), pair_weight=10.0, equalise="off")
     found = leave_out_protocol("leave-one-resynthesiser-out", config, tmp_path / "runs", progress=False)
     strong, weak = found["generators"]["resynthesised_strong"], found["generators"]["resynthesised_weak"]
     assert strong["seen_auroc"] > 0.9
@@ -312,22 +225,22 @@ def test_a_resynthesiser_is_judged_seen_and_never_seen(generators: Path, pairs: 
     assert strong["pairs"] == weak["pairs"] == len(list((generators / "photos" / "val" / "nature").iterdir()))
     assert found["mean_auroc"] == pytest.approx((strong["auroc"] + weak["auroc"]) / 2)
     shutil.rmtree(pairs / "resynthesised_strong" / "train")  # never seen: as if it were not there
-    rest = ClosedForm(_network(), config, find_data(generators), tmp_path / "rest")
+    rest = ClosedForm(network_with_two_blocks(), config, find_data(generators), tmp_path / "rest")
     unseen = rest.pair_figures(rest.head())["resynthesised_strong"]
     assert (strong["auroc"], strong["ranked_right"]) == (unseen["auroc"], unseen["ranked_right"])
 
 
 def test_a_run_says_how_it_does_on_pairs(generators: Path, pairs: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(_tiny(generators), pairs=str(pairs), pair_weight=10.0, equalise="off")
+    config = dataclasses.replace(tiny(generators), pairs=str(pairs), pair_weight=10.0, equalise="off")
     run = train(config, tmp_path / "runs")
     assert run.summary["val_pairs"]["resynthesised_strong"]["ranked_right"] == 1.0
     assert len(list((tmp_path / "runs").glob("pairs-*.npz"))) == 1
 
 
 def test_pairs_of_a_photo_source_that_is_left_out_go_with_it(generators: Path, pairs: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(_tiny(generators), pairs=str(pairs))
-    solved = ClosedForm(_network(), config, find_data(generators), tmp_path / "runs")
-    alone = ClosedForm(_network(), _tiny(generators), find_data(generators), tmp_path / "runs")
+    config = dataclasses.replace(tiny(generators), pairs=str(pairs))
+    solved = ClosedForm(network_with_two_blocks(), config, find_data(generators), tmp_path / "runs")
+    alone = ClosedForm(network_with_two_blocks(), tiny(generators), find_data(generators), tmp_path / "runs")
     assert np.abs(solved.head().weight - alone.head().weight).max() > 1e-6
     without = {"resynthesised_strong", "resynthesised_weak"}
     assert solved.head(without).weight == pytest.approx(alone.head().weight, rel=1e-6)
@@ -353,14 +266,14 @@ def test_a_resynthesiser_protocol_without_its_pairs_is_refused(
 
 
 def test_learning_curves_end_where_leaving_one_out_stands(generators: Path, tmp_path: Path) -> None:
-    found = learning_curves(_tiny(generators), tmp_path, at_least=3, progress=False)
+    found = learning_curves(tiny(generators), tmp_path, at_least=3, progress=False)
     curves = found["curves"]
     assert [p["count"] for p in curves["photo sources"]] == [1, 2]
     assert [p["count"] for p in curves["generators"]] == [1]  # of two, one is judged
     counts = [p["count"] for p in curves["images"]]
     assert counts == sorted(counts)
     assert counts[-1] == len(find_data(generators).train)
-    whole = leave_out_protocol("leave-one-generator-out", _tiny(generators), tmp_path, at_least=3, progress=False)
+    whole = leave_out_protocol("leave-one-generator-out", tiny(generators), tmp_path, at_least=3, progress=False)
     for curve in curves.values():
         assert curve[-1]["auroc"] == pytest.approx(whole["mean_auroc"])
     assert json.loads((tmp_path / "learning-curves.json").read_text()) == json.loads(json.dumps(found))
@@ -407,4 +320,4 @@ def test_missing_pairs_are_refused_by_name(generators: Path, tmp_path: Path) -> 
 def test_one_photo_source_cannot_be_left_out(generators: Path, tmp_path: Path) -> None:
     shutil.rmtree(generators / "snaps")
     with pytest.raises(DatasetError, match="two photo sources"):
-        leave_out_protocol("leave-one-generator-and-photos-out", _tiny(generators), tmp_path, at_least=3)
+        leave_out_protocol("leave-one-generator-and-photos-out", tiny(generators), tmp_path, at_least=3)

@@ -97,9 +97,9 @@ def test_margins_for_calibration_come_from_heads_without_the_family(data: Path, 
     config = _config(data)
     families = read_families(data.parent / "families.csv")
     solved = ClosedForm(pretrained(config), config, find_data(data), tmp_path / "runs", families)
-    margins = solved._unseen_windows(())
+    margins = solved.unseen_windows()
     rows = np.flatnonzero(solved.store.pictures.of({"sd3"}))
-    group = next(group for group in solved._together if "sd3" in group)
+    group = next(group for group in solved.heads.together if "sd3" in group)
     expected = solved.store.margins(solved.head(group), rows)
     np.testing.assert_allclose(margins[rows], expected)
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold
 
 from asr_models import ASRNetLite, create_model
 from asr_runtime.contract import CLASSES, WholeLook
@@ -24,7 +22,6 @@ from asr_runtime.errors import DatasetError
 from asr_train.data.degradations import Degradation
 from asr_train.data.families import Families
 from asr_train.data.layouts import DataFolder, Sample, find_data, picture_counts
-from asr_train.data.near_duplicates import near_duplicate_groups
 from asr_train.data.windows import window_places
 from asr_train.figures.calibrate import FittedCalibration, calibrate
 from asr_train.figures.pairs import pair_figures
@@ -35,17 +32,13 @@ from asr_train.fitting.feature_tables import PairTable, clip_table, pair_table
 from asr_train.fitting.features import FeatureStore
 from asr_train.fitting.ranks import ALONE, Ranks
 from asr_train.fitting.ridge import Array, Head, RidgeFit
-from asr_train.fitting.unseen import sources_left_out_together
+from asr_train.fitting.unseen_heads import UnseenHeads
 from asr_train.fitting.video_rules import ClipMargins
 from asr_train.fitting.whole_look import whole_look
 
 __all__ = ["ClosedForm", "pretrained"]
 
 log = logging.getLogger("asr_train")
-
-_FOLDS = 5  # within a source that is the only one of its class
-
-_Scores = Callable[[Head, NDArray[np.int_]], Array]
 
 
 def pretrained(config: ClosedFormConfig) -> ASRNetLite:
@@ -121,69 +114,30 @@ class ClosedForm:
             differences, pair_sources = self.pairs.differences[usable], self.pairs.sources[usable]
         self._trained = self.store.pictures
         self._labels = self.store.labels[: self.store.trained]
-        self.families = families
-        self._counts = {
-            group: int(count)
-            for group, count in zip(self.store.groups, np.bincount(self._trained.group_of), strict=False)
-            if count
-        }
-        self._together = sources_left_out_together(self._counts, families)
-        self._heads: dict[frozenset[str], Head] = {}
         self._margins: dict[frozenset[str], Array] = {}
-        self._heads_within: dict[tuple[frozenset[str], bytes], Head] = {}
-        self._parts: dict[tuple[int, str], list[NDArray[np.int_]]] = {}
         self._degraded: dict[Degradation, FeatureStore] = {}
         augmented, plain = config.views, config.windows
         share = config.plain_weight
         weights = np.array([*[(1 - share) / augmented] * augmented, *[share / plain] * plain])
         self.fit = RidgeFit(self._trained, config.ridge, differences, pair_sources, config.pair_weight, weights, ranks)
+        self.heads = UnseenHeads(self.fit, self.store, data.root, families, ranks)
 
     def head(self, without: Collection[str] = ()) -> Head:
         """Solve for the head of all training pictures but those of some sources; remembers what it solved."""
-        key = frozenset(without)
-        if key not in self._heads:
-            self._heads[key] = self.fit.head(key)
-        return self._heads[key]
-
-    @property
-    def lone_sources(self) -> tuple[str, ...]:
-        """Sources that are the only one of a class: no head can be solved for without them."""
-        names = sorted({source for _, source in self._counts})
-        return tuple(name for name in names if any(self.fit.lone(label, name) for label in (0, 1)))
+        return self.heads.head(without)
 
     def calibrated_on(self) -> str:
         """Say on which margins `calibration` fits, for the card."""
-        lone = self.lone_sources
-        scored = "never saw its source"
-        if lone:
-            image = "never saw the image or a near duplicate of it, but other images of its source"
-            several = set(lone) != {source for _, source in self._counts}
-            scored = f"{scored} ({', '.join(lone)}: {image})" if several else image
-        elif self.families is not None:
-            scored = "never saw its family of generators or its kind of photos"
-            if parted := self._parted_families():
-                scored += f" ({', '.join(parted)}, which make up much of a class: never saw its source)"
         equalised = f", re-encoded at JPEG {self.config.quality}" if self.config.quality else ""
-        return f"the training split of {self.data.root.name}, every image scored by a head that {scored}{equalised}"
-
-    def _parted_families(self) -> list[str]:
-        """Name the families and kinds of photos that are not left out as a whole."""
-        assert self.families is not None
-        groups: dict[tuple[int, str], set[int]] = {}
-        for label, source in self._counts:
-            family = label, self.families.of(label, source)
-            place = next(i for i, group in enumerate(self._together) if source in group)
-            groups.setdefault(family, set()).add(place)
-        alone = {place for place, group in enumerate(self._together) if not self.fit.solvable(group)}
-        return sorted(name for (_, name), places in groups.items() if len(places) > 1 or places & alone)
+        return (
+            f"the training split of {self.data.root.name}, every image scored by a head that "
+            f"{self.heads.what_was_unseen()}{equalised}"
+        )
 
     def calibration(
         self, fitted_on: str, without: Collection[str] = (), ignored: Collection[str] = ()
     ) -> FittedCalibration:
-        """Fit calibration and thresholds on margins that each training picture gets from a head that never saw it.
-
-        The head has not seen the picture's source either. Only where the source is the only one of a class has it seen
-        other pictures of it, but no near duplicates.
+        """Fit calibration and thresholds on margins of training pictures, from heads that never saw them.
 
         Args:
             fitted_on: names the pictures, for the card.
@@ -200,7 +154,7 @@ class ClosedForm:
     ) -> tuple[FittedCalibration, WholeLook | None]:
         """As `calibration`, for the centre and, where there are several windows, for the whole look."""
         rows = np.flatnonzero(~self._trained.of({*without, *ignored}))
-        margins = self._unseen_windows(without)[rows]
+        margins = self.unseen_windows(without)[rows]
         labels, top = self._labels[rows], self.config.top or self.config.windows
         whole = whole_look(labels, margins, window_places(self.config.windows), top, fitted_on)
         return calibrate(labels, margins[:, 0], fitted_on), whole
@@ -211,78 +165,15 @@ class ClosedForm:
         whole = self.thresholds("")[1]
         return "whole" if whole is not None and whole.is_default else "centre"
 
-    def _unseen_windows(self, without: Collection[str]) -> Array:
+    def unseen_windows(self, without: Collection[str] = ()) -> Array:
         """Return the margins (n, W) of all training pictures' windows, from heads that have not seen them."""
         key = frozenset(without)
         if key not in self._margins:
             rows = np.flatnonzero(~self._trained.of(key))
             margins = np.full((len(self._labels), self.config.windows), np.nan)
-            margins[rows] = self._unseen(lambda head, own: self.store.margins(head, rows[own]), rows, key)
+            margins[rows] = self.heads.unseen(lambda head, own: self.store.margins(head, rows[own]), rows, key)
             self._margins[key] = margins
         return self._margins[key]
-
-    def _unseen(self, score: _Scores, rows: NDArray[np.int_], without: Collection[str] = ()) -> Array:
-        """Return the margins (n, ...) of training pictures `rows` (n,), by heads that have not seen them.
-
-        Args:
-            score: called with a head and the places in `rows` of some pictures; returns their margins.
-            rows: of the pictures.
-            without: sources that no head sees.
-        """
-        found = [
-            (own, score(self.head({*without, *group}), own))
-            if self.fit.solvable({*without, *group})
-            else self._unseen_sources(score, rows, own, without)
-            for group in self._together
-            if len(own := np.flatnonzero(self._trained.of(group)[rows]))
-        ]
-        return _in_order(found)
-
-    def _unseen_sources(
-        self, score: _Scores, rows: NDArray[np.int_], own: NDArray[np.int_], without: Collection[str]
-    ) -> tuple[NDArray[np.int_], Array]:
-        """As `_unseen`, for each source of the places `own` by itself: of its class there is hardly another."""
-        found: list[tuple[NDArray[np.int_], Array]] = []
-        groups = [self.store.groups[group] for group in np.unique(self._trained.group_of[rows[own]]).tolist()]
-        for source in sorted({name for _, name in groups}):
-            if not any(self.fit.lone(label, source, without) for label in (0, 1)):
-                places = own[self._trained.of({source})[rows[own]]]
-                found.append((places, score(self.head({*without, source}), places)))
-                continue
-            for label in sorted({label for label, name in groups if name == source}):
-                lone = self.fit.lone(label, source, without)
-                for part in self._folds(label, source) if lone else [self._of(label, source)]:
-                    places = own[np.isin(rows[own], part)]
-                    if len(places):
-                        found.append((places, score(self._head_without_rows(part, without), places)))
-        return np.concatenate([places for places, _ in found]), np.concatenate([margins for _, margins in found])
-
-    def _of(self, label: int, source: str) -> NDArray[np.int_]:
-        return np.flatnonzero(self._trained.of({source}, label))
-
-    def _folds(self, label: int, source: str) -> list[NDArray[np.int_]]:
-        """Part the training pictures of a source into folds, near duplicates in the same one; remembers the folds."""
-        if (label, source) not in self._parts:
-            self._parts[label, source] = self._ranks.from_first(lambda: self._parted(label, source))
-        return self._parts[label, source]
-
-    def _parted(self, label: int, source: str) -> list[NDArray[np.int_]]:
-        rows = self._of(label, source)
-        groups = near_duplicate_groups(self.store.samples(rows))
-        count = len(set(groups.tolist()))
-        if count < 2:
-            raise DatasetError(
-                f"{self.data.root}: {source} is the only source of {CLASSES[label]} images and has {count} "
-                "distinct image for training; expected 2 at least, and some hundreds for thresholds that hold"
-            )
-        folds = GroupKFold(min(_FOLDS, count)).split(rows, groups=groups)
-        return [rows[part] for _, part in folds]
-
-    def _head_without_rows(self, rows: NDArray[np.int_], without: Collection[str]) -> Head:
-        key = frozenset(without), rows.tobytes()
-        if key not in self._heads_within:
-            self._heads_within[key] = self.fit.head(without, rows)
-        return self._heads_within[key]
 
     def clip_margins(self, head: Head, whole: bool = False) -> ClipMargins:
         """Return the mean margins of clips made of the pictures; those of training pictures from unseen heads.
@@ -299,7 +190,7 @@ class ClosedForm:
         margins = head(clips.features)
         if unseen.any():
             own = clips.features[unseen]
-            margins[unseen] = self._unseen(lambda head, places: head(own[places]), rows[unseen])
+            margins[unseen] = self.heads.unseen(lambda head, places: head(own[places]), rows[unseen])
         return ClipMargins(clips.samples, np.array([s.label for s in clips.samples]), margins, unseen)
 
     def score(
@@ -336,11 +227,3 @@ class ClosedForm:
             network.head.weight.copy_(torch.from_numpy(head.weight)[None])
             network.head.bias.fill_(head.bias)
         return network
-
-
-def _in_order(found: Sequence[tuple[NDArray[np.int_], Array]]) -> Array:
-    """Put margins (m, ...) of parts of the pictures to their places: (n, ...)."""
-    values = np.concatenate([margins for _, margins in found])
-    margins = np.empty_like(values)
-    margins[np.concatenate([places for places, _ in found])] = values
-    return margins

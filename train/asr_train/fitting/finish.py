@@ -53,7 +53,7 @@ def finish_closed_form(
         "best_epoch": 0,
         "epochs": 0,
         "val_auroc": float(roc_auc_score(scored.labels, scored.margins)),
-        "lone_sources": list(solved.lone_sources),
+        "lone_sources": list(solved.heads.lone_sources),
     }
     if pairs := solved.pair_figures(head):
         facts["val_pairs"] = pairs
