@@ -17,9 +17,10 @@
 PYTHON ?= python3
 DATA ?= dataset
 FAMILIES ?= $(DATA)/../families.csv
-WINDOWS = --windows 5 --views 4 --plain-weight 0.6 --families $(FAMILIES)
-RECIPE_asrnet-lite = --model asrnet-lite --scales 2 --activations 3 11 --ridge 0.02 $(WINDOWS)
-RECIPE_asrnet-lite-tiny = --model asrnet-lite --crop-size 160 --activations 3 8 --ridge 0.05 $(WINDOWS)
+RECIPE = --model asrnet-lite --blocks 11 --activations 3 10 --correlations 5 \
+	--windows 5 --plain-weight 0.6 --families $(FAMILIES)
+RECIPE_asrnet-lite = $(RECIPE) --scales 2 --views 3 --ridge 0.003
+RECIPE_asrnet-lite-tiny = $(RECIPE) --crop-size 160 --views 4 --ridge 0.001
 PROTOCOLS = leave-one-family-out leave-one-photo-kind-out leave-one-family-and-photo-kind-out leave-later-generators-out
 
 .PHONY: browser-demo demo demo-page docs docs-output screenshots test quick faults gpu mutants equipment lint builtin clean

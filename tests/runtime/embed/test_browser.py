@@ -196,7 +196,7 @@ def test_files_that_come_before_the_detector_is_ready_wait_for_it(demo: Path, br
     page = context.new_page()
     try:
         page.goto(host.url, wait_until="domcontentloaded")
-        page.set_input_files("#files", [str(examples / "real" / "dress.jpg")])
+        page.set_input_files("#files", [str(examples / "real" / "trousers.jpg")])
         expect(page.locator(".item")).to_have_count(1)
         expect(page.locator("#engine")).not_to_have_attribute("data-state", "ready")
         expect(page.locator(".item")).to_have_attribute("data-verdict", "real", timeout=_READY)
@@ -226,13 +226,13 @@ def test_nothing_is_stored_until_the_pictures_are_scored(demo: Path, browser: Br
     page = context.new_page()
     try:
         _open(page, host.url)
-        scored = _scored(page, [examples / "real" / "dress.jpg"])
+        scored = _scored(page, [examples / "real" / "trousers.jpg"])
         assert page.evaluate(_STORED) == 0
         expect(page.locator("#engine")).to_have_attribute("data-offline", "yes", timeout=_READY)
     finally:
         host.close()
     assert page.evaluate(_STORED) == 12
-    assert scored["dress.jpg"]["data-verdict"] == "real"
+    assert scored["trousers.jpg"]["data-verdict"] == "real"
     context.close()
 
 
@@ -265,10 +265,10 @@ def test_a_browser_that_refuses_the_service_worker_scores_all_the_same(
     page = context.new_page()
     try:
         _open(page, host.url)
-        scored = _scored(page, [examples / "real" / "dress.jpg"])
+        scored = _scored(page, [examples / "real" / "trousers.jpg"])
     finally:
         host.close()
-    assert scored["dress.jpg"]["data-verdict"] == "real"
+    assert scored["trousers.jpg"]["data-verdict"] == "real"
     assert page.get_attribute("#engine", "data-offline") is None
     context.close()
 

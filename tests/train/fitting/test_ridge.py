@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import tracemalloc
 import weakref
@@ -89,6 +90,27 @@ def test_pictures_left_out_leave_no_trace(without: tuple[str, ...]) -> None:
     if len(set(sources[kept])) == 2:  # each class has one source: its weight does not matter
         never = RidgeFit(with_features(views[:, kept], labels[kept], sources[kept]), 0.1).head()
         assert found.weight == pytest.approx(never.weight, rel=1e-4)
+
+
+def test_what_was_left_out_before_is_not_read_again() -> None:
+    """A protocol that leaves many sources out of every head reads their pictures once."""
+    views, labels, sources = _pictures(5)
+    sources[np.flatnonzero(sources == "c")[:5]] = "e"
+    pictures = with_features(views, labels, sources)
+    read: list[int] = []
+
+    def blocks(chosen: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int_], NDArray[np.float32]]]:
+        read.append(int(chosen.sum()))
+        return pictures.blocks(chosen)
+
+    fit = RidgeFit(dataclasses.replace(pictures, blocks=blocks), 0.1)
+    fit.head({"c"})
+    read.clear()
+    both = fit.head({"c", "d"})
+    assert read == [6]  # the pictures of d
+    assert both.weight == pytest.approx(RidgeFit(pictures, 0.1).head({"c", "d"}).weight, rel=1e-9)
+    fit.head({"c", "d"})
+    assert len(read) == 1
 
 
 def test_a_lone_source_is_the_only_one_of_its_class() -> None:

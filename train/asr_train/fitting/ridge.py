@@ -4,17 +4,16 @@ All that the solution needs are weighted first and second moments per class. The
 processes, so features are seen in blocks and never all together. Leaving a source out subtracts its moments, so every
 leave-one-source-out model costs one linear solve, and never sees a picture of that source. The moments of a source, or
 of several, are computed again when they are left out: of all sources together they would fill gigabytes. The last ones
-are kept, because protocols leave the same families out of many heads.
+are kept, because protocols leave the same sources out of many heads, alone or with others.
 
 Shape legend: V views, n pictures, F features.
 """
 
 from __future__ import annotations
 
-import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -130,8 +129,7 @@ class RidgeFit:
         # Subtracted everywhere, so that centred moments lose no digits; the solution does not depend on it.
         self._origin: Array = ranks.from_first(self._first_mean)
         self._total = {label: self._moments(self._of_label(label)) for label in (0, 1)}
-        # A cycle through the cache would keep this object's gigabyte until the garbage collector runs.
-        self._last_moments = lru_cache(_KEPT)(partial(RidgeFit._moments_of, weakref.proxy(self)))
+        self._kept: OrderedDict[tuple[int, frozenset[str]], _Moments] = OrderedDict()
         self._pairs = None if differences is None else _pair_moments(differences)
 
     def solvable(self, without: Collection[str]) -> bool:
@@ -154,8 +152,9 @@ class RidgeFit:
         """
         left = dict(self._total)
         for label in (0, 1):
-            if own := frozenset(source for part, source in self._groups if part == label and source in without):
-                left[label] -= self._last_moments(label, own)
+            own = frozenset(source for part, source in self._groups if part == label and source in without)
+            for part in self._kept_parts(label, own):
+                left[label] -= self._last_moments(label, part)
         if rows is not None:
             gone = np.zeros(len(self._weights), bool)
             gone[rows] = True
@@ -211,9 +210,26 @@ class RidgeFit:
             return np.asarray(features.mean(axis=(0, 1), dtype=np.float64))
         return np.zeros(self.pictures.size)
 
-    def _moments_of(self, label: int, sources: frozenset[str]) -> _Moments:
-        found = self._moments(self.pictures.of(sources, label))
-        return _Moments(found.weight, found.first, found.second.astype(self._dtype, copy=False))
+    def _kept_parts(self, label: int, sources: frozenset[str]) -> list[frozenset[str]]:
+        """Part sources of a class into sets whose moments are kept, the largest first, and the rest."""
+        parts = []
+        kept = sorted((names for kind, names in self._kept if kind == label), key=len, reverse=True)
+        for names in kept:
+            if names <= sources:
+                parts.append(names)
+                sources -= names
+        return [*parts, sources] if sources else parts
+
+    def _last_moments(self, label: int, sources: frozenset[str]) -> _Moments:
+        """Return the moments of sources of a class; the last ones are kept."""
+        if (label, sources) not in self._kept:
+            found = self._moments(self.pictures.of(sources, label))
+            second = found.second.astype(self._dtype, copy=False)
+            self._kept[label, sources] = _Moments(found.weight, found.first, second)
+        self._kept.move_to_end((label, sources))
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[label, sources]
 
     def _moments(self, chosen: NDArray[np.bool_]) -> _Moments:
         """Return the moments of pictures (n,) of one class; of a source of m pictures each weighs 1 / sqrt(m)."""
