@@ -54,7 +54,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
     """A folder with what the pages talk about: photos, a video, a data folder, a checkpoint and its exported file."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "photos").mkdir()
-    for name in ("real/cat.png", "real/dress.jpg", "ai/sd3-2.jpg"):
+    for name in ("real/cat.png", "real/trousers.jpg", "ai/sd3-2.jpg"):
         shutil.copy(examples / name, folder / "photos")
     shutil.copy(examples / "video" / "pan.mp4", folder / "holiday.mp4")
     for split in ("train", "val"):
