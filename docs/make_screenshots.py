@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "runtime" / "examples"
 FILES = [
-    *("ai/sd3-1.jpg", "real/cat.png", "ai/midjourney-1.jpg", "real/coffee.png", "ai/uvit-1.webp", "real/dress.jpg"),
+    *("ai/sd3-1.jpg", "real/cat.png", "ai/midjourney-1.jpg", "real/coffee.png", "ai/uvit-1.webp", "real/trousers.jpg"),
     *("ai/sd15-1.jpg", "video/pan.mp4"),
 ]
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
