@@ -3,8 +3,9 @@
     python -m asr_bench.browser_start build/browser-demo [ANOTHER_BUILD ...] --rounds 5
 
 Serves each folder with Python's web server, opens it in Debian's Chromium, and gives the page a picture as soon as it
-says that it is ready: once with nothing in the browser's cache, once again. The time ends when the verdict is painted.
-Folders take turns, so that two builds are compared under the same load.
+says that it is ready: once with nothing in the browser's cache, once again. The time of the first verdict, that of the
+centre, and of the verdict of the whole picture end when they are painted. Folders take turns, so that two builds are
+compared under the same load.
 """
 
 from __future__ import annotations
@@ -34,33 +35,42 @@ _PICTURE = Path(__file__).parents[2] / "runtime" / "examples" / "real" / "dress.
 _PATIENCE = 120_000.0  # milliseconds
 _SETTLE = 2.0  # seconds; a new window loads parts of its own first, and the page stores its files after a second
 _NOTE_PAINT = """
-new MutationObserver((_, observer) => {
-  if (!document.querySelector(".item[data-probability]")) return;
-  observer.disconnect();
-  requestAnimationFrame(() => setTimeout(() => { document.documentElement.dataset.painted = Date.now(); }));
-}).observe(document, { subtree: true, childList: true, attributes: true });
+const items = { first: ".item:is([data-centre], [data-probability])", whole: ".item[data-probability]" };
+for (const [name, item] of Object.entries(items)) {
+  new MutationObserver((_, observer) => {
+    if (!document.querySelector(item)) return;
+    observer.disconnect();
+    requestAnimationFrame(() => setTimeout(() => { document.documentElement.dataset[name] = Date.now(); }));
+  }).observe(document, { subtree: true, childList: true, attributes: true });
+}
 """
 
 
 @dataclass(frozen=True)
 class PageStarts:
-    """Seconds from opening the page to the first verdict, one value a round.
+    """Seconds from opening the page to the verdicts on a picture, one value a round.
 
     Attributes:
         build: name of the folder with the page.
-        cold: with an empty cache.
-        again: when the browser has the page already.
+        cold: to the first verdict, with an empty cache.
+        cold_whole: to the verdict of the whole picture, with an empty cache.
+        again: to the first verdict, when the browser has the page already.
+        again_whole: to the verdict of the whole picture, when the browser has the page already.
     """
 
     build: str
     cold: tuple[float, ...]
+    cold_whole: tuple[float, ...]
     again: tuple[float, ...]
+    again_whole: tuple[float, ...]
 
     def figures(self) -> list[Figure]:
-        """Return both times."""
+        """Return all four times."""
         return [
             Figure(f"{self.build}: first verdict, empty cache", "s", False, self.cold),
+            Figure(f"{self.build}: whole picture, empty cache", "s", False, self.cold_whole),
             Figure(f"{self.build}: first verdict, second visit", "s", False, self.again),
+            Figure(f"{self.build}: whole picture, second visit", "s", False, self.again_whole),
         ]
 
 
@@ -80,7 +90,7 @@ def _serving(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-def first_verdicts(browser: Any, url: str) -> tuple[float, float]:
+def first_verdicts(browser: Any, url: str) -> tuple[float, float, float, float]:
     """Open the demo twice in a new browser profile.
 
     Args:
@@ -88,7 +98,8 @@ def first_verdicts(browser: Any, url: str) -> tuple[float, float]:
         url: of the demo.
 
     Returns:
-        Seconds from opening the page to the first verdict on the screen: with an empty cache, and the second time.
+        Seconds from opening the page until the first verdict and that of the whole picture are on the screen: two with
+        an empty cache, and two the second time.
     """
     context = browser.new_context()
     context.add_init_script(_NOTE_PAINT)
@@ -100,10 +111,10 @@ def first_verdicts(browser: Any, url: str) -> tuple[float, float]:
         page.goto(url)
         page.wait_for_selector("#engine[data-state=ready]", timeout=_PATIENCE)
         page.set_input_files("#files", str(_PICTURE))
-        painted = page.wait_for_selector("html[data-painted]", timeout=_PATIENCE).get_attribute("data-painted")
-        seconds.append(int(painted) / 1000 - began)
+        painted = page.wait_for_selector("html[data-whole]", timeout=_PATIENCE)
+        seconds += [int(painted.get_attribute(name)) / 1000 - began for name in ("data-first", "data-whole")]
     context.close()
-    return seconds[0], seconds[1]
+    return seconds[0], seconds[1], seconds[2], seconds[3]
 
 
 @command("python -m asr_bench.browser_start")
@@ -117,7 +128,7 @@ def main(folders: tuple[Path, ...], rounds: int, output: Path | None) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         raise ConfigurationError("chromium is not installed (Debian: chromium)")
-    times: dict[Path, list[tuple[float, float]]] = {folder: [] for folder in folders}
+    times: dict[Path, list[tuple[float, float, float, float]]] = {folder: [] for folder in folders}
     with contextlib.ExitStack() as stack:
         urls = {folder: stack.enter_context(_serving(folder)) for folder in folders}
         playwright = stack.enter_context(sync_playwright())
@@ -128,10 +139,13 @@ def main(folders: tuple[Path, ...], rounds: int, output: Path | None) -> None:
                 times[folder].append(first_verdicts(browser, url))
     starts = [PageStarts(folder.name, *map(tuple, zip(*pairs, strict=True))) for folder, pairs in times.items()]
     for start in starts:
-        cold, again = statistics.median(start.cold), statistics.median(start.again)
         every = ", ".join(f"{first:.1f}" for first in start.cold)
+        cold, cold_whole, again, again_whole = map(
+            statistics.median, (start.cold, start.cold_whole, start.again, start.again_whole)
+        )
         click.echo(
-            f"{start.build}: first verdict after {cold:.2f} s with an empty cache ({every}), {again:.2f} s again"
+            f"{start.build}: first verdict after {cold:.2f} s with an empty cache ({every}), "
+            f"whole picture {cold_whole:.2f} s; again {again:.2f} s, {again_whole:.2f} s"
         )
     if output is not None:
         write_figures(starts, output)

@@ -46,10 +46,12 @@ async function start() {
         engine.classList.add("broken");
         engine.dataset.state = "broken";
         broken(new Error("The detector does not work in this browser."));
+      } else if (data.type === "centre") {
+        waiting.get(data.id).centre(data.window);
       } else {
         const { done, failed } = waiting.get(data.id);
         waiting.delete(data.id);
-        if (data.type === "margins") done(data.margins);
+        if (data.type === "windows") done(data.windows);
         else failed(new Error(data.reason));
       }
     };
@@ -75,10 +77,11 @@ async function storeWhenIdle(kind) {
   services.controller?.postMessage({ store: kind });
 }
 
-function ask(worker, pixels) {
+/** @param {(window: object) => void} centre is told of the centre window where more windows follow */
+function ask(worker, pixels, centre) {
   return new Promise((done, failed) => {
     const id = questions++;
-    waiting.set(id, { done, failed });
+    waiting.set(id, { done, failed, centre });
     worker.postMessage({ id, ...pixels }, [pixels.rgba.buffer]);
   });
 }
@@ -105,23 +108,31 @@ function addItem({ file, name }) {
   return item;
 }
 
-function show(item, result) {
-  item.classList.add(result.verdict);
+/** Shows what all windows say; of the centre alone, that it is not the last word. */
+function show(item, result, isCentre) {
   const body = item.querySelector(".text");
-  body.querySelector(".verdict").textContent = WORDS[result.verdict];
-  const scale = text(body, "div", "scale");
-  scale.setAttribute("role", "img");
+  body.querySelector(".verdict").textContent = WORDS[result.verdict] + (isCentre ? " so far …" : "");
   const percent = Math.round(100 * result.probability);
+  const scale = body.querySelector(".scale") ?? text(body, "div", "scale");
+  scale.setAttribute("role", "img");
   scale.setAttribute("aria-label", `Probability of AI ${percent} percent`);
   const { real_below: from, ai_from: to } = result.decision;
+  scale.textContent = "";
   const band = text(scale, "span", "band");
   band.style.left = `${100 * from}%`;
   band.style.width = `${100 * (to - from)}%`;
   text(scale, "span", "mark").style.left = `${100 * result.probability}%`;
-  const ends = text(body, "div", "ends");
+  const ends = body.querySelector(".ends") ?? text(body, "div", "ends");
+  ends.textContent = "";
   text(ends, "span", "", "real");
   text(ends, "span", "", `${percent}% AI`);
   text(ends, "span", "", "AI");
+  if (isCentre) {
+    item.dataset.centre = result.verdict;
+    return;
+  }
+  if (result.reason) text(body, "div", "why", `Nothing to judge: ${result.reason}.`);
+  item.classList.add(result.verdict);
   item.dataset.probability = result.probability;
   item.dataset.verdict = result.verdict;
 }
@@ -132,7 +143,8 @@ async function score(ready, item, file) {
     const worker = await ready;
     verdict.textContent = "Looking …";
     const pixels = await decode(file).catch(() => { throw new Error("The file is damaged, or no picture that this browser can decode."); });
-    show(item, judge(card, await ask(worker, pixels)));
+    const windows = await ask(worker, pixels, centre => show(item, judge(card, [centre]), true));
+    show(item, judge(card, windows), false);
   } catch (error) {
     item.dataset.verdict = "error";
     verdict.textContent = "Not scored";

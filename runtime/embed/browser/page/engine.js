@@ -1,5 +1,6 @@
-// A worker that runs the exported file with onnxruntime-web: pixels in, margins of the windows out.
-import { corners } from "./verdict.js";
+// A worker that runs the exported file with onnxruntime-web: pixels in, windows with their margins out, the centre at once.
+import { nothingToJudge } from "./flatness.js";
+import { isCentreFirst, windowsOf } from "./verdict.js";
 
 const TOLERANCE = 1e-4; // largest difference to Python's probability on the built-in vector
 let ort, session, card;
@@ -67,11 +68,9 @@ async function start() {
 
 async function picture({ id, rgba, width, height }) {
   try {
-    const size = card.preprocess.size;
-    const margins = [];
-    for (const [top, left] of corners(card, height, width)) {
-      const rows = Math.min(size, height);
-      const columns = Math.min(size, width);
+    const windows = [];
+    const places = windowsOf(card, height, width);
+    for (const { top, left, rows, columns } of places) {
       const bgr = new Uint8Array(rows * columns * 3);
       for (let row = 0, to = 0; row < rows; row++) {
         for (let column = 0, from = 4 * ((top + row) * width + left); column < columns; column++, from += 4) {
@@ -80,9 +79,13 @@ async function picture({ id, rgba, width, height }) {
           bgr[to++] = rgba[from];
         }
       }
-      margins.push((await score(bgr, rows, columns)).margin);
+      const { margin } = await score(bgr, rows, columns);
+      windows.push({ margin, reason: nothingToJudge(bgr, rows, columns) });
+      if (windows.length === 1 && places.length > 1 && isCentreFirst(card)) {
+        postMessage({ type: "centre", id, window: windows[0] });
+      }
     }
-    postMessage({ type: "margins", id, margins });
+    postMessage({ type: "windows", id, windows });
   } catch (error) {
     postMessage({ type: "failed", id, reason: String(error.message ?? error) });
   }

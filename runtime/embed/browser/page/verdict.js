@@ -1,26 +1,39 @@
 // From the margins of a picture's windows to its verdict: the rules of the card, as asr_runtime.contract has them.
 
-/** Upper left pixels (row, column) of the windows of a picture; the centre alone where the card has no more. */
-export function corners(card, height, width) {
-  const size = card.preprocess.size;
-  const down = Math.max(0, height - size);
-  const right = Math.max(0, width - size);
+/** Returns what the network is shown, each {top, left, rows, columns}: the windows of the card, the centre, or all of it. */
+export function windowsOf(card, height, width) {
+  if (card.preprocess.mode !== "crop") return [{ top: 0, left: 0, rows: height, columns: width }];
+  const rows = Math.min(card.preprocess.size, height);
+  const columns = Math.min(card.preprocess.size, width);
   const places = card.whole?.is_default ? card.whole.windows : [[0.5, 0.5]];
-  const found = new Map();
-  for (const [row, column] of places) {
-    const corner = [Math.floor(row * down), Math.floor(column * right)];
-    found.set(corner.join(), corner);
+  const windows = new Map();
+  for (const [down, right] of places) {
+    const [top, left] = [Math.floor(down * (height - rows)), Math.floor(right * (width - columns))];
+    windows.set(`${top},${left}`, { top, left, rows, columns });
   }
-  return [...found.values()];
+  return [...windows.values()];
 }
 
-/** @returns {{probability: number, verdict: "ai" | "real" | "unsure", decision: object}} */
-export function judge(card, margins) {
-  const isWhole = margins.length > 1;
+/** Whether the first of several windows is the centre, which the card calibrates by itself. */
+export function isCentreFirst(card) {
+  return card.whole.windows[0].every(share => share === 0.5);
+}
+
+/**
+ * Windows without content to judge have no weight if another window has content.
+ *
+ * @param {{margin: number, reason: string | null}[]} windows of one picture
+ * @returns {{probability: number, verdict: "ai" | "real" | "unsure", reason: string | null, decision: object}}
+ */
+export function judge(card, windows) {
+  const isWhole = windows.length > 1;
   const { calibration, decision } = isWhole ? card.whole : card;
-  const best = [...margins].sort((a, b) => b - a).slice(0, isWhole ? card.whole.top : 1);
+  const judged = windows.filter(({ reason }) => reason === null);
+  const margins = (judged.length ? judged : windows).map(({ margin }) => margin);
+  const best = margins.sort((a, b) => b - a).slice(0, isWhole ? card.whole.top : 1);
   const margin = best.reduce((sum, value) => sum + value, 0) / best.length;
   const probability = 1 / (1 + Math.exp(-(margin / calibration.temperature + calibration.shift)));
+  if (!judged.length) return { probability, verdict: "unsure", reason: windows[0].reason, decision };
   const verdict = probability >= decision.ai_from ? "ai" : probability < decision.real_below ? "real" : "unsure";
-  return { probability, verdict, decision };
+  return { probability, verdict, reason: null, decision };
 }
