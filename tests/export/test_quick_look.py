@@ -16,7 +16,7 @@ from runtime_samples import WHOLE_CARD, build_model
 from asr_export.precision_gate import calibration_images
 from asr_export.quick_look import add_quick_look, learn_stops
 from asr_runtime import Detector, read_image
-from asr_runtime.errors import ConfigurationError
+from asr_runtime.errors import ConfigurationError, GateError
 
 _CARD = dataclasses.replace(
     WHOLE_CARD,
@@ -57,6 +57,16 @@ def test_quick_looks_keep_the_verdicts_and_save_windows(model: Path, pictures: P
     assert result.windows == sum(len(quick.windows) for quick, _ in looks) / sum(len(w.windows) for _, w in looks)
     assert result.windows < 0.7
     assert result.changed <= result.changed_by_jpeg96
+
+
+def test_stops_that_turn_verdicts_around_are_refused(model: Path, pictures: Path, tmp_path: Path) -> None:
+    learned, judged = calibration_images(pictures)
+    bright_centre = np.random.default_rng(0).integers(10, 30, (160, 200, 3), dtype=np.uint8)
+    bright_centre[40:120, 60:140] += 200
+    cv2.imwrite(str(path := tmp_path / "bright_centre.png"), bright_centre)
+    others = dataclasses.replace(judged, paths=(*judged.paths, path), labels=np.append(judged.labels, 0))
+    with pytest.raises(GateError, match=r"turns 1 around, where JPEG 96 changes \d\.\d% and turns 0 around"):
+        learn_stops(Detector(model, device="cpu", threads=1), learned, others)
 
 
 def test_a_card_that_averages_the_largest_margins_only_is_refused(pictures: Path) -> None:
