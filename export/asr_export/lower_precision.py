@@ -15,7 +15,7 @@ from asr_export.precision_gate import PrecisionGate, calibration_images, gate_bf
 from asr_export.quantise import quantise
 from asr_models import create_model
 from asr_runtime import Detector
-from asr_runtime.contract import CARD_KEY, Calibration, ModelCard, WholeLook
+from asr_runtime.contract import CARD_KEY, ModelCard
 from asr_runtime.errors import ConfigurationError, GateError
 from asr_runtime.whole_file import write_whole
 
@@ -44,19 +44,18 @@ def lowered(
         DependencyError: OpenVINO is not installed, for `bf16`.
     """
     calibration, holdout = calibration_images(labelled_images)
-    reduced, corrected = model, card.calibration
+    reduced = model
     more: dict[str, Any] = {}
     if precision == "int8":
         quantised = quantise(model, card, calibration, holdout)
-        reduced, corrected, passed = quantised.model, quantised.calibration, quantised.gate
+        reduced, card, passed = quantised.model, quantised.card, quantised.gate
         more = {"sensitivity": quantised.sensitivity}
     else:
-        passed = gate_bf16(model, holdout, card.decision)
+        passed = gate_bf16(model, holdout, card)
     if not passed.passed:
         raise GateError(f"{precision}: not written: {passed}")
     metrics = {**card.metrics, f"{precision} against fp32": {**passed.to_dict(), **more}}
-    whole = None if card.whole is None else _carried(card.whole, card.calibration, corrected)
-    return reduced, replace(card, calibration=corrected, whole=whole, metrics=metrics)
+    return reduced, replace(card, metrics=metrics)
 
 
 def lower_exported(exported: Path, output: Path, precision: Precision, labelled_images: Path) -> ModelCard:
@@ -101,21 +100,6 @@ def gate_of(card: ModelCard, precision: Precision) -> str:
     """Return what the gate of a lower precision measured, as one line."""
     figures = card.metrics[f"{precision} against fp32"]
     return str(PrecisionGate(**{name: figures[name] for name in PrecisionGate.__dataclass_fields__}))
-
-
-def _carried(whole: WholeLook, before: Calibration, after: Calibration) -> WholeLook:
-    """Correct the calibration of whole looks as that of the centre was corrected.
-
-    Where margin / before.temperature + before.shift became other / after.temperature + after.shift, the mean of several
-    margins is the same linear function of the mean of the others.
-    """
-    own = whole.calibration
-    moved = replace(
-        own,
-        temperature=own.temperature * after.temperature / before.temperature,
-        shift=own.shift + (after.shift - before.shift) * before.temperature / own.temperature,
-    )
-    return replace(whole, calibration=moved)
 
 
 def with_card(model: onnx.ModelProto, card: ModelCard) -> bytes:

@@ -1,10 +1,14 @@
-"""Measures what a lower precision costs, on images that had no part in making the file, and says whether it may."""
+"""Measures what a lower precision costs, on images that had no part in making the file, and says whether it may.
+
+Images are judged as asr-screen does by default: as a whole where the card says that this is better, by their centre
+otherwise.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from asr_runtime.contract import Decision, ModelCard
+from asr_runtime.contract import ModelCard, Verdict
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.inference.detector import Scores
+from asr_runtime.inference.flatness import judged_window, nothing_to_judge
+from asr_runtime.inference.looking import Look, chosen_look, look_at
 from asr_runtime.inference.onnxruntime_engine import open_session
 from asr_runtime.media.image import IMAGE_SUFFIXES, read_image
 from asr_runtime.reports.progress import progress_bar
@@ -25,13 +32,14 @@ __all__ = [
     "Images",
     "PrecisionGate",
     "auroc",
+    "calibrated",
     "calibration_images",
     "float32_scores",
-    "gate",
     "gate_bf16",
     "jpeg_copy",
     "judged",
-    "scores",
+    "looks",
+    "margins",
 ]
 
 _AUROC_DROP = 0.003
@@ -52,17 +60,15 @@ class Images:
 
 @dataclass(frozen=True)
 class Float32:
-    """Scores of the graph in float32, which a lower precision is compared with.
+    """Looks of the graph in float32, which a lower precision is compared with.
 
     Attributes:
-        margins: (n,), logit_ai - logit_real of each image.
-        probabilities: (n,).
-        of_copies: (n,), probabilities of the images re-encoded at JPEG 96.
+        looks: n, one of each image.
+        of_copies: n, of the images re-encoded at JPEG 96.
     """
 
-    margins: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    of_copies: NDArray[np.float64]
+    looks: Sequence[Look]
+    of_copies: Sequence[Look]
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class PrecisionGate:
         reversed: images that go from `real` to `ai` or back, though float32 calls image and copy the same.
         probability: mean absolute difference.
         how: which layers have the lower precision.
+        look: what was judged of each image, `whole` or `centre`.
     """
 
     precision: str
@@ -93,6 +100,7 @@ class PrecisionGate:
     reversed: int
     probability: float
     how: str
+    look: str
 
     @property
     def passed(self) -> bool:
@@ -108,7 +116,7 @@ class PrecisionGate:
         return (
             f"{self.how}: AUROC {self.auroc:.4f} (float32 {self.auroc_float32:.4f}, may fall by {_AUROC_DROP}), "
             f"verdicts changed {self.changed:.2%} (JPEG 96 changes {self.changed_by_jpeg_96:.2%}), from real to ai or "
-            f"back {self.reversed} (allowed 0), on {self.images} images"
+            f"back {self.reversed} (allowed 0), on {self.images} images (look {self.look})"
         )
 
 
@@ -139,41 +147,54 @@ def calibration_images(folder: Path) -> tuple[Images, Images]:
     return _images(first), _images(second)
 
 
-def scores(
-    model: onnx.ModelProto, paths: Sequence[Path], title: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Run a graph on image files: margins (n,) and probabilities (n,), float64."""
-    return _scores(open_session(model.SerializeToString(), "cpu"), paths, title)
-
-
-def float32_scores(model: onnx.ModelProto, paths: Sequence[Path]) -> Float32:
-    """Run a float32 graph on image files and on their JPEG 96 copies."""
-    session = open_session(model.SerializeToString(), "cpu")
-    margins, probabilities = _scores(session, paths, "float32")
-    return Float32(margins, probabilities, _scores(session, paths, "float32, JPEG 96", jpeg_copy)[1])
-
-
-def gate(model: onnx.ModelProto, float32: Float32, images: Images, card: ModelCard, how: str) -> PrecisionGate:
-    """Judge a graph of lower precision.
+def looks(
+    model: onnx.ModelProto,
+    card: ModelCard,
+    paths: Sequence[Path],
+    title: str,
+    change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda image: image,
+) -> list[Look]:
+    """Look at image files as asr-screen does by default, with a graph in onnxruntime.
 
     Args:
         model: the graph.
-        float32: of the same graph in float32, on the same n images.
-        images: the n images.
-        card: its thresholds decide the verdicts; its precision is the graph's.
-        how: which layers have the lower precision.
+        card: its calibration, windows and thresholds.
+        paths: of the n images.
+        title: of the progress bar.
+        change: what is done to each image first.
     """
-    _, probabilities = scores(model, images.paths, f"judging {card.precision}")
-    return judged(card.precision, probabilities, float32, images, card.decision, how)
+    return _looks(open_session(model.SerializeToString(), "cpu"), card, paths, title, change)
 
 
-def gate_bf16(model: onnx.ModelProto, images: Images, decision: Decision) -> PrecisionGate:
+def calibrated(looks: Sequence[Look], card: ModelCard) -> list[Look]:
+    """Return looks with the probabilities and verdicts that another card gives their margins."""
+
+    def judge(look: Look) -> Look:
+        rule = card.whole if look.kind == "whole" and card.whole is not None else card
+        probability = rule.calibration.probability(look.margin)
+        verdict: Verdict = "unsure" if look.reason else rule.decision.verdict(probability)
+        return replace(look, probability=probability, verdict=verdict)
+
+    return [judge(look) for look in looks]
+
+
+def margins(looks: Sequence[Look]) -> NDArray[np.float64]:
+    """Return logit_ai - logit_real of each image, (n,)."""
+    return np.array([look.margin for look in looks])
+
+
+def float32_scores(model: onnx.ModelProto, card: ModelCard, paths: Sequence[Path]) -> Float32:
+    """Look at image files and at their JPEG 96 copies, with a float32 graph."""
+    return Float32(looks(model, card, paths, "float32"), looks(model, card, paths, "float32, JPEG 96", jpeg_copy))
+
+
+def gate_bf16(model: onnx.ModelProto, images: Images, card: ModelCard) -> PrecisionGate:
     """Judge a float32 graph that OpenVINO computes in bf16, as the runtime's `bf16` does.
 
     Args:
         model: the graph.
         images: to judge it by.
-        decision: from probability to verdict.
+        card: of the graph.
 
     Raises:
         DependencyError: OpenVINO is not installed.
@@ -184,49 +205,47 @@ def gate_bf16(model: onnx.ModelProto, images: Images, decision: Decision) -> Pre
     how = f"all up to the last product in bf16, by OpenVINO {openvino_version()}"
     if not has_native_bf16():
         how += ", emulated"
-    _, probabilities = _scores(OpenVinoSession(model.SerializeToString(), "bf16"), images.paths, "judging bf16")
-    return judged("bf16", probabilities, float32_scores(model, images.paths), images, decision, how)
+    lower = _looks(OpenVinoSession(model.SerializeToString(), "bf16"), card, images.paths, "judging bf16")
+    return judged("bf16", lower, float32_scores(model, card, images.paths), images, how)
 
 
-def judged(
-    precision: str,
-    probabilities: NDArray[np.float64],
-    float32: Float32,
-    images: Images,
-    decision: Decision,
-    how: str,
-) -> PrecisionGate:
-    """Judge probabilities (n,) of a lower precision, given those of float32 (n,) on the same n images."""
-    lower, exact, copies = (
-        np.array([decision.verdict(float(p)) for p in values])
-        for values in (probabilities, float32.probabilities, float32.of_copies)
+def judged(precision: str, lower: Sequence[Look], float32: Float32, images: Images, how: str) -> PrecisionGate:
+    """Judge n looks of a lower precision, given those of float32 at the same n images."""
+    verdicts, exact, copies = (
+        np.array([look.verdict for look in given]) for given in (lower, float32.looks, float32.of_copies)
     )
-    turned = ((lower == "real") & (exact == "ai")) | ((lower == "ai") & (exact == "real"))
+    probabilities, before = (np.array([look.probability for look in given]) for given in (lower, float32.looks))
+    turned = ((verdicts == "real") & (exact == "ai")) | ((verdicts == "ai") & (exact == "real"))
     return PrecisionGate(
         precision=precision,
         images=len(lower),
         auroc=auroc(images.labels, probabilities),
-        auroc_float32=auroc(images.labels, float32.probabilities),
-        changed=float(np.mean(lower != exact)),
+        auroc_float32=auroc(images.labels, before),
+        changed=float(np.mean(verdicts != exact)),
         changed_by_jpeg_96=float(np.mean(copies != exact)),
         reversed=int((turned & (copies == exact)).sum()),
-        probability=float(np.abs(probabilities - float32.probabilities).mean()),
+        probability=float(np.abs(probabilities - before).mean()),
         how=how,
+        look="whole" if any(look.kind == "whole" for look in lower) else "centre",
     )
 
 
-def _scores(
+def _looks(
     session: Any,
+    card: ModelCard,
     paths: Sequence[Path],
     title: str,
     change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda image: image,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    margins, probabilities = [], []
-    for path in progress_bar(paths, title):
-        probability, logits = session.run(["probability", "logits"], {"frames": change(read_image(path))[None]})
-        margins.append(float(logits[0, 1]) - float(logits[0, 0]))
-        probabilities.append(float(probability[0]))
-    return np.array(margins), np.array(probabilities)
+) -> list[Look]:
+    def score(image: NDArray[np.uint8]) -> Scores:
+        frames = np.ascontiguousarray(image)[None]
+        probability, logits = session.run(["probability", "logits"], {"frames": frames})
+        reason = nothing_to_judge(judged_window(image, card.preprocess))
+        verdict: Verdict = "unsure" if reason else card.decision.verdict(float(probability[0]))
+        return Scores(probability, logits, (verdict,), (reason,))
+
+    kind = chosen_look(card, "auto")
+    return [look_at(score, card, change(read_image(path)), kind) for path in progress_bar(paths, title)]
 
 
 def jpeg_copy(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -24,9 +24,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from asr_export.precision_gate import Images, PrecisionGate, float32_scores, gate, judged, scores
+from asr_export.precision_gate import Images, PrecisionGate, calibrated, float32_scores, judged, looks, margins
 from asr_export.rounding import Rounded, round_kernels
-from asr_runtime.contract import Calibration, ModelCard
+from asr_runtime.contract import Calibration, ModelCard, WholeLook
 from asr_runtime.errors import GateError
 from asr_runtime.media.image import read_image
 from asr_runtime.reports.progress import progress_bar
@@ -46,13 +46,13 @@ class Quantised:
 
     Attributes:
         model: from frames to probability.
-        calibration: corrected for the scale and offset of its margins.
+        card: its calibrations are corrected for the scale and offset of the margins.
         gate: what it costs.
         sensitivity: convolution -> root mean square of how far it alone moves the margins, in float32's deviations.
     """
 
     model: onnx.ModelProto
-    calibration: Calibration
+    card: ModelCard
     gate: PrecisionGate
     sensitivity: dict[str, float]
 
@@ -74,24 +74,25 @@ def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdo
     measured = calibration.paths[:: max(1, len(calibration.paths) // _RANGED)]
     ranges, kernels = _ranges(named, measured), round_kernels(named, measured)
     convolutions = [node.name for node in named.graph.node if node.op_type == "Conv"]
-    float32 = float32_scores(named, calibration.paths)
-    exact = float32.margins
-    swept = slice(None, None, max(1, len(calibration.paths) // _SWEPT))
+    swept = calibration.paths[:: max(1, len(calibration.paths) // _SWEPT)]
+    centre = replace(card, whole=None)
+    exact = margins(looks(named, centre, swept, "centres in float32"))
     sensitivity = {}
     for node in progress_bar(convolutions, "sensitivity of every layer"):
-        margins, _ = scores(_quantised(named, ranges, kernels, [node]), calibration.paths[swept], node)
-        sensitivity[node] = float(np.sqrt(np.mean((margins - exact[swept]) ** 2)) / exact.std())
+        moved = margins(looks(_quantised(named, ranges, kernels, [node]), centre, swept, node))
+        sensitivity[node] = float(np.sqrt(np.mean((moved - exact) ** 2)) / exact.std())
     order = sorted(convolutions, key=lambda node: sensitivity[node])
+    float32 = float32_scores(named, card, calibration.paths)
     for count in np.unique(np.linspace(len(order), len(order) / 2, _STEPS).round().astype(int))[::-1]:
         graph = _quantised(named, ranges, kernels, order[:count])
-        margins, _ = scores(graph, calibration.paths, "correction")
-        corrected = _correct(graph, card.calibration, margins, exact)
+        found = looks(graph, card, calibration.paths, "correction")
+        corrected = _correct(graph, card, margins(found), margins(float32.looks))
         how = f"{count} of {len(order)} convolutions in 8 bits"
-        probabilities = corrected.probability(margins)
-        verdict = judged("int8", probabilities, float32, calibration, card.decision, how)
+        verdict = judged("int8", calibrated(found, corrected), float32, calibration, how)
         log.info("int8, calibration images, %s", verdict)
         if verdict.passed:
-            verdict = gate(graph, float32_scores(named, holdout.paths), holdout, card, how)
+            lower = looks(graph, corrected, holdout.paths, "judging int8")
+            verdict = judged("int8", lower, float32_scores(named, card, holdout.paths), holdout, how)
             if not verdict.passed:
                 raise GateError(f"int8: not written: {verdict}")
             return Quantised(graph, corrected, verdict, sensitivity)
@@ -204,16 +205,17 @@ def _keep_in_float32(model: onnx.ModelProto) -> None:
 
 
 def _correct(
-    graph: onnx.ModelProto, calibration: Calibration, margins: NDArray[np.float64], exact: NDArray[np.float64]
-) -> Calibration:
-    """Fit exact = scale * margins + offset, and put it before the sigmoid of the graph.
+    graph: onnx.ModelProto, card: ModelCard, found: NDArray[np.float64], exact: NDArray[np.float64]
+) -> ModelCard:
+    """Fit exact = scale * found + offset, put it before the sigmoid of the graph, and return the card for it.
 
     With z = margin / temperature + shift, the corrected margin gives scale * z + (1 - scale) * shift +
     offset / temperature.
     """
-    scale, offset = np.polyfit(margins, exact, 1).tolist()
+    scale, offset = np.polyfit(found, exact, 1).tolist()
     if not 0.5 < scale < 2:  # margins that have lost their order: nothing that a line could mend
-        scale, offset = 1.0, float((exact - margins).mean())
+        scale, offset = 1.0, float((exact - found).mean())
+    calibration = card.calibration
     change = offset / calibration.temperature
     (sigmoid,) = [node for node in graph.graph.node if "probability" in node.output]
     for name, value in (("scale", scale), ("offset", (1 - scale) * calibration.shift + change)):
@@ -224,7 +226,24 @@ def _correct(
     sigmoid.input[0] = "correction.z"
     graph.graph.node.insert(place, add)
     graph.graph.node.insert(place, multiply)
-    return replace(calibration, temperature=calibration.temperature / scale, shift=calibration.shift + change)
+    after = replace(calibration, temperature=calibration.temperature / scale, shift=calibration.shift + change)
+    whole = None if card.whole is None else _carried(card.whole, calibration, after)
+    return replace(card, calibration=after, whole=whole)
+
+
+def _carried(whole: WholeLook, before: Calibration, after: Calibration) -> WholeLook:
+    """Correct the calibration of whole looks as that of the centre was corrected.
+
+    Where margin / before.temperature + before.shift became other / after.temperature + after.shift, the mean of several
+    margins is the same linear function of the mean of the others.
+    """
+    own = whole.calibration
+    moved = replace(
+        own,
+        temperature=own.temperature * after.temperature / before.temperature,
+        shift=own.shift + (after.shift - before.shift) * before.temperature / own.temperature,
+    )
+    return replace(whole, calibration=moved)
 
 
 @contextlib.contextmanager

@@ -14,17 +14,28 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from runtime_samples import WHOLE_CARD, build_model
 
 from asr_export.card_text import card_text
 from asr_export.cli import export_command, parity_command
-from asr_export.precision_gate import Float32, Images, calibration_images, float32_scores, jpeg_copy, judged
+from asr_export.precision_gate import (
+    Float32,
+    Images,
+    calibrated,
+    calibration_images,
+    float32_scores,
+    jpeg_copy,
+    judged,
+    looks,
+)
 from asr_export.quantise import _named
 from asr_export.stages import stages_in
 from asr_models import load_checkpoint
 from asr_runtime import Detector, read_image
-from asr_runtime.contract import CARD_KEY, Decision
+from asr_runtime.contract import CARD_KEY, Calibration, Decision
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.inference.builtin import builtin_path
+from asr_runtime.inference.looking import Look
 from asr_runtime.inference.onnxruntime_engine import open_session
 
 
@@ -211,6 +222,11 @@ def test_the_halves_share_no_image_and_hold_both_classes(calibration: Path, exam
 _REAL, _UNSURE, _AI = 0.1, 0.5, 0.9  # probabilities of the three verdicts
 
 
+def _looks(probabilities: list[float]) -> list[Look]:
+    decision = Decision(real_below=0.3, ai_from=0.7)
+    return [Look("centre", 0.0, p, decision.verdict(p), ()) for p in probabilities]
+
+
 @pytest.mark.parametrize(
     ("lower", "of_copies", "passed"),
     [
@@ -226,18 +242,39 @@ _REAL, _UNSURE, _AI = 0.1, 0.5, 0.9  # probabilities of the three verdicts
     ],
 )
 def test_the_gate_asks_what_jpeg_changes(lower: list[float], of_copies: list[float], passed: bool) -> None:
-    exact = np.array([_REAL, _UNSURE, _AI, _AI])
-    float32 = Float32(margins=exact, probabilities=exact, of_copies=np.array(of_copies))
+    float32 = Float32(_looks([_REAL, _UNSURE, _AI, _AI]), _looks(of_copies))
     images = Images((Path("a"), Path("b"), Path("c"), Path("d")), np.array([0, 0, 1, 1]))
-    gate = judged("int8", np.array(lower), float32, images, Decision(real_below=0.3, ai_from=0.7), "all")
+    gate = judged("int8", _looks(lower), float32, images, "all")
     assert gate.passed is passed
     assert gate.reversed == int(lower[3] == _REAL and of_copies[3] == _AI)
 
 
 def test_jpeg_copies_are_other_pictures(exported: Path, calibration: Path) -> None:
     images, _ = calibration_images(calibration)
-    float32 = float32_scores(onnx.load(exported), images.paths[:8])
-    assert 0 < np.abs(float32.probabilities - float32.of_copies).max() < 0.2
+    float32 = float32_scores(onnx.load(exported), Detector(exported).card, images.paths[:8])
+    pairs = zip(float32.looks, float32.of_copies, strict=True)
+    differences = [abs(look.probability - copy.probability) for look, copy in pairs]
+    assert 0 < max(differences) < 0.2
+
+
+def test_images_are_judged_as_asr_screen_looks_at_them_by_default(tmp_path: Path) -> None:
+    card = dataclasses.replace(WHOLE_CARD, whole=dataclasses.replace(WHOLE_CARD.whole, is_default=True))  # type: ignore[type-var]
+    image = np.full((160, 200, 3), 40, np.uint8)
+    image[40:120, 60:140] = 220  # the centre alone is bright, which this model calls generated
+    image += np.random.default_rng(0).integers(0, 20, image.shape, dtype=np.uint8)
+    cv2.imwrite(str(path := tmp_path / "bright_centre.png"), image)
+    model = onnx.load_from_string(build_model(card))
+    (whole,) = float32_scores(model, card, [path]).looks
+    (centre,) = looks(model, dataclasses.replace(card, whole=None), [path], "centre")
+    detector = Detector(build_model(card), device="cpu")
+    assert whole == detector.look(image)
+    assert centre == detector.look(image, "centre")
+    assert (whole.kind, centre.kind) == ("whole", "centre")
+    again = calibrated([centre, whole], card)
+    assert [look.probability for look in again] == pytest.approx([centre.probability, whole.probability], abs=1e-6)
+    assert [look.verdict for look in again] == [centre.verdict, whole.verdict]
+    other = dataclasses.replace(card, whole=dataclasses.replace(card.whole, calibration=Calibration(1.0, -50.0)))
+    assert [look.verdict for look in calibrated([centre, whole], other)] == [centre.verdict, "real"]
 
 
 @pytest.mark.parametrize(("side", "is_copied"), [(65_500, True), (65_501, False)])
@@ -248,8 +285,8 @@ def test_what_is_larger_than_a_jpeg_can_be_stands_for_its_copy(
     for number, picture in enumerate((noise, noise.transpose(1, 0, 2))):
         assert np.array_equal(jpeg_copy(picture), picture) is not is_copied
         cv2.imwrite(str(path := tmp_path / f"{number}.png"), picture)
-        found = float32_scores(onnx.load(exported), [path])
-        assert (found.of_copies[0] == found.probabilities[0]) is not is_copied
+        found = float32_scores(onnx.load(exported), Detector(exported).card, [path])
+        assert (found.of_copies == found.looks) is not is_copied
 
 
 def test_parity_does_not_load_openvino() -> None:

@@ -1,6 +1,6 @@
 // A worker that runs the exported file with onnxruntime-web: pixels in, windows with their margins out, the centre at once.
 import { nothingToJudge } from "./flatness.js";
-import { isCentreFirst, windowsOf } from "./verdict.js";
+import { windowsOf } from "./verdict.js";
 
 const TOLERANCE = 1e-4; // largest difference to Python's probability on the built-in vector
 let ort, session, card;
@@ -81,9 +81,7 @@ async function picture({ id, rgba, width, height }) {
       }
       const { margin } = await score(bgr, rows, columns);
       windows.push({ margin, reason: nothingToJudge(bgr, rows, columns) });
-      if (windows.length === 1 && places.length > 1 && isCentreFirst(card)) {
-        postMessage({ type: "centre", id, window: windows[0] });
-      }
+      if (windows.length === 1 && places.length > 1) postMessage({ type: "centre", id, window: windows[0] });
     }
     postMessage({ type: "windows", id, windows });
   } catch (error) {

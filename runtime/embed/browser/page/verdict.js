@@ -1,6 +1,6 @@
 // From the margins of a picture's windows to its verdict: the rules of the card, as asr_runtime.contract has them.
 
-/** Returns what the network is shown, each {top, left, rows, columns}: the windows of the card, the centre, or all of it. */
+/** Returns what the network is shown, each {top, left, rows, columns}: the card's windows, the centre first, or all of it. */
 export function windowsOf(card, height, width) {
   if (card.preprocess.mode !== "crop") return [{ top: 0, left: 0, rows: height, columns: width }];
   const rows = Math.min(card.preprocess.size, height);
@@ -12,11 +12,6 @@ export function windowsOf(card, height, width) {
     windows.set(`${top},${left}`, { top, left, rows, columns });
   }
   return [...windows.values()];
-}
-
-/** Whether the first of several windows is the centre, which the card calibrates by itself. */
-export function isCentreFirst(card) {
-  return card.whole.windows[0].every(share => share === 0.5);
 }
 
 /**
