@@ -60,12 +60,12 @@ def nodes() -> Iterator[Nodes]:
 
 def workers() -> list[int]:
     """Process ids of the workers of all clusters on this machine that screen."""
-    found = []
+    processes = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and b"ray::MapWorker" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-    return found
+                processes.append(int(entry.name))
+    return processes
 
 
 def _main() -> None:

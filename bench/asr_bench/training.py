@@ -141,14 +141,14 @@ class StepTimes:
 
     def figures(self) -> list[Figure]:
         """Return processor time and rate of each way."""
-        found = []
+        figures = []
         for way, processor in self.processor.items():
             of = f"{self.model}, training, {way}"
-            found += [
+            figures += [
                 Figure(f"{of}: a picture, all cores", "ms", False, tuple(1e3 * s for s in processor)),
                 Figure(f"{of}", "pictures/s", True, tuple(1 / s for s in self.seconds[way])),
             ]
-        return found
+        return figures
 
     def to_markdown(self) -> str:
         """Return the ways as a Markdown table, the first as the reference."""

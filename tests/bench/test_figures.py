@@ -27,9 +27,14 @@ def test_a_change_inside_the_spread_is_noise_and_one_outside_is_not() -> None:
 def test_figures_come_back_from_their_file(tmp_path: Path) -> None:
     costs = BatchCosts("tiny", {1: [0.02, 0.03], 4: [0.01, 0.01]})
     write_figures([costs, PageStarts("demo", (4.0,), (2.0,))], tmp_path / "f.json")
-    found = read_figures(tmp_path / "f.json")
-    assert [str(figure) for figure in found] == ["25 ms (20 to 30)", "10 ms (10 to 10)", "4 s (4 to 4)", "2 s (2 to 2)"]
-    assert [figure.name for figure in found[:1]] == ["tiny, 1 in one inference: a picture"]
+    figures = read_figures(tmp_path / "f.json")
+    assert [str(figure) for figure in figures] == [
+        "25 ms (20 to 30)",
+        "10 ms (10 to 10)",
+        "4 s (4 to 4)",
+        "2 s (2 to 2)",
+    ]
+    assert [figure.name for figure in figures[:1]] == ["tiny, 1 in one inference: a picture"]
     (tmp_path / "f.json").write_text('[{"name": "a"}]')
     with pytest.raises(ConfigurationError, match=r"f\.json: expected the figures"):
         read_figures(tmp_path / "f.json")

@@ -73,8 +73,8 @@ def test_a_file_that_passes_for_bf16_stays_in_float32_and_says_so(
     checkpoint: Path, exported: Path, calibration: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "x.onnx"
-    code, said = _export(checkpoint, "-o", path, "--precision", "bf16", "--calibration-images", calibration)
-    assert code == 0, said
+    code, output = _export(checkpoint, "-o", path, "--precision", "bf16", "--calibration-images", calibration)
+    assert code == 0, output
     low, full = Detector(path, precision="bf16"), Detector(exported)
     assert low.card.precision == "fp32"
     assert low.card.parity["passed"] is True
@@ -130,12 +130,12 @@ def test_the_quantiser_reads_kernels_that_are_stored_in_16_bits(examples: Path) 
 def test_bf16_needs_openvino_and_images(
     checkpoint: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, said = _export(checkpoint, "-o", tmp_path / "x.onnx", "--precision", "bf16")
-    assert (code, "labelled images" in said) == (2, True)
+    code, output = _export(checkpoint, "-o", tmp_path / "x.onnx", "--precision", "bf16")
+    assert (code, "labelled images" in output) == (2, True)
     monkeypatch.setitem(sys.modules, "openvino", None)
     arguments = ("--precision", "bf16", "--calibration-images", calibration)
-    code, said = _export(checkpoint, "-o", tmp_path / "x.onnx", *arguments)
-    assert (code, "pip install 'asrnet-edge[openvino]'" in said) == (2, True)
+    code, output = _export(checkpoint, "-o", tmp_path / "x.onnx", *arguments)
+    assert (code, "pip install 'asrnet-edge[openvino]'" in output) == (2, True)
     assert not (tmp_path / "x.onnx").exists()
 
 
@@ -180,19 +180,19 @@ def test_what_costs_too_much_is_not_written(
     monkeypatch.setattr("asr_export.precision_gate._AUROC_DROP", -1.0)  # no file can reach it
     path = tmp_path / "x.onnx"
     for precision in ("int8", "bf16"):
-        code, said = _export(checkpoint, "-o", path, "--precision", precision, "--calibration-images", calibration)
+        code, output = _export(checkpoint, "-o", path, "--precision", precision, "--calibration-images", calibration)
         assert code == 1
-        assert f"{precision}: not written" in said
+        assert f"{precision}: not written" in output
         assert not path.exists()
 
 
 @pytest.mark.parametrize("given", ["none", "unlabelled"])
 def test_labelled_images_are_asked_for(checkpoint: Path, examples: Path, tmp_path: Path, given: str) -> None:
     more = [] if given == "none" else ["--calibration-images", examples / "video"]
-    code, said = _export(checkpoint, "-o", tmp_path / "x.onnx", "--precision", "int8", *more)
+    code, output = _export(checkpoint, "-o", tmp_path / "x.onnx", "--precision", "int8", *more)
     assert code == 2
-    assert len(said.strip().splitlines()) == 1
-    assert ("labelled images" if given == "none" else "expected at least 40 of each class") in said
+    assert len(output.strip().splitlines()) == 1
+    assert ("labelled images" if given == "none" else "expected at least 40 of each class") in output
 
 
 def test_the_halves_share_no_image_and_hold_both_classes(calibration: Path, examples: Path) -> None:
@@ -248,8 +248,8 @@ def test_what_is_larger_than_a_jpeg_can_be_stands_for_its_copy(
     for number, picture in enumerate((noise, noise.transpose(1, 0, 2))):
         assert np.array_equal(jpeg_copy(picture), picture) is not is_copied
         cv2.imwrite(str(path := tmp_path / f"{number}.png"), picture)
-        found = float32_scores(onnx.load(exported), [path])
-        assert (found.of_copies[0] == found.probabilities[0]) is not is_copied
+        scores = float32_scores(onnx.load(exported), [path])
+        assert (scores.of_copies[0] == scores.probabilities[0]) is not is_copied
 
 
 def test_parity_does_not_load_openvino() -> None:

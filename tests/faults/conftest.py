@@ -41,9 +41,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("fault table")
     for row, (fault, required) in FAULTS.items():
-        if not (found := _outcomes[row]):
+        if not (outcomes := _outcomes[row]):
             continue
-        state = next((s for s in ("failed", "skipped") if s in found), "passed")
+        state = next((s for s in ("failed", "skipped") if s in outcomes), "passed")
         terminalreporter.write_line(f"{row:>2} {state:<7} {fault} | {required}")
         for figure in dict.fromkeys(_figures[row]):
             terminalreporter.write_line(f"   {figure}")

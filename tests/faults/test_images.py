@@ -99,10 +99,10 @@ def refuse(kind: str, *paths: Path) -> tuple[float, float]:
     """Have a process of its own refuse the files; returns its slowest refusal in seconds and its peak in MB."""
     done = run_python(REFUSE, kind, *paths)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    for path, (outcome, _, _) in found.items():
+    refusals = json.loads(done.stdout)
+    for path, (outcome, _, _) in refusals.items():
         assert outcome.startswith(("DecodeError: ", "SourceError: ")), (path, outcome)
-    return max(seconds for _, seconds, _ in found.values()), max(peak for _, _, peak in found.values())
+    return max(seconds for _, seconds, _ in refusals.values()), max(peak for _, _, peak in refusals.values())
 
 
 @pytest.mark.fault(5)

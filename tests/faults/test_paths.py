@@ -64,10 +64,12 @@ def test_a_folder_of_such_things_is_reported_and_its_pictures_are_scored(
     done = screen(tmp_path, folder, *odd_paths, "/dev/zero")
     seconds = time.perf_counter() - started
     assert done.exit_code == 1, done.errors
-    told = [record["source"] for record in done.records if record["type"] == "error"]
-    assert sorted(told) == sorted([*map(str, odd_paths), *map(str, odd_paths), "/dev/zero"])
+    failed = [record["source"] for record in done.records if record["type"] == "error"]
+    assert sorted(failed) == sorted([*map(str, odd_paths), *map(str, odd_paths), "/dev/zero"])
     assert [r["source"] for r in done.records if r["type"] == "image"] == [str(folder / "picture.png")]
-    measured(f"asr-screen on all of them, by name and in a folder: {len(told)} errors, {seconds:.1f} s with its start")
+    measured(
+        f"asr-screen on all of them, by name and in a folder: {len(failed)} errors, {seconds:.1f} s with its start"
+    )
 
 
 @pytest.mark.fault(29)

@@ -97,8 +97,8 @@ class Served:
 
 def _peak(process: int) -> float:
     status = Path(f"/proc/{process}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+)", status)
-    return int(found[1]) / 1024 if found else 0.0
+    peak = re.search(r"VmHWM:\s+(\d+)", status)
+    return int(peak[1]) / 1024 if peak else 0.0
 
 
 @pytest.fixture

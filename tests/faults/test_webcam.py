@@ -60,7 +60,7 @@ def _opened(path: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _held() -> Iterator[None]:
+def _in_use() -> Iterator[None]:
     """Own the camera's buffers, as another program does that films with it."""
     with _opened(CAMERA) as camera:
         fcntl.ioctl(camera, 0xC0145608, bytearray(struct.pack("5I", 2, 1, 1, 0, 0)))  # VIDIOC_REQBUFS
@@ -96,7 +96,7 @@ class _Screening:
         """Wait for a record like `wanted` that arrives after `event`."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until and self.process.poll() is None:
-            if _found(self.records, self.events[event], **wanted):
+            if _matching(self.records, self.events[event], **wanted):
                 return
             time.sleep(0.02)
 
@@ -122,7 +122,7 @@ class _Screening:
         }
 
 
-def _found(records: list[Record], since: float = 0.0, **wanted: str) -> list[Record]:
+def _matching(records: list[Record], since: float = 0.0, **wanted: str) -> list[Record]:
     return [r for r in list(records) if r["arrived"] >= since and wanted.items() <= r.items()]
 
 
@@ -131,7 +131,7 @@ def _play_absent() -> Record:
 
 
 def _play_camera() -> Record:
-    with _held():
+    with _in_use():
         screening = _Screening(CAMERA)
         screening.wait("start", type="state", state="lost")
         time.sleep(2)  # it is busy for some attempts
@@ -182,9 +182,9 @@ class Part:
     def first(self, event: str, **wanted: str) -> tuple[Record, float]:
         """Return the first record like `wanted` that arrived after `event`, and how many seconds after."""
         since = self.events[event]
-        found = _found(self.records, since, **wanted)
-        assert found, f"no {wanted} after {event!r}: {self}"
-        return found[0], found[0]["arrived"] - since
+        records = _matching(self.records, since, **wanted)
+        assert records, f"no {wanted} after {event!r}: {self}"
+        return records[0], records[0]["arrived"] - since
 
     def __str__(self) -> str:
         states = [r for r in self.records if r["type"] != "frame"]
@@ -251,7 +251,7 @@ def test_stalled(camera: Part, measured: Measured) -> None:
     _, scored = camera.first("resume", type="frame")
     assert scored < 8 + EMULATION
     between = [
-        r for r in _found(camera.records, stalled["arrived"], type="frame") if r["arrived"] < camera.events["resume"]
+        r for r in _matching(camera.records, stalled["arrived"], type="frame") if r["arrived"] < camera.events["resume"]
     ]
     assert not between, "scored while the camera stood still"
     measured(f"stalled after {delay:.1f} s ({stalled['detail']}); resumed: scored after {scored:.1f} s")

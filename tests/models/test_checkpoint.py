@@ -138,7 +138,7 @@ def test_foreign_content_is_distinguished(tmp_path: Path, content: object) -> No
 
 
 @pytest.mark.parametrize(
-    ("entry", "value", "said"),
+    ("entry", "value", "message"),
     [
         ("options", {"dim": "wide"}, "options or preprocessing cannot be used"),
         ("options", {"depth": 3}, "no option 'depth'"),
@@ -149,12 +149,12 @@ def test_foreign_content_is_distinguished(tmp_path: Path, content: object) -> No
         ("classes", ["ai", "real"], "classes"),
     ],
 )
-def test_an_entry_that_cannot_be_used_is_named(tmp_path: Path, entry: str, value: object, said: str) -> None:
+def test_an_entry_that_cannot_be_used_is_named(tmp_path: Path, entry: str, value: object, message: str) -> None:
     _own(tmp_path / "a.pth", dim=8)
     content = torch.load(tmp_path / "a.pth", weights_only=True)
     content[entry] = value
     torch.save(content, tmp_path / "b.pth")
-    with pytest.raises(CheckpointError, match=said) as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(tmp_path / "b.pth")
     assert "\n" not in str(caught.value)
 

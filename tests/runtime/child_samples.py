@@ -8,12 +8,12 @@ from pathlib import Path
 
 def children(module: str, parent: int | str = "self") -> list[int]:
     """Process ids of the children that run a module of ours, oldest first."""
-    found = []
+    processes = []
     for task in Path(f"/proc/{parent}/task").iterdir():
         for pid in (task / "children").read_text().split():
             if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                found.append(int(pid))
-    return sorted(found)
+                processes.append(int(pid))
+    return sorted(processes)
 
 
 def is_gone(pid: int) -> bool:

@@ -108,8 +108,8 @@ class Ledger:
         if self._store.exists(path):
             with self._reading(path):
                 plan = json.loads(self._store.cat_file(path))
-                found, chunks, ignored = dict(plan["asked"]), int(plan["chunks"]), int(plan["ignored"])
-            if differing := [key for key in asked if found.get(key) != asked[key]]:
+                planned, chunks, ignored = dict(plan["asked"]), int(plan["chunks"]), int(plan["ignored"])
+            if differing := [key for key in asked if planned.get(key) != asked[key]]:
                 raise ConfigurationError(
                     f"{redact(self.folder)}: holds records of a run with other {', '.join(differing)}; give another "
                     "folder, or the same command line as before to go on"

@@ -135,8 +135,8 @@ _PIXELS = """async text => {
 
 def _pixels(page: Page, path: Path) -> np.ndarray:
     """Return what the page decodes, uint8 BGR (H, W, 3)."""
-    found = page.evaluate(_PIXELS, base64.b64encode(path.read_bytes()).decode())
-    rgba = np.frombuffer(base64.b64decode(found["data"]), np.uint8).reshape(found["height"], found["width"], 4)
+    decoded = page.evaluate(_PIXELS, base64.b64encode(path.read_bytes()).decode())
+    rgba = np.frombuffer(base64.b64decode(decoded["data"]), np.uint8).reshape(decoded["height"], decoded["width"], 4)
     return np.ascontiguousarray(rgba[:, :, 2::-1])
 
 

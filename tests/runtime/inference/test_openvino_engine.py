@@ -113,14 +113,14 @@ def test_bf16_without_a_passed_gate_is_refused_with_what_to_do(card: object) -> 
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"precision": "fp64"}, "expected one of file, bf16, auto"),
         ({"precision": "bf16", "device": "cuda"}, "precision bf16 is for the CPU"),
     ],
 )
-def test_combinations_that_cannot_work(model_bytes: bytes, options: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_combinations_that_cannot_work(model_bytes: bytes, options: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         Detector(model_bytes, **options)  # type: ignore[arg-type]
 
 

@@ -126,18 +126,18 @@ def test_a_damaged_and_a_giant_picture_are_skipped_and_the_end_is_reported(conne
         mjpeg(STAMPED[1], b"\xff\xd8 nothing", giant, STAMPED[2], lasting=False) as place,
         closing(connect(place)) as it,
     ):
-        said = []
+        outcomes = []
         for _ in range(4):
             it.grab()
             try:
-                said.append(str(read_stamp(it.retrieve())))
+                outcomes.append(str(read_stamp(it.retrieve())))
             except DecodeError as error:
-                said.append(str(error))
+                outcomes.append(str(error))
         kind, end = failure(it.grab)
-    assert said[0] == "1"
-    assert said[1].startswith("frame: not a complete image")
-    assert said[2] == f"a frame of more than {MAX_FRAME_PIXELS} pixels"
-    assert said[3] == "2"
+    assert outcomes[0] == "1"
+    assert outcomes[1].startswith("frame: not a complete image")
+    assert outcomes[2] == f"a frame of more than {MAX_FRAME_PIXELS} pixels"
+    assert outcomes[3] == "2"
     assert (kind, end) == (SourceError, "the source ended the stream")
 
 
@@ -310,9 +310,9 @@ NONSENSE = {
 def replace_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     """Make every child one that was taken over and answers with these bytes."""
 
-    def replace(said: bytes) -> None:
+    def replace(data: bytes) -> None:
         evil = tmp_path / "python"
-        (tmp_path / "answer").write_bytes(said)
+        (tmp_path / "answer").write_bytes(data)
         evil.write_text(f"#!/bin/sh\n/bin/cat '{tmp_path}/answer'\nexec /bin/sleep 60\n")
         evil.chmod(evil.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setattr(sys, "executable", str(evil))
@@ -326,11 +326,11 @@ def read_one() -> None:
         stream.retrieve()
 
 
-@pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE.keys())
+@pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE.keys())
 def test_a_stream_that_took_over_its_process_is_not_believed(
-    replace_child: Callable[[bytes], None], said: bytes
+    replace_child: Callable[[bytes], None], nonsense: bytes
 ) -> None:
-    replace_child(said)
+    replace_child(nonsense)
     began = time.monotonic()
     kind, message = failure(read_one)
     assert time.monotonic() - began < 3

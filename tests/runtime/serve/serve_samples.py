@@ -51,8 +51,8 @@ def command(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
-            found = re.search(r"http://(\S+?)/", line)
-            assert found, line + process.stderr.read()
-            yield process, found[1]
+            address = re.search(r"http://(\S+?)/", line)
+            assert address, line + process.stderr.read()
+            yield process, address[1]
         finally:
             process.kill()

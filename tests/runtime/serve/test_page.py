@@ -193,8 +193,8 @@ def test_axe_finds_nothing_serious(browser: Browser, server: Client, files: list
 
 
 def serious(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found if v["impact"] in ("serious", "critical")]
+    violations = Axe().run(page).response["violations"]
+    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in violations if v["impact"] in ("serious", "critical")]
 
 
 def test_a_busy_server_is_asked_again(browser: Browser, serve: Serve, files: list[Path]) -> None:

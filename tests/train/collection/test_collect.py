@@ -40,13 +40,13 @@ def hosting(tmp_path: Path, examples: Path) -> Path:
 @pytest.fixture
 def rows(hosting: Path) -> list[dict[str, str]]:
     """The index of all pictures of both repositories."""
-    found = []
+    listed = []
     for label, name in enumerate(("photos", "sd3")):
         repository = hosting / "owner" / name
         for number, line in enumerate(_git(repository, "ls-tree", "HEAD").splitlines()):
             blob, path = line.split()[2], line.split("\t")[1]
             data = (repository / path).read_bytes()
-            found.append(
+            listed.append(
                 {
                     "label": str(label),
                     "source": name,
@@ -61,7 +61,7 @@ def rows(hosting: Path) -> list[dict[str, str]]:
                     "licence": "CC0-1.0",
                 }
             )
-    return found
+    return listed
 
 
 def _write(path: Path, rows: list[dict[str, str]]) -> Path:

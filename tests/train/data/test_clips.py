@@ -60,16 +60,16 @@ def test_only_the_middle_of_a_large_picture_is_encoded() -> None:
 @given(st.integers(1, 70), st.integers(1, 70))
 def test_any_size_works_and_repeats(height: int, width: int) -> None:
     image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
-    found = clip(image)
-    assert {frame.shape for frame in found} == {image.shape}
-    assert {frame.dtype for frame in found} == {np.dtype(np.uint8)}
-    assert all(np.array_equal(a, b) for a, b in zip(found, clip(image), strict=True))
+    frames = clip(image)
+    assert {frame.shape for frame in frames} == {image.shape}
+    assert {frame.dtype for frame in frames} == {np.dtype(np.uint8)}
+    assert all(np.array_equal(a, b) for a, b in zip(frames, clip(image), strict=True))
 
 
 def test_every_frame_comes_back_in_order() -> None:
     frames = [np.full((32, 48, 3), 20 * i, np.uint8) for i in range(12)]
-    found = h264(frames, 18)
-    assert [round(float(frame.mean()) / 20) for frame in found] == list(range(12))
+    decoded = h264(frames, 18)
+    assert [round(float(frame.mean()) / 20) for frame in decoded] == list(range(12))
 
 
 def test_a_large_split_is_thinned_evenly() -> None:
@@ -97,10 +97,10 @@ def test_a_run_calibrates_videos_on_clips_of_unseen_sources(generators: Path, tm
     calibration = Calibration(**loaded.calibration)
     rule = VideoRule(Calibration(**loaded.video["calibration"]), Decision(**loaded.video["decision"]))
     figures = video_figures(labels, margins / calibration.temperature + calibration.shift, rule)
-    told = run.summary["val_video"]
-    assert told.keys() == figures.keys()
+    reported = run.summary["val_video"]
+    assert reported.keys() == figures.keys()
     for name in ("videos", "auroc", "balanced_ece_as_images"):  # the others jump with margins that lie at a threshold
-        assert told[name] == pytest.approx(figures[name], abs=1e-3)
+        assert reported[name] == pytest.approx(figures[name], abs=1e-3)
 
 
 def test_windows_come_in_turn_and_a_picture_without_room_is_left_out(generators: Path) -> None:

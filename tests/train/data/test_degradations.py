@@ -47,15 +47,15 @@ def _expected(image: NDArray[np.uint8], degradation: Degradation) -> tuple[int, 
 def test_a_photo_is_changed_but_stays_a_picture(degradation: Degradation, examples: Path) -> None:
     image = read_image(examples / "real" / "blouse.jpg")[:201, :150]
     before = image.copy()
-    found = degradation(image)
-    assert found.dtype == np.uint8
-    assert found.flags["C_CONTIGUOUS"]
-    assert found.shape == (*_expected(image, degradation), 3)
-    assert found.shape != image.shape or not np.array_equal(found, image)
+    degraded = degradation(image)
+    assert degraded.dtype == np.uint8
+    assert degraded.flags["C_CONTIGUOUS"]
+    assert degraded.shape == (*_expected(image, degradation), 3)
+    assert degraded.shape != image.shape or not np.array_equal(degraded, image)
     np.testing.assert_array_equal(image, before)
-    np.testing.assert_array_equal(found, degradation(image))
+    np.testing.assert_array_equal(degraded, degradation(image))
     if degradation.family not in EDITS:  # which change brightness on purpose
-        assert abs(found.mean() - image.mean()) < (
+        assert abs(degraded.mean() - image.mean()) < (
             12 if degradation.family in ("crop", "screenshot", "screenshot-sent") else 3
         )
 
@@ -64,19 +64,19 @@ def test_a_photo_is_changed_but_stays_a_picture(degradation: Degradation, exampl
 @given(height=st.integers(1, 70), width=st.integers(1, 70), degradation=st.sampled_from(_STRONGEST))
 def test_any_size_works_and_repeats(height: int, width: int, degradation: Degradation) -> None:
     image = _texture(height, width)
-    found = degradation(image)
-    assert found.dtype == np.uint8
-    assert found.ndim == 3
-    assert min(found.shape) >= 1
-    assert found.shape[2] == 3
-    np.testing.assert_array_equal(found, degradation(image))
+    degraded = degradation(image)
+    assert degraded.dtype == np.uint8
+    assert degraded.ndim == 3
+    assert min(degraded.shape) >= 1
+    assert degraded.shape[2] == 3
+    np.testing.assert_array_equal(degraded, degradation(image))
 
 
 @pytest.mark.parametrize("family", ["jpeg", "webp", "blur", "noise", "h264"])
 def test_a_greater_strength_does_more(family: str, examples: Path) -> None:
     image = read_image(examples / "real" / "blouse.jpg")[:160, :160]
-    found = [Degradation(family, s)(image).astype(float) - image for s in FAMILIES[family].strengths]
-    errors = [float(np.square(difference).mean()) for difference in found]
+    changes = [Degradation(family, s)(image).astype(float) - image for s in FAMILIES[family].strengths]
+    errors = [float(np.square(difference).mean()) for difference in changes]
     assert errors == sorted(errors)
 
 
@@ -100,9 +100,9 @@ def test_reduction_averages(degradation: Degradation) -> None:
 
 def test_video_moves_the_picture_back(examples: Path) -> None:
     image = read_image(examples / "real" / "blouse.jpg")[:101, :99]
-    found = Degradation("h264", 18)(image)
+    degraded = Degradation("h264", 18)(image)
     errors = {
-        shift: np.abs(np.roll(found, shift, (0, 1))[8:-8, 8:-8].astype(float) - image[8:-8, 8:-8]).mean()
+        shift: np.abs(np.roll(degraded, shift, (0, 1))[8:-8, 8:-8].astype(float) - image[8:-8, 8:-8]).mean()
         for shift in (-1, 0, 1)
     }
     assert min(errors, key=lambda shift: errors[shift]) == 0

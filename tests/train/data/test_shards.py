@@ -258,9 +258,9 @@ def test_a_missing_or_cut_shard_costs_its_own_pictures_and_one_line(own: Path, t
     cut.write_bytes(cut.read_bytes()[:20_000])
     done = CliRunner().invoke(train_command, [*map(str, ["--data", own, "--runs", tmp_path / "runs", *_TRAINED])])
     assert done.exit_code == 0, done.output
-    said = " ".join(done.output.split())
-    assert "missing: train-000001.tar, with" in said
-    assert said.count("(no such file); its pictures are left out") == 1
+    output = " ".join(done.output.split())
+    assert "missing: train-000001.tar, with" in output
+    assert output.count("(no such file); its pictures are left out") == 1
     (run,) = (tmp_path / "runs").iterdir()
     summary = json.loads((run / "summary.json").read_text())
     assert 2 <= len(summary["unreadable"]) < whole
@@ -304,22 +304,22 @@ def test_a_damaged_index_is_refused_in_one_line(own: Path, damage: bytes | str) 
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("http://127.0.0.1:9/shards", "http://127.0.0.1:9/shards/index.parquet: cannot be read"),
         ("s3://bucket/shards", "s3"),
         ("nothing://x", "nothing"),
     ],
 )
-def test_a_store_that_cannot_be_reached_is_named_in_one_line(address: str, said: str) -> None:
+def test_a_store_that_cannot_be_reached_is_named_in_one_line(address: str, message: str) -> None:
     done = CliRunner().invoke(train_command, ["--data", address])
-    assert (done.exit_code, done.output.count("\n"), said in done.output) == (2, 1, True), done.output
+    assert (done.exit_code, done.output.count("\n"), message in done.output) == (2, 1, True), done.output
 
 
 def test_what_shards_cannot_do_is_refused(shards: Path) -> None:
-    said = "--leave-out does not work on shards; use asr-shards --leave-out"
+    message = "--leave-out does not work on shards; use asr-shards --leave-out"
     done = CliRunner().invoke(train_command, ["--data", str(shards), "--leave-out", "sd3"])
-    assert (done.exit_code, said in " ".join(done.output.split())) == (2, True), done.output
+    assert (done.exit_code, message in " ".join(done.output.split())) == (2, True), done.output
     with pytest.raises(ConfigurationError, match="per-source"):
         find_data(shards).thinned(1, 1)
     with pytest.raises(DatasetError, match="no such folder"):

@@ -34,17 +34,17 @@ def test_what_is_written_is_read_and_trains_the_same(tmp_path: Path, config: Tra
 def test_what_a_file_leaves_out_is_the_recipes(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('model = "asrnet-lite"\nridge = 1\n[augment]\nblur = 0.5\n[options]\nscales = [2]\n')
-    found = recipe(**read_config(path))
+    config = recipe(**read_config(path))
     plain = recipe("asrnet-lite")
-    assert isinstance(found, ClosedFormConfig)
-    assert (found.ridge, found.options, found.augment.edit) == (1.0, {"scales": [2]}, plain.augment.edit)
-    assert found == dataclasses.replace(
+    assert isinstance(config, ClosedFormConfig)
+    assert (config.ridge, config.options, config.augment.edit) == (1.0, {"scales": [2]}, plain.augment.edit)
+    assert config == dataclasses.replace(
         plain, ridge=1.0, options={"scales": [2]}, augment=dataclasses.replace(plain.augment, blur=0.5)
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("learning_rate = 1", "unknown key 'learning_rate' for asrnet; expected one of model, options"),
         ("[augment]\nblurr = 1", "unknown key 'augment.blurr' for asrnet; expected one of flip"),
@@ -60,13 +60,13 @@ def test_what_a_file_leaves_out_is_the_recipes(tmp_path: Path) -> None:
         ("lr = = 3", "not TOML"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "c.toml"
     path.write_text(text + "\n")
     with pytest.raises(ConfigurationError) as caught:
         read_config(path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def _train(*args: object) -> Result:

@@ -163,7 +163,7 @@ def test_a_server_that_dies_costs_a_warning_and_no_training(
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("ftp://host", "expected sqlite:///FILE, or http(s)://HOST:PORT"),
         ("http://me:secret@host:5000", "MLFLOW_TRACKING_USERNAME"),
@@ -172,7 +172,7 @@ def test_a_server_that_dies_costs_a_warning_and_no_training(
     ],
 )
 def test_an_address_that_cannot_be_used_is_one_line(
-    options: list[object], tmp_path: Path, address: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+    options: list[object], tmp_path: Path, address: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     if address is None:
@@ -180,7 +180,7 @@ def test_an_address_that_cannot_be_used_is_one_line(
             address = f"http://127.0.0.1:{closed.getsockname()[1]}"
     done = _train(*options, "--runs", tmp_path / "runs", "--tracker", "mlflow", "--tracking-uri", address)
     assert done.exit_code == 2, done.output
-    assert said in done.output.splitlines()[-1]
+    assert message in done.output.splitlines()[-1]
     assert "secret" not in done.output
     assert "Traceback" not in done.output
 
@@ -189,10 +189,10 @@ def test_what_cannot_be_registered_is_one_line(run: Path, tmp_path: Path) -> Non
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "mlflow.json").unlink()
     export(load_checkpoint(run / "checkpoint_asrnet.pth"), tmp_path / "x.onnx")
-    for arguments, said in (
+    for arguments, message in (
         ([copy, tmp_path / "x.onnx"], "no mlflow.json; expected a run of asr-train --tracker mlflow"),
         ([run, copy / "config.toml"], "config.toml"),
         ([run, tmp_path / "x.onnx", "--report", tmp_path / "none"], "--report"),
     ):
         done = CliRunner().invoke(register_command, [*map(str, arguments)])
-        assert (done.exit_code, said in done.output, "Traceback" in done.output) == (2, True, False), done.output
+        assert (done.exit_code, message in done.output, "Traceback" in done.output) == (2, True, False), done.output

@@ -203,14 +203,14 @@ def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def _describe(
-    network: EfficientNetLite0, waiting: Sequence[tuple[int, str, NDArray[np.uint8]]], found: NDArray[np.float32]
+    network: EfficientNetLite0, waiting: Sequence[tuple[int, str, NDArray[np.uint8]]], features: NDArray[np.float32]
 ) -> None:
     """Compute the rows that wait, and write them to the cache."""
     frames_nhwc = torch.from_numpy(np.stack([image[..., ::-1] for _, _, image in waiting]))
     x = (frames_nhwc.permute(0, 3, 1, 2).float() - 127) / 128  # (N, 224, 224, 3) -> (N, 3, 224, 224)
     pooled = network(x.to(_device()))[-1].mean((2, 3)).cpu().numpy()  # (N, 1280, 7, 7) -> (N, 1280)
     for (index, key, _), row in zip(waiting, pooled, strict=True):
-        found[index] = row
+        features[index] = row
         _cache(key, row)
 
 
