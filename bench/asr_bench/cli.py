@@ -11,7 +11,9 @@ from asr_runtime.command import EXIT_INPUT_FAILED, FILE, FOLDER, command, requir
 require_extra("bench", "torch", "torchvision", "onnx", "onnxscript", "matplotlib", "PIL")
 
 from asr_bench.engines import ENGINES  # noqa: E402 - needs the extra
-from asr_bench.suite import PARTS, earlier_suite, read_suite, run_suite  # noqa: E402
+from asr_bench.suite import run_suite  # noqa: E402
+from asr_bench.suite_parts import PARTS  # noqa: E402
+from asr_bench.suite_results import earlier_suite, read_suite  # noqa: E402
 from asr_models import ModelsError  # noqa: E402
 from asr_runtime.whole_file import write_whole  # noqa: E402
 

@@ -15,8 +15,10 @@ from asr_bench import suite
 from asr_bench.cli import bench_command
 from asr_bench.energy import Rapl
 from asr_bench.figures import Figure
-from asr_bench.suite import PARTS, Part, PartResult, Suite, earlier_suite, machine_kind, read_suite, run_suite
+from asr_bench.suite import run_suite
+from asr_bench.suite_parts import PARTS, Part
 from asr_bench.suite_report import suite_markdown, suite_svg
+from asr_bench.suite_results import PartResult, Suite, earlier_suite, machine_kind, read_suite
 from asr_runtime.errors import ConfigurationError
 
 
