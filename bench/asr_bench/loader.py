@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from asr_bench.figures import Figure, write_figures
-from asr_bench.training import WAYS, Learner, default_way
+from asr_bench.learner import WAYS, Learner, default_way
 from asr_models import InputTransform
 from asr_runtime.errors import DatasetError, InputError
 from asr_runtime.media.image import decode_image
