@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, in a process of its own; runs as `python -m asr_bench.ray_nodes`.
+"""A Ray cluster of two nodes on this machine, in a separate process; runs as `python -m asr_bench.ray_nodes`.
 
 It prints the address. A line on its standard input takes the second node away; the end of it ends the cluster.
 """

@@ -109,7 +109,7 @@ def test_what_cannot_be_loaded_is_named(files: Path, tmp_path: Path) -> None:
     assert (code, "broken.onnx" in output) == (2, True), output
 
 
-def test_the_steps_alone_and_together(files: Path, examples: Path) -> None:
+def test_decoding_inference_and_both_together_are_timed(files: Path, examples: Path) -> None:
     video = examples / "video" / "pan.mp4"
     speeds = end_to_end(files / "a.onnx", video)
     assert speeds.frames == 120

@@ -27,7 +27,7 @@ def test_the_halves_are_laid_out_as_published_and_share_no_picture(generators: P
         assert (one.layout, {s.source for s in one.train}) == ("folders", {"real", "fake"})
         trained = {s.path.resolve().name.removeprefix("copy-") for s in (*one.train, *one.val)}
         judged = {s.path.resolve().name.removeprefix("copy-") for s in one.test}
-        assert trained.isdisjoint(judged)  # nor does a copy of one stand on the other side
+        assert trained.isdisjoint(judged)  # a copy of a picture is on the same side, too
         assert len(one.train) + len(one.val) + len(one.test) == len(data.train) + len(data.val)
         sides.append((trained, judged))
     assert sides[0] == sides[1][::-1]

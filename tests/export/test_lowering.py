@@ -1,4 +1,4 @@
-"""Matrix products against numpy's float64 FFT."""
+"""Fourier transforms as matrix products give what numpy's FFT gives in float64."""
 
 from __future__ import annotations
 

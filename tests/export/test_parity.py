@@ -1,4 +1,4 @@
-"""Parity: the same numbers from every engine, and the place where they part when they do not."""
+"""Parity: every engine gives the same numbers; where one does not, the report names the first stage that differs."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def test_a_fault_in_the_spectral_block_is_distinguished_from_one_before_it(expor
     assert [error.name for error in errors if not error.within] == ["network.spec_stat.magnitude", "logits"]
 
 
-def test_the_command_says_all_there_is_and_draws_it(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_the_command_compares_every_engine_and_writes_a_report(
+    exported: Path, checkpoint: Path, tmp_path: Path
+) -> None:
     code, output = _parity(checkpoint, exported, "--report", tmp_path / "new" / "p.json")
     assert code == 0, output
     assert [line.split(":")[0] for line in output.splitlines()] == ["passed"] * len(installed_engines())
@@ -342,5 +344,5 @@ def test_the_promised_parity_of_full_size_networks(tmp_path: Path, name: str) ->
     tested = answers(onnxruntime(Detector(tmp_path / "x.onnx")), batches)
     exact = answers(pytorch(checkpoint.deployed(), torch.float64), batches)
     rounding = np.abs(answers(pytorch(checkpoint.deployed()), batches).logits - exact.logits).max()
-    # No further from the truth than PyTorch itself is, give or take.
+    # The file may be some times as far from the exact logits as PyTorch is.
     assert np.abs(tested.logits - exact.logits).max() < 5 * rounding + 1e-6

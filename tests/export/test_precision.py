@@ -1,4 +1,4 @@
-"""Files of lower precision: what may change does, what may not does not, and what costs too much is not written."""
+"""Files of lower precision: verdicts stay, only convolutions change, and a file that costs too much is not written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from asr_runtime.inference.onnxruntime_engine import open_session
 
 @pytest.fixture(scope="session")
 def calibration(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
-    """Windows of photos, and the same under strong noise, which stands for what tells generated pictures."""
+    """Windows of photos as real pictures, and the same windows with strong noise as generated ones."""
     folder = tmp_path_factory.mktemp("calibration")
     rng = np.random.default_rng(0)
     photos = [read_image(path) for path in sorted((examples / "real").iterdir())]
@@ -159,7 +159,7 @@ def test_only_convolutions_are_quantised_and_the_stages_stay(
     for weight in weights:
         scale = scales[weight.name.removesuffix("_quantized") + "_scale"]
         assert list(scale.dims) == [weight.dims[0]]  # per channel
-    # Sensitivities are measured for every convolution, and are in the card.
+    # The card has the sensitivity of every convolution.
     (card,) = [json.loads(p.value) for p in model.metadata_props if p.key == CARD_KEY]
     assert len(card["metrics"]["int8 against fp32"]["sensitivity"]) == 7
 
@@ -225,7 +225,7 @@ _REAL, _UNSURE, _AI = 0.1, 0.5, 0.9  # probabilities of the three verdicts
         ([_REAL, _UNSURE, _AI, _REAL], [_REAL, _UNSURE, _AI, _UNSURE], False),  # JPEG doubts it too, but AUROC falls
     ],
 )
-def test_the_gate_asks_what_jpeg_changes(lower: list[float], of_copies: list[float], passed: bool) -> None:
+def test_the_gate_compares_with_what_jpeg_changes(lower: list[float], of_copies: list[float], passed: bool) -> None:
     exact = np.array([_REAL, _UNSURE, _AI, _AI])
     float32 = Float32(margins=exact, probabilities=exact, of_copies=np.array(of_copies))
     images = Images((Path("a"), Path("b"), Path("c"), Path("d")), np.array([0, 0, 1, 1]))

@@ -1,4 +1,4 @@
-"""Model repositories of Triton: read by Triton's own protocol buffers, filled by the command."""
+"""Model repositories for Triton: Triton's own protocol buffers read them, and the command writes them."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _why_no_rtsp() -> str:
 
 
 class RtspCamera:
-    """An RTSP camera in a process of its own; a test that needs it is skipped where GStreamer is missing."""
+    """An RTSP camera in a separate process; a test that needs it is skipped where GStreamer is missing."""
 
     def __init__(self, rate: int = 25, login: tuple[str, str] | None = None) -> None:
         if why := _why_no_rtsp():
@@ -79,7 +79,7 @@ class RtspCamera:
         assert self._process.stdout.readline() == b"ready\n"
 
     def stop(self) -> None:
-        """Hang: connections stay, nothing comes."""
+        """Hang: connections stay open, and nothing is sent."""
         self._process.send_signal(SIGSTOP)
 
     def cont(self) -> None:
@@ -122,14 +122,14 @@ def serving(handler: Any) -> Iterator[str]:
 
 
 class MjpegCamera:
-    """An HTTP camera, `multipart/x-mixed-replace`, with every fault; what it does can be changed at any time.
+    """An HTTP camera, `multipart/x-mixed-replace`, that can show every fault; its behaviour can be changed at any time.
 
     Attributes:
         answer: "stream", "silent" (a connection and nothing more), "html", a status, or a URL (a redirect there).
         rate: pictures a second.
         lengths: the parts say their `Content-Length`.
-        stalled: connections stay, nothing comes.
-        garbage: how many of the next pictures are none.
+        stalled: connections stay open, and nothing is sent.
+        garbage: how many of the next parts hold no picture.
         sent: Unix times at which pictures went out.
         visits: requests so far.
     """
@@ -147,7 +147,7 @@ class MjpegCamera:
         self.stalled, self.garbage, self.visits = False, 0, 0
         self.sent: list[float] = []
         self._login, self._scheme = login, scheme
-        self._round = 0  # connections of an earlier round are over
+        self._round = 0  # connections of an earlier round end
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
@@ -160,7 +160,7 @@ class MjpegCamera:
         self._serving.__exit__(None, None, None)
 
     def drop(self) -> None:
-        """End the connections of the moment; new ones are welcome."""
+        """End all connections; new ones are accepted."""
         self._round += 1
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:

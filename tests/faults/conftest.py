@@ -19,7 +19,7 @@ def _row(item: pytest.Item) -> int | None:
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Take down a figure for the test's row of the table."""
+    """Add a figure to the test's row of the table."""
     row = _row(request.node)
     assert row in FAULTS, "the test needs @pytest.mark.fault(ROW)"
     return _figures[row].append

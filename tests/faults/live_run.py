@@ -1,4 +1,4 @@
-"""asr-screen on cameras, in a process of its own whose records are read as they come."""
+"""asr-screen on cameras, in a separate process; its records are read as they come."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class LiveRun:
         return records[0]
 
     def ends(self, seconds: float, interrupt: bool = False) -> tuple[int, Seen]:
-        """Wait for its end, or bring it about; returns the exit code and the summary, whose account is checked."""
+        """Wait until the run ends, or interrupt it; returns the exit code and the summary, whose counts are checked."""
         if interrupt:
             self.process.send_signal(SIGINT)
         try:

@@ -25,7 +25,7 @@ _BACKOFF = (0.5, 1, 2, 4, 5, 5)
 
 @contextmanager
 def _absent_cameras() -> Iterator[dict[str, str]]:
-    """What is wrong with a URL, as a pattern of the message -> the URLs."""
+    """URL -> pattern of the message that says what is wrong with it."""
     login = ("viewer", "right")
     with ExitStack() as stack:
         page, missing, basic, digest = (
@@ -81,11 +81,11 @@ def test_what_is_wrong_with_an_absent_camera_is_reported_soon(tmp_path: Path, me
         seconds = lost[0]["arrived"] - begun[0]["arrived"]
         slowest[is_silent] = max(slowest[is_silent], seconds)
         if seconds > (5.2 if is_silent else 1):
-            failures.append(f"{source}: told only after {seconds:.1f} s")
+            failures.append(f"{source}: reported only after {seconds:.1f} s")
     assert not failures, "\n".join(failures)
     assert code == 4
     assert (summary["given_up"], summary["read"]) == (len(wrong), 0)
-    measured(f"{len(wrong)} cameras at once: told within {slowest[False]:.2f} s, silent ones {slowest[True]:.2f} s")
+    measured(f"{len(wrong)} cameras at once: reported within {slowest[False]:.2f} s, silent ones {slowest[True]:.2f} s")
 
 
 @pytest.mark.fault(8)
@@ -265,7 +265,7 @@ def test_an_hls_playlist_is_scored_live(tmp_path: Path, measured: Measured) -> N
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)])
-def test_of_an_rtsp_camera_key_frames_alone_are_decoded(tmp_path: Path, isolate: tuple[str, ...]) -> None:
+def test_only_key_frames_of_an_rtsp_camera_are_decoded(tmp_path: Path, isolate: tuple[str, ...]) -> None:
     """The camera sends 20 frames a second, and every 20th is a key frame."""
     with RtspCamera(rate=20) as camera, LiveRun(tmp_path, camera.url, "--key-frames", "--duration", 8, *isolate) as run:
         run.ends(30)

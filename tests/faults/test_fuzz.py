@@ -59,7 +59,7 @@ def in_words(kind: str, report: dict[str, Any]) -> str:
 
 @pytest.mark.fault(6)
 @pytest.mark.heavy
-def test_2000_mutated_images(tmp_path: Path, measured: Measured) -> None:
+def test_2000_damaged_images_give_a_score_or_an_error(tmp_path: Path, measured: Measured) -> None:
     folder = tmp_path / "seeds"
     folder.mkdir()
     for name in ("real/dress.jpg", "real/sandals.jpg", "real/cat.png", "ai/sd3-1.jpg", "ai/uvit-1.webp"):
@@ -72,7 +72,7 @@ def test_2000_mutated_images(tmp_path: Path, measured: Measured) -> None:
 
 @pytest.mark.fault(6)
 @pytest.mark.heavy
-def test_500_mutated_videos(tmp_path: Path, measured: Measured) -> None:
+def test_500_damaged_videos_give_scores_or_an_error(tmp_path: Path, measured: Measured) -> None:
     folder = tmp_path / "seeds"
     folder.mkdir()
     for name, options in CLIPS.items():
@@ -82,7 +82,7 @@ def test_500_mutated_videos(tmp_path: Path, measured: Measured) -> None:
 
 @pytest.mark.fault(6)
 @pytest.mark.heavy
-def test_300_mutated_models(tmp_path: Path, measured: Measured) -> None:
+def test_300_damaged_models_give_a_score_or_an_error(tmp_path: Path, measured: Measured) -> None:
     folder = tmp_path / "seeds"
     folder.mkdir()
     (folder / "brightness.onnx").write_bytes(build_model())

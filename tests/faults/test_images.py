@@ -96,7 +96,7 @@ print(json.dumps(found))
 
 
 def refuse(kind: str, *paths: Path) -> tuple[float, float]:
-    """Have a process of its own refuse the files; returns its slowest refusal in seconds and its peak in MB."""
+    """Read files in a separate process, which must refuse them; returns the slowest refusal in s and the peak in MB."""
     done = run_python(REFUSE, kind, *paths)
     assert done.returncode == 0, done.stderr
     refusals = json.loads(done.stdout)
@@ -125,7 +125,7 @@ def test_videos_that_ask_for_gigabytes_are_refused(tmp_path: Path, measured: Mea
     raw.write_bytes(h264(16_000))
     for suffix in (".mp4", ".mkv", ".ts", ".avi", ".flv"):
         run_ffmpeg("-i", raw, "-c", "copy", tmp_path / f"bomb{suffix}")
-    # This one says so in its frames alone.
+    # Here only the frames declare the size, not the container.
     jpegs = encode(tmp_path / "jpegs.avi", plain_frames(3), "160x64", *MJPEG).read_bytes()
     claims = re.sub(rb"(\xff\xc0\0\x11\x08)....", rb"\1" + struct.pack(">HH", 16_000, 16_000), jpegs, flags=re.DOTALL)
     (tmp_path / "jpegs.avi").write_bytes(claims)

@@ -67,7 +67,7 @@ def test_a_camera_that_dies_does_not_slow_the_other(tmp_path: Path, measured: Me
             run.first(10, source=camera.url, type="frame")
 
         def share(seconds: float) -> float:
-            """Of the frames that the good camera sends, those that are scored."""
+            """Return which share of the frames of the good camera is scored."""
             begun = time.time()
             time.sleep(seconds)
             ended = time.time()

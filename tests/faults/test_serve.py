@@ -78,7 +78,7 @@ class Honest:
 
 @dataclass
 class Served:
-    """asr-serve with a built-in model and the limits that users have, in a process of its own."""
+    """asr-serve with a built-in model and the limits that users have, in a separate process."""
 
     client: Client
     process: int
@@ -198,7 +198,7 @@ def test_clients_that_lie_about_lengths_cost_only_themselves(served: Served, mea
                 slowest = max(slowest, time.monotonic() - began)
                 connection.close()
                 assert [int(number) in statuses for number in status] == [True], (kind, status)
-        for _ in range(20):  # more than it sends, and gone
+        for _ in range(20):  # announce more than they send, and disconnect
             connect(served.client, head("Content-Length: 9000000") + PHOTO).close()
     deadline = time.monotonic() + 5
     while b"asr_upload_bytes 0.0" not in served.client.ask("GET", "/metrics")[2]:
@@ -222,7 +222,9 @@ def bombs(tmp_path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.fault(32)
-def test_bombs_are_errors_of_their_own(served: Served, bombs: dict[str, bytes], measured: Measured) -> None:
+def test_each_bomb_is_an_error_and_other_clients_are_served(
+    served: Served, bombs: dict[str, bytes], measured: Measured
+) -> None:
     honest = served.honest()
     slowest = ("", 0.0)
     with honest.posting():

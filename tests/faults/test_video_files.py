@@ -1,4 +1,4 @@
-"""Video files: clean ones give every frame with its time, damaged ones what can be had, others an error at once."""
+"""Video files: clean ones give every frame at its time, damaged ones what can be decoded, others an error at once."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_at_most_max_seconds_are_read_and_the_rest_is_reported(tmp_path: Path, m
     video = VideoFile(path, max_seconds=1.0)
     assert [frame.number for frame in video] == list(range(26))
     assert video.damage() == "only the first 1 s were read"
-    measured("duration cap (default 86,400 s): stops there and is told as partial")
+    measured("duration cap (default 86,400 s): stops there and is reported as partial")
 
 
 DAMAGED: dict[str, Sequence[object]] = {
@@ -164,7 +164,9 @@ def recovered(path: Path) -> tuple[int, str | None]:
 
 
 @pytest.mark.fault(2)
-def test_6_kb_overwritten_in_the_middle(to_damage: dict[str, Path], tmp_path: Path, measured: Measured) -> None:
+def test_files_with_6_kb_overwritten_give_the_frames_that_ffmpeg_recovers(
+    to_damage: dict[str, Path], tmp_path: Path, measured: Measured
+) -> None:
     lost = theirs = unreported = files = 0
     for name, whole in to_damage.items():
         data = whole.read_bytes()
@@ -181,11 +183,15 @@ def test_6_kb_overwritten_in_the_middle(to_damage: dict[str, Path], tmp_path: Pa
             files, lost, theirs = files + 1, lost + LENGTH - count, theirs + LENGTH - reference
             unreported += damage is None
     measured(f"6 kB overwritten in {files} files: {lost} of {files * LENGTH} frames lost (ffmpeg: {theirs})")
-    measured(f"told as partial: {files - unreported}, every one that lost a frame; pixels alone changed: {unreported}")
+    measured(
+        f"reported as partial: {files - unreported}, every one that lost a frame; pixels alone changed: {unreported}"
+    )
 
 
 @pytest.mark.fault(2)
-def test_five_bits_flipped_in_60_files(to_damage: dict[str, Path], tmp_path: Path, measured: Measured) -> None:
+def test_files_with_five_flipped_bits_give_the_frames_that_ffmpeg_recovers(
+    to_damage: dict[str, Path], tmp_path: Path, measured: Measured
+) -> None:
     lost = theirs = partial = refused = hidden = 0
     for seed in range(60):
         name, whole = list(to_damage.items())[seed % len(to_damage)]
@@ -207,7 +213,9 @@ def test_five_bits_flipped_in_60_files(to_damage: dict[str, Path], tmp_path: Pat
         hidden += damage is None and count < LENGTH
         lost, theirs, partial = lost + LENGTH - count, theirs + LENGTH - reference, partial + (damage is not None)
     measured(f"5 bits flipped in 60 files: {lost} of {60 * LENGTH} frames lost (ffmpeg: {theirs}), {refused} refused")
-    measured(f"told as partial: {partial}, every one that lost more than one frame; one frame lost untold: {hidden}")
+    measured(
+        f"reported as partial: {partial}, every one that lost more than one frame; one frame lost unreported: {hidden}"
+    )
 
 
 @pytest.mark.fault(2)
@@ -227,7 +235,9 @@ def test_frames_that_the_decoder_leaves_out_are_reported(tmp_path: Path, measure
             count, damage = recovered(tmp_path / whole.name)
             assert damage or count >= LENGTH - 1, (suffix, seed, count)
             partial, lost = partial + (damage is not None), lost + LENGTH - count
-    measured(f"5 bits flipped in 18 noisy HEVC files: {lost} of {18 * LENGTH} frames lost, {partial} told as partial")
+    measured(
+        f"5 bits flipped in 18 noisy HEVC files: {lost} of {18 * LENGTH} frames lost, {partial} reported as partial"
+    )
 
 
 @pytest.mark.fault(1)
@@ -299,7 +309,7 @@ def test_the_next_input_goes_on_and_the_exit_code_is_1(
     done = screen(tmp_path, *(argument for pair in zip(broken, copies, strict=True) for argument in pair), "--fps", 1)
     assert done.exit_code == 1, done.errors
     failed = {record["source"] for record in done.records if record["type"] == "error"}
-    # A picture is a picture, whatever it is called.
+    # picture.mp4 holds a JPEG, so it is scored as a picture.
     assert failed == {str(path) for path in broken if path.name != "picture.mp4"}
     scored = sum(record["type"] == "frame" and record["source"] in map(str, copies) for record in done.records)
     assert scored == len(broken) * LENGTH // 25

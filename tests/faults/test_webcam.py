@@ -1,7 +1,8 @@
-"""A webcam absent, busy, stalled, unplugged and plugged in again, in a guest whose webcam obeys.
+"""A webcam that is absent, busy, stalled, unplugged and plugged in again: that of a virtual machine, under control.
 
-This file is run twice: by pytest on the host, and as a script in the guest. There it plays the scene below against
-`asr-screen` and prints every record and when it did what; the tests look at that.
+This file is run twice: by pytest on the host, and as a script in the guest. There it runs
+`asr-screen`, does to the webcam what the scene below says, and prints every record and the time of every step. The
+tests check these.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _set_dropped(percent: int) -> None:
 
 
 def _driver(action: str) -> None:
-    """Unbind the driver from the camera, or bind it: the node goes and comes as with a cable."""
+    """Unbind the driver from the camera, or bind it: the device file goes and comes as if a cable was pulled."""
     Path(f"/sys/bus/platform/drivers/vivid/{action}").write_text("vivid.0")
 
 
@@ -61,7 +62,7 @@ def _opened(path: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _in_use() -> Iterator[None]:
-    """Own the camera's buffers, as another program does that films with it."""
+    """Take the camera's buffers, as another program does that records with it."""
     with _opened(CAMERA) as camera:
         fcntl.ioctl(camera, 0xC0145608, bytearray(struct.pack("5I", 2, 1, 1, 0, 0)))  # VIDIOC_REQBUFS
         yield
@@ -216,7 +217,7 @@ def camera(scene: dict[str, Any]) -> Part:
 
 @pytest.mark.heavy
 @pytest.mark.fault(19)
-def test_absent(absent: Part, scene: dict[str, Any], measured: Measured) -> None:
+def test_an_absent_webcam_is_given_up_at_once(absent: Part, scene: dict[str, Any], measured: Measured) -> None:
     measured(f"the guest: {scene['seconds']:.0f} s")
     connecting, _ = absent.first("start", type="state", state="connecting")
     lost, _ = absent.first("start", type="state", state="lost")
@@ -230,7 +231,7 @@ def test_absent(absent: Part, scene: dict[str, Any], measured: Measured) -> None
 
 @pytest.mark.heavy
 @pytest.mark.fault(19)
-def test_busy(camera: Part, measured: Measured) -> None:
+def test_a_busy_webcam_is_lost_and_scored_when_it_is_free(camera: Part, measured: Measured) -> None:
     connecting, _ = camera.first("start", type="state", state="connecting")
     lost, _ = camera.first("start", type="state", state="lost")
     delay = lost["arrived"] - connecting["arrived"]
@@ -245,7 +246,7 @@ def test_busy(camera: Part, measured: Measured) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.fault(19)
-def test_stalled(camera: Part, measured: Measured) -> None:
+def test_a_webcam_that_delivers_nothing_is_stalled_and_no_old_frame_is_scored(camera: Part, measured: Measured) -> None:
     stalled, delay = camera.first("stall", type="state", state="stalled")
     assert delay < 6 + EMULATION
     _, scored = camera.first("resume", type="frame")
@@ -259,7 +260,7 @@ def test_stalled(camera: Part, measured: Measured) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.fault(19)
-def test_unplugged(camera: Part, measured: Measured) -> None:
+def test_an_unplugged_webcam_is_released_and_scored_when_it_is_back(camera: Part, measured: Measured) -> None:
     lost, delay = camera.first("unplug", type="state", state="lost")
     assert delay < 1 + EMULATION
     assert lost["retry"] <= 5
@@ -274,7 +275,7 @@ def test_unplugged(camera: Part, measured: Measured) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.fault(19)
-def test_stopped(camera: Part, measured: Measured) -> None:
+def test_a_signal_ends_the_run_with_a_summary(camera: Part, measured: Measured) -> None:
     assert camera.exit_code == 143, camera
     assert camera.records[-1]["type"] == "summary"
     oldest = max(r["age"] for r in camera.records if r["type"] == "frame")

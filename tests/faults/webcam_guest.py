@@ -1,4 +1,4 @@
-"""A webcam that can be pulled out: a QEMU guest whose kernel has the vivid driver, and the host's own Python.
+"""A webcam that can be unplugged: a QEMU guest whose kernel has the vivid driver, and the host's own Python.
 
 The guest sees the whole file system of the host, read-only and at the same paths, and so runs the same interpreter
 with the same packages. It has no network. Its kernel comes from Debian's linux-image, downloaded once and kept under
@@ -110,7 +110,7 @@ def run_in_guest(
     Args:
         script: a file, which runs where it lies, or the text of a program.
         timeout: seconds for all of it, boot included.
-        vivid_options: parameters of the kernel module; as given: one capture device, `/dev/video0`.
+        vivid_options: parameters of the kernel module; by default one capture device, `/dev/video0`.
         files: name -> content of further files in the folder `SHARE`.
 
     Raises:
@@ -210,7 +210,7 @@ def _module_name(path: Path) -> str:
 
 
 def _add_module(name: str, modules: dict[str, Path], loaded: dict[str, bytes]) -> None:
-    """Add a module after all that it needs; what is no file is part of the kernel itself."""
+    """Add a module after those that it needs; a name without a file is part of the kernel itself."""
     if name in loaded or name not in modules:
         return
     content = modules[name].read_bytes()

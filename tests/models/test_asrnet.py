@@ -1,4 +1,4 @@
-"""ASRNet against an independent float64 rendering of the published arithmetic."""
+"""ASRNet against an independent float64 implementation of the published arithmetic."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("content", [{"weights": 1}, [1, 2], {"model_state": {"fc.weight": torch.zeros(1)}}])
-def test_foreign_content_is_distinguished(tmp_path: Path, content: object) -> None:
+def test_a_file_of_something_else_is_refused_by_its_name(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=r"x\.pth"):
         load_checkpoint(tmp_path / "x.pth")

@@ -1,4 +1,4 @@
-"""What the decoding processes of a test look like from outside (Linux)."""
+"""Facts about the child processes of a test, read from /proc (Linux)."""
 
 from __future__ import annotations
 

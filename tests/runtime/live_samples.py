@@ -40,10 +40,10 @@ def state(source: str, new: SourceState, detail: str = "", given_up: bool = Fals
 
 
 def until(is_so: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait for what another thread or process brings about."""
+    """Wait until a condition holds that another thread or process brings about."""
     deadline = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""asr-doctor tries things and says what came of it."""
+"""asr-doctor tries what a run needs, and reports what works."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def test_time_grows_with_the_length_and_no_faster(piece: str, is_url: bool) -> N
     assert time.process_time() - started < 2
 
 
-def test_the_examples_are_right() -> None:
+def test_the_examples_in_the_docstrings_are_right() -> None:
     assert doctest.testmod(asr_runtime.redact).failed == 0
 
 

@@ -94,7 +94,7 @@ def until(inbox: Inbox[object], state: str, limit: float = 5.0) -> list[object]:
 Start = Callable[..., tuple[Camera, Inbox[object], list[Scripted]]]
 
 
-def test_it_comes_back_and_counts(start: Start) -> None:
+def test_a_lost_camera_is_opened_again_and_its_frames_are_counted(start: Start) -> None:
     camera, inbox, opened = start(paced(5), SourceError("connection refused"), paced(5), paced(5))
     items = [*until(inbox, "lost"), *until(inbox, "lost"), *until(inbox, "lost"), *until(inbox, "lost")]
     states = [item.state for item in items if isinstance(item, StateRecord)]
@@ -110,7 +110,7 @@ def test_it_comes_back_and_counts(start: Start) -> None:
     assert camera.received == 15
 
 
-def test_without_reconnect_it_is_given_up(start: Start) -> None:
+def test_without_reconnect_a_lost_camera_is_given_up(start: Start) -> None:
     camera, inbox, _ = start(SourceError("no such thing at rtsp://user:secret@10.0.0.1/1"), reconnect=False)
     *_, last = until(inbox, "lost")
     assert isinstance(last, StateRecord)
@@ -319,7 +319,7 @@ def test_skipped_frames_keep_a_source_alive(start: Start, monkeypatch: pytest.Mo
     assert camera._newest == 1005.0
 
 
-def test_it_comes_back_after_half_a_second_then_later_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_is_opened_again_after_half_a_second_then_later_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera_module, "random", SimpleNamespace(uniform=lambda low, high: 1.0))
 
     def refused(url: str) -> Scripted:

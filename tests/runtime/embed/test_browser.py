@@ -1,4 +1,4 @@
-"""The browser demo in a real browser, without a network, on pictures that decoders like to read differently."""
+"""The browser demo in a real browser, without a network, on pictures that decoders often read differently."""
 
 from __future__ import annotations
 
@@ -279,10 +279,10 @@ def test_the_first_verdict_is_timed_from_opening_the_page(demo: Path, browser: B
         first, again = first_verdicts(browser, host.url)
     finally:
         host.close()
-    assert min(first, again) > 0.1  # no answer of an engine that did not start
+    assert min(first, again) > 0.1  # an engine that did not start would answer at once
 
 
-def test_asr_serve_offers_it_and_no_reload_is_needed(demo: Path, browser: Browser, examples: Path) -> None:
+def test_asr_serve_offers_the_demo_and_no_reload_is_needed(demo: Path, browser: Browser, examples: Path) -> None:
     path = examples / "real" / "dress.jpg"
     with command("--model", _MODEL, "--port", 0, "--workers", 1, "--browser-demo", demo) as (_, address):
         context = browser.new_context()
@@ -308,7 +308,7 @@ def test_asr_serve_offers_it_and_no_reload_is_needed(demo: Path, browser: Browse
 
 
 def test_webgpu_computes_what_python_computes(demo: Path, examples: Path, tmp_path: Path) -> None:
-    """On a processor that plays graphics processor (SwiftShader): the page takes it only where it is asked to."""
+    """SwiftShader emulates a graphics processor on this one; the page uses it only where it is asked to."""
     path = tmp_path / "photo.png"
     cv2.imwrite(str(path), read_image(examples / "real" / "dress.jpg")[:160, :160])  # one window: it is slow
     host = _Host(demo)

@@ -23,7 +23,7 @@ from asr_runtime.inference.cuda_versions import CudaVersions, misfit, read_cuda_
         ("1.18.1", "11.8", "8.9", "12.4"),
     ],
 )
-def test_what_the_table_names_works_together(versions: tuple[str, str, str, str]) -> None:
+def test_versions_of_the_table_work_together(versions: tuple[str, str, str, str]) -> None:
     assert misfit(CudaVersions(*versions)) is None
 
 
@@ -42,7 +42,7 @@ def test_what_the_table_names_works_together(versions: tuple[str, str, str, str]
         (("a build", "13.0", "9.1", "13.0"), "expected 1.15 or newer"),
     ],
 )
-def test_what_does_not_is_one_line_with_what_to_do(versions: tuple[str | None, ...], message: str) -> None:
+def test_versions_that_do_not_are_one_line_with_what_to_do(versions: tuple[str | None, ...], message: str) -> None:
     line = misfit(CudaVersions(*versions))
     assert line is not None
     assert message in line
@@ -78,7 +78,9 @@ def test_packages_of_pip_come_before_libraries(monkeypatch: pytest.MonkeyPatch) 
     assert (versions.onnxruntime_gpu, versions.cuda, versions.cudnn) == ("1.31.1", "13.0.48", "9.14.0.64")
 
 
-def test_the_doctor_says_it_where_the_gpu_package_is(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_checks_the_versions_where_the_gpu_package_is_installed(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lines(versions: CudaVersions) -> list[tuple[bool, bool, str]]:
         monkeypatch.setattr(doctor, "read_cuda_versions", lambda: versions)
         monkeypatch.setattr(doctor, "_images", lambda: iter(()))

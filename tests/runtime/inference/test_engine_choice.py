@@ -59,7 +59,7 @@ def kept_files(cache: Path) -> list[Path]:
     return list(cache.rglob("*.json"))
 
 
-def test_it_is_timed_once_cached_and_reported(cache: Path, timings: list[list[str]]) -> None:
+def test_engines_are_timed_once_and_the_choice_is_cached_and_reported(cache: Path, timings: list[list[str]]) -> None:
     first = Detector(MODEL, device="cpu", precision="auto", threads=1)
     assert timings == [ALL]
     (kept,) = kept_files(cache)
@@ -270,7 +270,9 @@ def test_a_damaged_cache_is_timed_again_and_mended(cache: Path, timings: list[li
         kept.write_bytes(kept.read_bytes()[:40])
 
 
-def test_the_command_says_it_in_one_line_on_stderr(run_command: Runner, tmp_path: Path, examples: Path) -> None:
+def test_the_command_reports_the_choice_in_one_line_on_stderr(
+    run_command: Runner, tmp_path: Path, examples: Path
+) -> None:
     model = tmp_path / "x.onnx"
     model.write_bytes(MODEL)
     photo = sorted((examples / "real").iterdir())[0]

@@ -1,4 +1,4 @@
-"""Decoding in a process of its own: the same pictures, and a file that breaks the decoder costs only itself."""
+"""Decoding in a separate process gives the same pictures; a file that breaks the decoder affects no other file."""
 
 from __future__ import annotations
 

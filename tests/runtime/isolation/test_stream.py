@@ -1,4 +1,4 @@
-"""A live source in a process of its own: the same pictures, and a stream that breaks it costs that connection."""
+"""A live source in a separate process gives the same pictures; a stream that breaks it ends that connection only."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_damaged_and_a_giant_picture_are_skipped_and_the_end_is_reported(conne
 
 
 class Watched:
-    """A camera in a process of its own, and what it tells."""
+    """A camera in a separate process, and the states and frames that it gives."""
 
     def __init__(self, name: str, url: str) -> None:
         self._inbox: Inbox[Any] = Inbox(2)

@@ -176,7 +176,7 @@ def test_fps_out_of_range_is_refused_at_once(detector: Detector, fps: float) -> 
         screen(["a.jpg"], detector, fps=fps)
 
 
-def test_what_cannot_be_is_refused_at_once(detector: Detector) -> None:
+def test_impossible_sources_are_refused_at_once(detector: Detector) -> None:
     for sources, message in (
         ([], "no source"),
         (["a.jpg", "ftp://camera/1"], "expected one of rtsp://"),

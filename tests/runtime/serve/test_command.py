@@ -20,7 +20,7 @@ def refused(*arguments: object) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_it_serves_until_a_signal_and_leaves_nothing_behind(model_path: Path, number: int, code: int) -> None:
+def test_the_server_runs_until_a_signal_and_leaves_nothing_behind(model_path: Path, number: int, code: int) -> None:
     with command("--model", model_path, "--port", 0, "--workers", 1) as (process, address):
         assert Client(address).ask("GET", "/")[0] == 200
         process.send_signal(number)

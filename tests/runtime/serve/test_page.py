@@ -40,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> list[Path]:
 
 @pytest.fixture
 def page(browser: Browser, server: Client) -> Iterator[Page]:
-    """The page; afterwards it must not have complained, nor have asked anyone but its server."""
+    """The page; afterwards its console must be empty, and it must have sent requests to its server only."""
     page = browser.new_page()
     asked: list[str] = []
     complaints: list[str] = []

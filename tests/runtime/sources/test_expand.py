@@ -42,7 +42,7 @@ def test_a_folder_gives_all_images_and_videos_below(tree: Path) -> None:
     assert given == sorted(str(tree / name) for name in expected)
 
 
-def test_kinds_go_by_suffix(tree: Path) -> None:
+def test_empty_files_are_pictures_or_videos_by_their_suffix(tree: Path) -> None:
     kinds = {Path(s.name).name: s.kind for s in Expansion([str(tree)]) if isinstance(s, Source)}
     assert kinds["d.mp4"] == "video"
     assert kinds["e.jpeg"] == kinds["B.PNG"] == "image"
@@ -77,7 +77,7 @@ def test_a_folder_is_listed_while_it_is_read(tree: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("absolute", [True, False])
-def test_patterns(
+def test_patterns_match_as_in_a_shell(
     tree: Path, pattern: str, expected: list[str], absolute: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tree)

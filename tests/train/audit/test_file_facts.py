@@ -24,7 +24,7 @@ def photo(examples: Path) -> Image.Image:
 
 @pytest.mark.parametrize("quality", [30, 75, 90, 96])
 @pytest.mark.parametrize("chroma", ["4:4:4", "4:2:2", "4:2:0"])
-def test_jpeg_quality_tables_and_chroma(photo: Image.Image, tmp_path: Path, quality: int, chroma: str) -> None:
+def test_jpeg_quality_tables_and_chroma_are_read(photo: Image.Image, tmp_path: Path, quality: int, chroma: str) -> None:
     photo.save(tmp_path / "x.jpg", quality=quality, subsampling=chroma, progressive=quality == 90)
     facts = read_facts((tmp_path / "x.jpg").read_bytes())
     assert (facts.container, facts.quality, facts.subsampling) == ("JPEG", quality, chroma)
@@ -34,7 +34,7 @@ def test_jpeg_quality_tables_and_chroma(photo: Image.Image, tmp_path: Path, qual
     assert (facts.width, facts.height) == (200, 136)
 
 
-def test_tables_of_ones_own_are_distinguished_from_the_standard_ones(photo: Image.Image, tmp_path: Path) -> None:
+def test_custom_tables_are_distinguished_from_the_standard_ones(photo: Image.Image, tmp_path: Path) -> None:
     tables = [[max(1, i // 3) for i in range(1, 65)], [5] * 64]
     photo.save(tmp_path / "x.jpg", qtables=tables)
     facts = read_facts((tmp_path / "x.jpg").read_bytes())
@@ -47,7 +47,7 @@ def test_tables_of_ones_own_are_distinguished_from_the_standard_ones(photo: Imag
     assert grey.tables.startswith("standard")
 
 
-def test_containers_samples_and_metadata(photo: Image.Image, tmp_path: Path) -> None:
+def test_containers_sample_depth_and_metadata_are_read(photo: Image.Image, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[271] = "a camera"
     alpha = photo.copy()

@@ -162,7 +162,7 @@ def test_a_row_that_cannot_be_right_is_refused(
         (b"\xff\xfe\x00", "not a CSV file in UTF-8"),
     ],
 )
-def test_an_index_that_is_none_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_no_index_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "index.csv").write_bytes(content)
     done = _run(tmp_path / "index.csv", "-o", tmp_path / "data", "--snapshots", tmp_path)
     assert (done.exit_code, message in done.output) == (2, True), done.output

@@ -80,7 +80,7 @@ def test_a_greater_strength_does_more(family: str, examples: Path) -> None:
     assert errors == sorted(errors)
 
 
-def test_a_cut_leaves_the_grid_of_the_first_encoding() -> None:
+def test_a_crop_does_not_start_on_the_grid_of_the_first_encoding() -> None:
     marked = np.zeros((384, 384, 3), np.uint8)
     marked[::8, :] = 255
     kept = Degradation("crop", 0.75)(marked)
@@ -90,7 +90,7 @@ def test_a_cut_leaves_the_grid_of_the_first_encoding() -> None:
 @pytest.mark.parametrize(
     "degradation", [Degradation("resize", 0.5), Degradation("screenshot", 360)], ids=lambda d: d.name
 )
-def test_reduction_averages(degradation: Degradation) -> None:
+def test_shrinking_averages_pixels(degradation: Degradation) -> None:
     stripes = np.zeros((720, 720, 3), np.uint8)
     stripes[:, ::2] = 255  # finer than half the size can show: must turn grey, neither black nor white
     middle = degradation(stripes)[100:-100, 100:-100]
@@ -98,7 +98,7 @@ def test_reduction_averages(degradation: Degradation) -> None:
     assert 126 <= middle.mean() <= 129
 
 
-def test_video_moves_the_picture_back(examples: Path) -> None:
+def test_the_frame_of_a_video_shows_the_picture_in_place(examples: Path) -> None:
     image = read_image(examples / "real" / "blouse.jpg")[:101, :99]
     degraded = Degradation("h264", 18)(image)
     errors = {
@@ -116,7 +116,7 @@ def test_noise_depends_on_the_picture_alone() -> None:
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05
 
 
-def test_names_families_and_pickles() -> None:
+def test_degradations_have_different_names_and_can_be_pickled() -> None:
     assert Degradation("resize", 0.75).name == "resize 0.75"
     assert len({d.name for d in _EVERY}) == len(_EVERY)
     assert pickle.loads(pickle.dumps(_EVERY)) == _EVERY  # reading processes may be spawned

@@ -1,4 +1,4 @@
-"""Evaluation on real pictures: what is held fixed, what stands beside the figures, and what is said where it cannot."""
+"""Evaluation on real pictures: content is controlled for, figures are compared, and what is impossible is reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def _evaluate(checkpoint: Path, data: Path, **options: Any) -> Evaluation:
     return evaluate_model(None, checkpoint, data, device="cpu", **options)
 
 
-def test_files_are_made_equal_by_default_and_stand_raw_beside_it(generators: Path, tmp_path: Path) -> None:
+def test_pictures_are_reencoded_by_default_and_the_figures_without_it_are_reported_too(
+    generators: Path, tmp_path: Path
+) -> None:
     path = _checkpoint(tmp_path, {})
     equal, raw = _evaluate(path, generators), _evaluate(path, generators, equalise=None)
     assert equal.protocol["re-encoding"] == "every image at JPEG 90"

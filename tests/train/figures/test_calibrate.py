@@ -120,7 +120,7 @@ def test_a_detector_that_is_always_unsure_is_warned_of(caplog: pytest.LogCapture
 def test_a_rule_keeps_its_promise_on_other_videos() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 20_000)
-    log_odds = rng.normal(labels * 2 - 2.5, 1.0)  # calibrated for images, would they all lie about -0.5
+    log_odds = rng.normal(labels * 2 - 2.5, 1.0)  # not calibrated: half way between the classes lies -1.5, not 0
     rule = calibrate_video(labels[:10_000], log_odds[:10_000], "a test")
     figures = video_figures(labels[10_000:], log_odds[10_000:], rule)
     assert figures["balanced_ece"] < 0.02 < 0.2 < figures["balanced_ece_as_images"]

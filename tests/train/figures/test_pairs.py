@@ -1,4 +1,4 @@
-"""Content-matched pairs: which images are one, and figures that content cannot move."""
+"""Content-matched pairs: which images form a pair, and figures that content does not change."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_a_lone_source_is_the_only_one_of_its_class() -> None:
     assert fit.lone(1, "d", {"c", "a"})
 
 
-def test_its_memory_goes_with_it() -> None:
+def test_a_fit_that_is_deleted_frees_its_memory_at_once() -> None:
     fit = RidgeFit(with_features(*_pictures(9)), 0.1)
     fit.head({"b"})
     gone = weakref.ref(fit)

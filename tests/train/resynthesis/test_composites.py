@@ -1,4 +1,4 @@
-"""asr-composite: one region of a photo is filled, everything else stays; asr-evaluate --regions finds what it can."""
+"""asr-composite: one region of a photo is filled, everything else stays; asr-evaluate --regions measures it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""asr-resynthesise: it makes a data folder of pairs, a run that was stopped goes on, mistakes are one line."""
+"""asr-resynthesise makes a data folder of pairs; a run that was stopped goes on; mistakes are one line."""
 
 from __future__ import annotations
 

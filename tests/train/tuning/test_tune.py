@@ -1,4 +1,4 @@
-"""asr-tune on a handful of pictures: a study, gone on with, in two processes, ended early, compared, and its page."""
+"""asr-tune on a handful of pictures: studies are continued, run by two processes, ended early, compared, and shown."""
 
 from __future__ import annotations
 
