@@ -1,4 +1,4 @@
-"""A webcam that is absent, busy, stalled, unplugged and plugged in again: that of a virtual machine, under control.
+"""A webcam that is absent, busy, stalled, unplugged and plugged in again; the tests control that of a virtual machine.
 
 This file is run twice: by pytest on the host, and as a script in the guest. There it runs
 `asr-screen`, does to the webcam what the scene below says, and prints every record and the time of every step. The
