@@ -30,7 +30,7 @@ _HELD_OUT = 10  # one picture in so many is of the validation split
 _MEASURE = """
 import json, sys, time
 from pathlib import Path
-from asr_train.data.batches import BalancedSampler
+from asr_train.data.draws import BalancedSampler
 from asr_train.data.layouts import find_data, picture_counts
 
 def anonymous():  # megabytes that are no file's

@@ -18,8 +18,8 @@ from asr_bench.learner import WAYS, Learner, loop_recipe
 from asr_models import InputTransform
 from asr_runtime.reports.progress import progress_bar
 from asr_train.data.batches import RankBatches, TrainingImages, collate
+from asr_train.data.draws import training_draws
 from asr_train.data.layouts import find_data
-from asr_train.data.shard_order import training_draws
 
 __all__ = ["Curves", "loss_curves"]
 

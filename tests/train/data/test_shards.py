@@ -28,8 +28,8 @@ from asr_runtime.errors import ConfigurationError, DatasetError, SourceError
 from asr_runtime.media.image import read_image
 from asr_train.cli import shards_command, train_command
 from asr_train.data.batches import TrainingImages
+from asr_train.data.draws import BalancedSampler, ShardOrder
 from asr_train.data.layouts import find_data, picture_counts
-from asr_train.data.shard_order import ShardOrder
 from asr_train.data.shards import INDEX, ShardSample, ShardSamples
 from asr_train.data.write_shards import write_shards
 
@@ -185,8 +185,9 @@ from pathlib import Path
 from asr_models import InputTransform
 from asr_train.data.augment import Augment
 from asr_train.data.batches import TrainingImages
+from asr_train.data.draws import ShardOrder
 from asr_train.data.layouts import find_data
-from asr_train.data.shard_order import ShardOrder
+
 def anonymous():  # kilobytes that are no file's
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0])
 
@@ -240,7 +241,6 @@ def test_draws_are_balanced_and_shuffled(tmp_path: Path) -> None:
 
 
 def test_small_sources_are_drawn_more_often_as_from_folders(shards: Path, pristine_generators: Path) -> None:
-    from asr_train.data.batches import BalancedSampler
 
     streamed, listed = find_data(shards).train, find_data(pristine_generators).train
     assert isinstance(streamed, ShardSamples)

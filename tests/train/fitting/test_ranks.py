@@ -21,7 +21,8 @@ import torch
 
 from asr_models import load_checkpoint
 from asr_runtime.errors import ConfigurationError
-from asr_train.data.batches import BalancedSampler, RankBatches
+from asr_train.data.batches import RankBatches
+from asr_train.data.draws import BalancedSampler
 from asr_train.data.layouts import Sample, find_data
 from asr_train.fitting import fit as fit_module
 from asr_train.fitting.config import LoopConfig, recipe

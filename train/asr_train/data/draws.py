@@ -1,17 +1,16 @@
-"""In which order the pictures of shards are seen: balanced over sources, shuffled, with a few shards open at a time."""
+"""Which training pictures are drawn, how often and in which order: balanced over sources, from a folder or shards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
 
-from asr_train.data.batches import BalancedSampler, source_weights
-from asr_train.data.layouts import Sample
+from asr_train.data.layouts import Sample, grouped, picture_counts
 from asr_train.data.shards import ShardSamples
 
-__all__ = ["MIXED_SHARDS", "ShardOrder", "training_draws"]
+__all__ = ["MIXED_SHARDS", "BalancedSampler", "ShardOrder", "source_weights", "training_draws"]
 
 MIXED_SHARDS = 4
 """Shards whose pictures are shuffled together."""
@@ -23,7 +22,62 @@ def training_draws(samples: Sequence[Sample], balance: str, length: int, seed: i
     return order(samples, balance, length, seed)  # type: ignore[arg-type]
 
 
-class ShardOrder(Sampler[tuple[int, int]]):
+def source_weights(counts: Mapping[tuple[int, str], int], balance: str) -> dict[tuple[int, str], float]:
+    """Return the probability of one draw to be a given picture of each (label, source), as `BalancedSampler` draws."""
+    power = {"sources": 0.5, "classes": 1.0}.get(balance)
+    if power is None:
+        return dict.fromkeys(counts, 1 / sum(counts.values()))
+    total = {label: sum(n**power for (k, _), n in counts.items() if k == label) for label in (0, 1)}
+    classes = sum(value > 0 for value in total.values())
+    return {(k, s): n ** (power - 1) / total[k] / classes for (k, s), n in counts.items()}
+
+
+class _Draws(Sampler[tuple[int, int]]):
+    """Draws of an epoch; seed and epoch fix every one, so a resumed run goes on as it would have."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def __len__(self) -> int:
+        """Draws per epoch."""
+        return self.length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose draws come next (Lightning calls this)."""
+        self.epoch = epoch
+
+    def _rng(self) -> np.random.Generator:
+        return np.random.default_rng((self.seed, self.epoch))
+
+
+class BalancedSampler(_Draws):
+    """Draw (index, draw) pairs with replacement, both classes equally often.
+
+    Args:
+        samples: the training split.
+        balance: `sources`: within a class a source of n images is drawn in proportion to sqrt(n), between one share
+            each (small sources would be learnt by heart) and their natural share. `classes`: within a class every
+            image equally. `none`: every image equally, whatever its class.
+        length: draws per epoch.
+        seed: with the epoch it fixes every draw, so a resumed run goes on as it would have.
+    """
+
+    def __init__(self, samples: Sequence[Sample], balance: str, length: int, seed: int) -> None:
+        super().__init__(length, seed)
+        often = source_weights(picture_counts(samples), balance)
+        groups, group_of = grouped(samples)
+        weights = np.array([often.get(group, 0.0) for group in groups])[group_of]
+        self.weights = weights / weights.sum()
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield (index, draw)."""
+        rng = self._rng()
+        indices = rng.choice(len(self.weights), self.length, p=self.weights)
+        draws = rng.integers(0, 2**63 - 1, self.length)
+        yield from zip(indices.tolist(), draws.tolist(), strict=True)
+
+
+class ShardOrder(_Draws):
     """Draw (index, draw) pairs as `BalancedSampler` does, but shard after shard.
 
     In every pass the shards come in another order, and the pictures of each `MIXED_SHARDS` of them in one random order.
@@ -39,21 +93,14 @@ class ShardOrder(Sampler[tuple[int, int]]):
     """
 
     def __init__(self, samples: ShardSamples, balance: str, length: int, seed: int) -> None:
-        self.samples, self.length, self.seed, self.epoch = samples, length, seed, 0
+        super().__init__(length, seed)
+        self.samples = samples
         # How often a picture of each source is drawn in one pass, on average; the mean over all pictures is 1.
         self.often = {key: weight * len(samples) for key, weight in source_weights(samples.counts, balance).items()}
 
-    def __len__(self) -> int:
-        """Draws per epoch."""
-        return self.length
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose draws come next (Lightning calls this)."""
-        self.epoch = epoch
-
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield (index, draw)."""
-        rng = np.random.default_rng((self.seed, self.epoch))
+        rng = self._rng()
         left = self.length
         while left:
             shards = rng.permutation(len(self.samples.groups))
