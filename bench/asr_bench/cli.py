@@ -64,8 +64,8 @@ __all__ = ["bench_command"]
     "--against",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
-    help="Say what changed since an earlier benchmark.json; with --suite since an earlier result, or the one of this "
-    "kind of machine in a folder.",
+    help="Compare with an earlier benchmark.json; with --suite, with the file of an earlier run, or with the one in a "
+    "folder that was measured on this kind of machine.",
 )
 @click.option("-o", "--output", type=FOLDER, help="Folder for JSON, table, picture.")
 def bench_command(

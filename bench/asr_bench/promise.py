@@ -49,7 +49,7 @@ class Promise:
         called: photos that reach the threshold.
         photos: photos judged.
         fitted_on: photos that the threshold was placed by.
-        found: share of generated pictures that reach the threshold.
+        detected: share of generated pictures that reach the threshold.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Promise:
     called: int
     photos: int
     fitted_on: int
-    found: float
+    detected: float
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -158,7 +158,7 @@ def promises_table(halves: Sequence[Sequence[Promise]]) -> str:
             (low, high), (least, most) = one.interval, one.expected
             lines.append(
                 f"| {half} | {one.name} | {one.rate:.0%} | {one.called} of {one.photos} | "
-                f"{one.called / one.photos:.1%} ({low:.1%} to {high:.1%}) | {least} to {most} | {one.found:.0%} |"
+                f"{one.called / one.photos:.1%} ({low:.1%} to {high:.1%}) | {least} to {most} | {one.detected:.0%} |"
             )
     return "\n".join(lines) + "\n"
 

@@ -1,6 +1,6 @@
 """The benchmarks of speed that `asr-bench --suite` runs: a new one is one more entry of `PARTS`.
 
-Every part is a command of its own that writes `Figure`s. `suite.py` runs them.
+Every part is a separate command that writes `Figure`s. `suite.py` runs them.
 """
 
 from __future__ import annotations

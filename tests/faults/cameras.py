@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from typing import Any, ClassVar, Self
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pytest
 from http_login import is_let_in, question
-from live_samples import free_port, until
+from live_samples import free_port, serving, until
 from numpy.typing import NDArray
 from runtime_samples import encoded, read_stamp, stamped
 
@@ -101,24 +101,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         pass
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-
-
-@contextmanager
-def serving(handler: Any) -> Iterator[str]:
-    """Serve HTTP while the block runs; gives the URL of the root, without a slash."""
-    server = _Server(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 class MjpegCamera:

@@ -13,7 +13,7 @@ from signal import SIGSEGV, SIGSTOP
 
 import pytest
 from cameras import MjpegCamera, RtspCamera, hls_camera, silent_host, with_login
-from child_samples import children, is_gone
+from child_samples import children, is_gone, megabytes
 from live_run import LiveRun
 from live_samples import free_port
 
@@ -231,9 +231,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_its_camera_and_no_other(tmp_path:
 def _usage_of(process: int) -> tuple[int, int, float]:
     """Open descriptors, threads, megabytes."""
     folder = Path(f"/proc/{process}")
-    memory = re.search(r"VmRSS:\s+(\d+)", (folder / "status").read_text())
-    assert memory
-    return len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir())), int(memory[1]) / 1024
+    return len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir())), megabytes(process, "VmRSS")
 
 
 @pytest.mark.fault(10)

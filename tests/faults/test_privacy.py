@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from runtime_samples import installed_line
 
 Measured = Callable[[str], None]
-_ENTRY = "import sys; from importlib import metadata as m; sys.argv[0] = sys.argv.pop(1); " \
-    "[p.load()() for p in m.entry_points(group='console_scripts') if p.name == sys.argv[0]]"  # fmt: skip
 _LIBRARIES = """
 import {package}, sys, time
 import onnxruntime, openvino
@@ -88,8 +87,9 @@ def observe(folder: Path, *command: object, code: int = 0, home: str = "rw") -> 
     return Observed(done.stderr, seen["names"], seen["packets"], sorted(files))
 
 
-def command(name: str, *arguments: object) -> tuple[object, ...]:
-    return ("-c", _ENTRY, name, *arguments)
+def command(name: str, *arguments: object) -> list[str]:
+    """Return what Python is given to run a command of the project."""
+    return installed_line(name, *arguments)[1:]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from cameras import MjpegCamera, RtspCamera
+from child_samples import megabytes
 from fault_process import screen
 from live_run import LiveRun
 from live_samples import small_disk
@@ -158,5 +159,4 @@ def test_memory_hardly_grows_over_20_000_frames(tmp_path: Path, measured: Measur
 def memory_at(run: LiveRun, frame: int) -> float:
     """Resident megabytes of the run when it has reported a frame."""
     run.first(120, type="frame", frame=frame)
-    status = Path(f"/proc/{run.process.pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+    return megabytes(run.process.pid, "VmRSS")

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cameras import serving
 from canaries import Canary
 from fault_process import screen
 from http_login import is_let_in, question
 from live_run import LiveRun
+from live_samples import serving
 from runtime_samples import build_model, command_line, encoded, environment, picture, write_clip
 
 Measured = Callable[[str], None]

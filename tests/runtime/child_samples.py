@@ -1,7 +1,8 @@
-"""Facts about the child processes of a test, read from /proc (Linux)."""
+"""Facts about processes, read from /proc (Linux)."""
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def is_gone(pid: int) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+def megabytes(pid: int | str, field: str) -> float:
+    """Memory of a process, `VmRSS` now or `VmHWM` at most so far; 0 of one that has ended."""
+    amount = re.search(field + r":\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(amount[1]) / 1024 if amount else 0.0
 
 
 def open_files(pid: int | str) -> list[str]:

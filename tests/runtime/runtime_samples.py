@@ -237,6 +237,15 @@ def command_line(command: str, *arguments: object) -> list[str]:
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
+def installed_line(command: str, *arguments: object) -> list[str]:
+    """Return how any command of the project starts with this Python, wherever its script lies."""
+    code = (
+        "import sys; from importlib import metadata; sys.argv[0] = sys.argv.pop(1); "
+        "[p.load()() for p in metadata.entry_points(group='console_scripts') if p.name == sys.argv[0]]"
+    )
+    return [sys.executable, "-c", code, command, *map(str, arguments)]
+
+
 def serve_line(*arguments: object) -> list[str]:
     code = "from asr_runtime.serve.cli import serve_command; serve_command(prog_name='asr-serve')"
     return [sys.executable, "-c", code, *map(str, arguments)]

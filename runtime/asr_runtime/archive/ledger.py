@@ -203,7 +203,7 @@ class Ledger:
             return
         try:
             self._store.pipe_file(path, data)
-        except Exception as error:  # every store has errors of its own
+        except Exception as error:  # every store raises its own errors
             raise self._unwritable(path, error) from None
 
     @contextlib.contextmanager
@@ -213,7 +213,7 @@ class Ledger:
             yield
         except FileNotFoundError:
             raise
-        except Exception as error:  # every store has errors of its own, and a damaged file may bring any
+        except Exception as error:  # every store raises its own errors, and a damaged file may bring any
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ConfigurationError(
                 f"{redact(path)}: damaged, or not written by asr-screen ({reason}); remove it, or give another folder"

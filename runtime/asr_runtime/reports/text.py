@@ -99,7 +99,7 @@ class Output:
     def _abandon(self) -> None:
         if self._owned:
             return
-        # Python would try to flush the rest at exit, fail again, and end with a code of its own (120).
+        # Python would try to flush the rest at exit, fail again, and end with its own code (120).
         sys.stdout = None
 
     def _failure(self, error: Exception) -> OutputError:

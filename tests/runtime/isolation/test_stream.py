@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from child_samples import children, is_gone, limits, open_files
-from live_samples import free_port, until
+from live_samples import free_port, serving, until
 from runtime_samples import black_png, encoded, environment, picture, read_stamp, stamped
 
 from asr_runtime import Detector, screen
@@ -69,15 +69,11 @@ def mjpeg(*pictures: bytes, lasting: bool = True, interval: float = 0.04) -> Ite
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/camera"
-    finally:
-        over.set()
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as root:
+        try:
+            yield f"{root}/camera"
+        finally:
+            over.set()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -38,6 +39,27 @@ class Client:
         assert status == 200, text
         answer: dict[str, Any] = json.loads(text)
         return answer
+
+
+def request_head(*headers: str) -> bytes:
+    """Return the head of a request that posts a picture."""
+    return "\r\n".join(["POST /v1/screen HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
+
+
+def connect_and_send(client: Client, sent: bytes) -> socket.socket:
+    connection = socket.create_connection((client.host, client.port), timeout=60)
+    with contextlib.suppress(OSError):  # refused before all was sent
+        connection.sendall(sent)
+    return connection
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """Read until the server closes, or drops, the connection."""
+    parts = []
+    with connection, contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
 
 
 Serve = Callable[..., contextlib.AbstractContextManager[Client]]

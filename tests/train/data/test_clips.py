@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tiny_training import tiny
 
 from asr_models import ASRNetLite, InputTransform, load_checkpoint
 from asr_runtime.contract import Calibration, Decision, VideoRule
@@ -23,16 +23,9 @@ from asr_train.data.layouts import Sample, find_data
 from asr_train.data.windows import corner, window_places
 from asr_train.figures.calibrate import video_figures
 from asr_train.figures.scoring import score_clips
-from asr_train.fitting.config import TrainConfig, recipe
 from asr_train.fitting.extraction import Extractor
 from asr_train.fitting.feature_tables import clip_table
 from asr_train.fitting.fit import train
-
-
-def _tiny(data: Path) -> TrainConfig:
-    given = {"options": {"blocks": 2}, "data": str(data), "views": 2, "batch_size": 4, "workers": 0, "ridge": 1.0}
-    config = recipe("asrnet-lite", **given)
-    return dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
 
 
 def test_a_clip_is_a_slow_pan_over_the_picture(examples: Path) -> None:
@@ -81,7 +74,7 @@ def test_a_large_split_is_thinned_evenly() -> None:
 
 
 def test_a_run_calibrates_videos_on_clips_of_unseen_sources(generators: Path, tmp_path: Path) -> None:
-    config = _tiny(generators)
+    config = tiny(generators)
     run = train(config, tmp_path)
     loaded = load_checkpoint(run.checkpoint)
     assert "H.264 clips" in loaded.video["calibration"]["fitted_on"]

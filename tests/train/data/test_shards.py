@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 from click.testing import CliRunner
+from live_samples import serving
 from scipy.stats import kstest, spearmanr
 
 from asr_runtime.errors import ConfigurationError, DatasetError, SourceError
@@ -93,10 +93,8 @@ def server(own: Path) -> Iterator[str]:
     def handler(*given: object) -> _Ranges:
         return _Ranges(*given, directory=str(own))  # type: ignore[arg-type]
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as made:  # type: ignore[arg-type]
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
+    with serving(handler) as url:
+        yield url
 
 
 def test_shards_hold_the_files_and_webdataset_reads_them(pristine_generators: Path, shards: Path) -> None:

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_training import run_train, tiny_loop
 
 from asr_models import WeightsError, create_model, load_checkpoint
 from asr_runtime.errors import ConfigurationError, DatasetError
-from asr_train.cli import evaluate_command, train_command
-from asr_train.fitting.config import TrainConfig, recipe
+from asr_train.cli import evaluate_command
+from asr_train.fitting.config import LoopConfig, recipe
 from asr_train.fitting.config_file import load_config
 from asr_train.fitting.fit import resume, train
 
@@ -34,14 +35,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def _tiny(data: Path, **changes: object) -> TrainConfig:
-    given = {"options": {"dim": 4}, "data": str(data), "epochs": 2, "batch_size": 4, "workers": 0, "lr": 1e-3}
-    config = recipe("asrnet", **{**given, **changes})
-    return dataclasses.replace(config, preprocess={"mode": "crop", "size": 48})
-
-
-def _train(*args: object) -> Result:
-    return CliRunner().invoke(train_command, [*map(str, args)])
+def _tiny(data: Path, **changes: object) -> LoopConfig:
+    return tiny_loop(data, **{"lr": 1e-3, **changes})
 
 
 def test_a_run_folder_holds_what_the_run_was_and_what_came_of_it(generators: Path, tmp_path: Path) -> None:
@@ -155,7 +150,7 @@ def test_a_damaged_run_is_refused_in_one_line(
 ) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
     (run / name).write_bytes(damage)
-    done = _train("--resume", run, "--data", pristine_generators)
+    done = run_train("--resume", run, "--data", pristine_generators)
     assert (done.exit_code, message in done.output, done.output.count("\n")) == (2, True, 1), done.output
 
 
@@ -221,7 +216,7 @@ def test_an_unreadable_training_file_is_named_counted_and_skipped(
 def test_the_published_command_lines_work(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # --data is the folder `dataset`, as published
     line = "--model asrnet --epochs 1 --batch_size 8 --lr 2e-4 --dim 4 --crop_size 48 --workers 0"
-    done = _train(*line.split())
+    done = run_train(*line.split())
     assert done.exit_code == 0, done.output
     (run,) = (tmp_path / "runs").iterdir()
     line = f"--model asrnet --checkpoint {run}/checkpoint_asrnet.pth --workers 0"
@@ -261,7 +256,7 @@ def test_leaving_one_generator_out_never_shows_it(
 @pytest.mark.heavy
 @pytest.mark.parametrize("spectrum", ["global", "patch"])
 def test_the_fft_resnet_trains_in_its_published_recipe(generators: Path, tmp_path: Path, spectrum: str) -> None:
-    done = _train(
+    done = run_train(
         "--model", "fft-resnet34", "--spectrum", spectrum, "--weights", "none", "--data", generators,
         "--epochs", 1, "--batch-size", 4, "--runs", tmp_path / "runs", "--workers", 0,
     )  # fmt: skip
@@ -312,7 +307,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
     args: list[str], message: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = _train(*args)
+    result = run_train(*args)
     assert result.exit_code == 2, result.output
     assert message in result.output
     assert "Traceback" not in result.output

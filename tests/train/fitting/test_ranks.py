@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_training import run_train, tiny_loop
 
 from asr_models import load_checkpoint
 from asr_runtime.errors import ConfigurationError
@@ -25,7 +25,7 @@ from asr_train.data.batches import RankBatches
 from asr_train.data.draws import BalancedSampler
 from asr_train.data.layouts import Sample, find_data
 from asr_train.fitting import fit as fit_module
-from asr_train.fitting.config import LoopConfig, recipe
+from asr_train.fitting.config import recipe
 from asr_train.fitting.fit import resume, train
 from asr_train.fitting.launch import launch, was_launched
 
@@ -35,13 +35,6 @@ _VARIABLES = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore:.*isinstance.treespec, LeafSpec.*", "ignore:.*lr_scheduler.step.*before.*"
 )
-
-
-def _tiny(data: Path, **changes: object) -> LoopConfig:
-    given = {"options": {"dim": 4}, "data": str(data), "epochs": 2, "batch_size": 8, "workers": 0}
-    config = recipe("asrnet", **{**given, **changes})
-    assert isinstance(config, LoopConfig)
-    return dataclasses.replace(config, preprocess={"mode": "crop", "size": 48})
 
 
 def _run(starter: list[str], data: Path, out: Path, **options: object) -> dict[str, Any]:
@@ -149,7 +142,7 @@ def _environment(pid: str) -> dict[str, str]:
 def test_an_epoch_that_was_interrupted_goes_on_behind_its_last_batch(
     generators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = _tiny(generators, epoch_size=16, batch_size=4, save_every=1, lr=1e-3)
+    config = tiny_loop(generators, epoch_size=16, save_every=1, lr=1e-3)
     whole = train(config, tmp_path / "whole")
 
     @contextlib.contextmanager
@@ -215,13 +208,10 @@ def test_values_that_cannot_work_are_refused(given: dict[str, Any], message: str
 def test_ranks_that_cannot_be_are_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], options: list[object], message: str
 ) -> None:
-    from click.testing import CliRunner
-
-    from asr_train.cli import train_command
 
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    done = CliRunner().invoke(train_command, [*map(str, options)])
+    done = run_train(*options)
     assert (done.exit_code, message in done.output, done.output.count("\n")) == (2, True, 1), done.output
 
 

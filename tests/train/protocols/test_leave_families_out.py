@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tiny_training import tiny
 
 from asr_models import load_checkpoint
 from asr_runtime.contract import WholeLook, from_checkpoint
@@ -19,7 +20,7 @@ from asr_train.data.families import Families, read_families
 from asr_train.data.layouts import DataFolder, Sample, find_data
 from asr_train.data.write_shards import write_shards
 from asr_train.fitting.closed_form import ClosedForm, pretrained
-from asr_train.fitting.config import ClosedFormConfig, recipe
+from asr_train.fitting.config import ClosedFormConfig
 from asr_train.fitting.fit import train
 from asr_train.protocols.folds import Fold
 from asr_train.protocols.leave_families_out import (
@@ -44,11 +45,7 @@ def data(generators: Path) -> Path:
 
 
 def _config(data: Path) -> ClosedFormConfig:
-    config = recipe(
-        "asrnet-lite", options={"blocks": 2}, data=str(data), views=1, windows=5, batch_size=4, workers=0, ridge=1.0
-    )
-    assert isinstance(config, ClosedFormConfig)
-    return dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
+    return tiny(data, views=1, windows=5)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_training import tiny
 
 from asr_runtime.contract import Decision, OperatingPoint
 from asr_runtime.errors import DatasetError
@@ -75,8 +76,7 @@ def test_means_are_over_the_generators_that_have_the_figure() -> None:
 def test_figures_that_stand_there_are_taken_under_the_same_configuration_and_no_other(
     generators: Path, tmp_path: Path
 ) -> None:
-    config = recipe("asrnet-lite", data=str(generators), options={"blocks": 2}, views=1, workers=0, ridge=1.0)
-    config = dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
+    config = tiny(generators, views=1)
     runs = tmp_path / "new" / "runs"
 
     def judged(**changed: Any) -> dict[str, Any]:

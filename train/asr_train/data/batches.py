@@ -103,7 +103,7 @@ class TrainingImages(Dataset[Item]):
         return torch.from_numpy(self.augment.pose(crop, rng))
 
     def _native(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.generic]:
-        """Random window at (nearly) native resolution, degraded, then cut at an offset of its own.
+        """Random window at (nearly) native resolution, degraded, then cut at another random offset.
 
         The second cut keeps the block grid of the re-encoding from always starting at the crop's corner.
         """
