@@ -50,8 +50,12 @@ def html_report(evaluation: Evaluation) -> str:
     Returns:
         HTML, UTF-8, self-contained, under about 1 MB.
     """
-    filters = {"figure": _figure, "percent": _percent, "interval": _interval, "signed": _signed}
-    return html_page("asr_train.evaluation", "report.html.jinja", filters, _context(evaluation))
+    return html_page(
+        "asr_train.evaluation",
+        "report.html.jinja",
+        {"figure": _figure, "percent": _percent, "interval": _interval, "signed": _signed},
+        _context(evaluation),
+    )
 
 
 def _context(evaluation: Evaluation) -> dict[str, Any]:

@@ -69,8 +69,12 @@ def study_page(study: Study, search: Search, best: FrozenTrial) -> str:
     Returns:
         HTML, UTF-8, self-contained.
     """
-    filters = {"figure": _figure, "macs": _macs, "choice": _choice}
-    return html_page("asr_train.tuning", "study.html.jinja", filters, _context(study, search, best))
+    return html_page(
+        "asr_train.tuning",
+        "study.html.jinja",
+        {"figure": _figure, "macs": _macs, "choice": _choice},
+        _context(study, search, best),
+    )
 
 
 def _context(study: Study, search: Search, best: FrozenTrial) -> dict[str, Any]:
