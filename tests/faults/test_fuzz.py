@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 from fault_clips import AV1, MJPEG, PRORES, VP9, X264, X265, encode, plain_frames
-from runtime_samples import build_model, encoded, environment
+from runtime_samples import EXAMPLES, build_model, encoded, environment
 
-import asr_runtime
+from asr_runtime.inference.builtin import builtin_path
 from asr_runtime.media.image import decode_image
 
 Measured = Callable[[str], None]
-EXAMPLES = Path(__file__).parents[2] / "runtime/examples"
-BUILTIN = Path(asr_runtime.__file__).parent / "builtin"
 CLIPS = {
     "h264.mp4": (*X264, "-bf", "3"),
     "h264.mkv": (*X264, "-bf", "3"),
@@ -86,5 +84,5 @@ def test_300_damaged_models_give_a_score_or_an_error(tmp_path: Path, measured: M
     folder = tmp_path / "seeds"
     folder.mkdir()
     (folder / "brightness.onnx").write_bytes(build_model())
-    (folder / "asrnet-lite-tiny.onnx").write_bytes((BUILTIN / "asrnet-lite-tiny.onnx").read_bytes())
+    (folder / "asrnet-lite-tiny.onnx").write_bytes(builtin_path("asrnet-lite-tiny").read_bytes())
     measured(in_words("300 models", fuzz("models", 300, folder)))

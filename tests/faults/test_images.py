@@ -16,13 +16,12 @@ from bombs import h264, png, resized
 from fault_clips import MJPEG, encode, plain_frames, run_ffmpeg
 from fault_process import run_python, screen
 from PIL import Image
-from runtime_samples import SUFFIXES, encoded, encoded_as
+from runtime_samples import EXAMPLES, SUFFIXES, encoded, encoded_as
 
 from asr_runtime.errors import DecodeError
 from asr_runtime.media.image import IMAGE_FORMATS, decode_image, read_image
 
 Measured = Callable[[str], None]
-EXAMPLES = Path(__file__).parents[2] / "runtime/examples"
 CUTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, -100, -13, -5, -3, -2, -1)
 
 

@@ -19,13 +19,12 @@ import pytest
 from bombs import h264, png, resized
 from child_samples import megabytes
 from fault_clips import MJPEG, encode, plain_frames
-from runtime_samples import encoded
+from runtime_samples import EXAMPLES, encoded
 from serve_samples import Client, command, connect_and_send, read_to_end, request_head
 
 from asr_runtime.media.image import decode_image
 
 Measured = Callable[[str], None]
-EXAMPLES = Path(__file__).parents[2] / "runtime/examples"
 PHOTO = (EXAMPLES / "real/dress.jpg").read_bytes()
 PATIENCE = 10.0  # seconds, of asr-serve
 

@@ -24,7 +24,7 @@ from fault_clips import (
     textured_frames,
 )
 from fault_process import screen
-from runtime_samples import read_stamp
+from runtime_samples import EXAMPLES, read_stamp
 
 from asr_runtime.errors import SourceError
 from asr_runtime.media.integrity import broken_at
@@ -267,7 +267,7 @@ def broken(to_damage: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         "empty.mp4": b"",
         "zeros.mkv": bytes(100_000),
         "program.mp4": Path("/bin/sh").read_bytes(),
-        "picture.mp4": (Path(__file__).parents[2] / "runtime/examples/real/dress.jpg").read_bytes(),
+        "picture.mp4": (EXAMPLES / "real/dress.jpg").read_bytes(),
         "playlist.mp4": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
     }
     for name, whole in to_damage.items():

@@ -1,4 +1,4 @@
-"""Facts about processes, read from /proc (Linux)."""
+"""Facts about processes, read from /proc (Linux), and a child process that answers what a test wants."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def is_gone(pid: int) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+def write_child(folder: Path, answer: bytes) -> Path:
+    """Write a program that stands for Python: it answers with these bytes, whatever it is asked, and waits."""
+    (folder / "answer").write_bytes(answer)
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\n/bin/cat '{folder}/answer'\nexec /bin/sleep 60\n")
+    program.chmod(0o700)
+    return program
 
 
 def megabytes(pid: int | str, field: str) -> float:

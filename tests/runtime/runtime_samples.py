@@ -21,6 +21,9 @@ from onnx import TensorProto, helper
 import asr_runtime
 from asr_runtime.contract import CARD_KEY, Calibration, Decision, ModelCard, Preprocess, VideoRule, WholeLook
 
+EXAMPLES = Path(asr_runtime.__file__).parents[1] / "examples"
+"""The example pictures and the clip of the repository."""
+
 CARD = ModelCard(
     name="brightness",
     options={},

@@ -8,15 +8,13 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from runtime_samples import encoded, picture, shade
+from runtime_samples import EXAMPLES, encoded, picture, shade
 
 from asr_runtime import Detector, screen
 from asr_runtime.contract import Preprocess
 from asr_runtime.inference.flatness import FLAT, GRAPHICS, ONE_COLOUR, TOO_SMALL, judged_window, nothing_to_judge
 from asr_runtime.media.image import decode_image, read_image
 from asr_runtime.records import ImageRecord
-
-EXAMPLES = Path(__file__).parents[3] / "runtime" / "examples"
 
 
 def page(scale: float, ink: int, paper: int) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from runtime_samples import CARD, WHOLE_CARD, WHOLE_VIDEO_CARD, bright_corner, build_model, picture, shade
+from runtime_samples import CARD, EXAMPLES, WHOLE_CARD, WHOLE_VIDEO_CARD, bright_corner, build_model, picture, shade
 
 from asr_runtime import Detector, read_image
 from asr_runtime.contract import ModelCard, Preprocess
@@ -18,7 +18,7 @@ from asr_runtime.errors import ConfigurationError, DeadlineError, InferenceError
 from asr_runtime.inference.looking import choose_looks, chosen_look
 from asr_runtime.windows import Window
 
-COFFEE = Path(__file__).parents[3] / "runtime" / "examples" / "real" / "coffee.png"
+COFFEE = EXAMPLES / "real" / "coffee.png"
 
 
 @pytest.fixture(scope="module")

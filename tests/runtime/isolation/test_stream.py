@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import stat
 import struct
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from child_samples import children, is_gone, limits, open_files
+from child_samples import children, is_gone, limits, open_files, write_child
 from live_samples import free_port, serving, until
 from runtime_samples import black_png, encoded, environment, picture, read_stamp, stamped
 
@@ -307,11 +306,7 @@ def replace_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     """Make every child one that was taken over and answers with these bytes."""
 
     def replace(data: bytes) -> None:
-        evil = tmp_path / "python"
-        (tmp_path / "answer").write_bytes(data)
-        evil.write_text(f"#!/bin/sh\n/bin/cat '{tmp_path}/answer'\nexec /bin/sleep 60\n")
-        evil.chmod(evil.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setattr(sys, "executable", str(evil))
+        monkeypatch.setattr(sys, "executable", str(write_child(tmp_path, data)))
 
     return replace
 
