@@ -53,8 +53,8 @@ def report(page: str) -> None:
 
 def speed(result: str) -> None:
     """Draw the parts of a result of the suite."""
-    from asr_bench.suite import read_suite
     from asr_bench.suite_report import write_pictures
+    from asr_bench.suite_results import read_suite
 
     write_pictures(read_suite(Path(result)), PICTURES / "speed")
 

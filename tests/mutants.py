@@ -263,8 +263,8 @@ def _unchanged(workers: Workers, module: str, tests: list[str]) -> float:
     while (status := ended(process, began + 300)) is None:
         time.sleep(0.05)
     if status:
-        said = log.read_text()[-3000:]
-        raise SystemExit(f"{module}: its tests fail without any change (exit code {status}):\n{said}")
+        output = log.read_text()[-3000:]
+        raise SystemExit(f"{module}: its tests fail without any change (exit code {status}):\n{output}")
     return time.monotonic() - began
 
 

@@ -6,17 +6,13 @@ import csv
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-_RUN = "import sys; from importlib import metadata as m; sys.argv[0] = sys.argv.pop(1); " \
-    "[p.load()() for p in m.entry_points(group='console_scripts') if p.name == sys.argv[0]]"  # fmt: skip
+from runtime_samples import installed_line
 
 
 def _command(name: str, *args: object, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", _RUN, name, *map(str, args)], capture_output=True, text=True, check=False, timeout=240
-    )
+    done = subprocess.run(installed_line(name, *args), capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == code, done.stderr
     return done.stdout
 

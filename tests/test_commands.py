@@ -56,12 +56,12 @@ def _commands() -> dict[str, click.Command]:
 
 
 def test_the_options_are_pinned() -> None:
-    found = {}
+    surface = {}
     for name, made in _commands().items():
         context = click.Context(made, info_name=name, **made.context_settings)
         options = [o for p in made.get_params(context) for o in (*p.opts, *p.secondary_opts) if o.startswith("-")]
-        found[name] = sorted(options, key=lambda o: o.lstrip("-"))
-    assert found == {name: sorted(text.split(), key=lambda o: o.lstrip("-")) for name, text in _SURFACE.items()}
+        surface[name] = sorted(options, key=lambda o: o.lstrip("-"))
+    assert surface == {name: sorted(text.split(), key=lambda o: o.lstrip("-")) for name, text in _SURFACE.items()}
 
 
 @pytest.mark.parametrize("name", sorted(_SURFACE))
@@ -119,7 +119,7 @@ def test_underscores_and_hyphens_are_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "missing", "said"),
+    ("module", "missing", "message"),
     [
         ("asr_train.cli", "torch", "asr-x: torch is not installed; pip install 'asrnet-edge[train]'"),
         ("asr_train.cli", "lightning", "asr-x: lightning is not installed; pip install 'asrnet-edge[train]'"),
@@ -130,10 +130,10 @@ def test_underscores_and_hyphens_are_the_same(tmp_path: Path) -> None:
         ("asr_runtime.serve.cli", "fastapi", "asr-x: fastapi is not installed; pip install 'asrnet-edge[serve]'"),
     ],
 )
-def test_a_command_whose_extra_is_missing_names_it(module: str, missing: str, said: str) -> None:
+def test_a_command_whose_extra_is_missing_names_it(module: str, missing: str, message: str) -> None:
     code = f"import sys; sys.argv[0] = '/bin/asr-x'; sys.modules[{missing!r}] = None; import {module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.strip(), done.stdout) == (2, said, "")
+    assert (done.returncode, done.stderr.strip(), done.stdout) == (2, message, "")
 
 
 def test_a_missing_system_library_is_one_line_and_other_import_errors_are_not_hidden() -> None:

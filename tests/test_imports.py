@@ -79,7 +79,7 @@ _NOT_ON_A_DEVICE = {"torch", "torchvision", "lightning", "torchmetrics", "sklear
 
 def _imported(folder: str) -> dict[str, set[str]]:
     """Top-level packages that each file of a folder imports, anywhere in it."""
-    found = {}
+    imported = {}
     for path in sorted((_ROOT / folder / _FOLDERS[folder]).rglob("*.py")):
         names: set[str] = set()
         for node in ast.walk(ast.parse(path.read_text())):
@@ -88,9 +88,9 @@ def _imported(folder: str) -> dict[str, set[str]]:
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{path}: relative import"
                 names.add((node.module or "").partition(".")[0])
-        found[str(path.relative_to(_ROOT))] = names
-    assert found
-    return found
+        imported[str(path.relative_to(_ROOT))] = names
+    assert imported
+    return imported
 
 
 @pytest.mark.parametrize("folder", sorted(_FOLDERS))
@@ -106,12 +106,12 @@ def test_the_device_part_names_no_training_library() -> None:
 
 def _modules(path: Path, package: str) -> set[str]:
     """What a file imports of a package, as dotted names below it."""
-    found: set[str] = set()
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == package:
             below = (node.module or "").partition(".")[2]
-            found |= {below} if below else {alias.name for alias in node.names}
-    return found
+            modules |= {below} if below else {alias.name for alias in node.names}
+    return modules
 
 
 @pytest.mark.parametrize(("package", "room"), [(p, room) for p, rooms in _ROOMS.items() for room in rooms])

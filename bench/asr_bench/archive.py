@@ -94,9 +94,9 @@ def screen_with_faults(pictures: Path, out: Path, model: str, chunk: int) -> dic
             driver.kill()
         before = finished()
         with start(cluster) as driver:
-            _, said = driver.communicate(timeout=_LONGEST)
+            _, messages = driver.communicate(timeout=_LONGEST)
         if driver.returncode not in (0, 1):
-            raise InputError(f"asr-screen --ray ended with code {driver.returncode}: {said.decode()[-500:]}")
+            raise InputError(f"asr-screen --ray ended with code {driver.returncode}: {messages.decode()[-500:]}")
     records = [json.loads(line) for part in sorted(out.glob("part-*.jsonl")) for line in part.open()]
     seen = [record["source"] for record in records]
     return {

@@ -33,7 +33,7 @@ __all__ = ["PageStarts", "first_verdicts"]
 
 _PICTURE = Path(__file__).parents[2] / "runtime" / "examples" / "real" / "dress.jpg"
 _PATIENCE = 120_000.0  # milliseconds
-_SETTLE = 2.0  # seconds; a new window loads parts of its own first, and the page stores its files after a second
+_SETTLE = 2.0  # seconds; a new window first loads parts of the browser, and the page stores its files after a second
 _NOTE_PAINT = """
 const items = { first: ".item:is([data-centre], [data-probability])", whole: ".item[data-probability]" };
 for (const [name, item] of Object.entries(items)) {

@@ -11,7 +11,9 @@ from asr_runtime.command import EXIT_INPUT_FAILED, FILE, FOLDER, command, requir
 require_extra("bench", "torch", "torchvision", "onnx", "onnxscript", "matplotlib", "PIL")
 
 from asr_bench.engines import ENGINES  # noqa: E402 - needs the extra
-from asr_bench.suite import PARTS, earlier_suite, read_suite, run_suite  # noqa: E402
+from asr_bench.suite import run_suite  # noqa: E402
+from asr_bench.suite_parts import PARTS  # noqa: E402
+from asr_bench.suite_results import earlier_suite, read_suite  # noqa: E402
 from asr_models import ModelsError  # noqa: E402
 from asr_runtime.whole_file import write_whole  # noqa: E402
 
@@ -62,8 +64,8 @@ __all__ = ["bench_command"]
     "--against",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
-    help="Say what changed since an earlier benchmark.json; with --suite since an earlier result, or the one of this "
-    "kind of machine in a folder.",
+    help="Compare with an earlier benchmark.json; with --suite, with the file of an earlier run, or with the one in a "
+    "folder that was measured on this kind of machine.",
 )
 @click.option("-o", "--output", type=FOLDER, help="Folder for JSON, table, picture.")
 def bench_command(

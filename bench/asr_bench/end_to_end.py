@@ -62,7 +62,7 @@ def end_to_end(model: Path, source: Path, threads: int = 1) -> EndToEnd:
     Args:
         model: the exported file.
         source: image, folder of images, or video.
-        threads: of inference; decoding has a thread of its own.
+        threads: of inference; decoding has another thread.
 
     Raises:
         ConfigurationError: nothing in the source can be decoded.

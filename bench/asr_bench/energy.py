@@ -33,7 +33,7 @@ class Rapl:
         self.readable = bool(self._counters)
 
     def start(self) -> Callable[[], float]:
-        """Begin to count; returns a function that says how many joules went since. Counters may wrap once."""
+        """Begin to count; the function it returns gives the joules used since. A counter may wrap around once."""
         before = self._read()
 
         def joules() -> float:

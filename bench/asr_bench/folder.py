@@ -115,13 +115,13 @@ def write_pictures(photos: Path, folder: Path, count: int, width: int, height: i
     Raises:
         ConfigurationError: there is no picture.
     """
-    found = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
-    if not found:
+    files = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+    if not files:
         raise ConfigurationError(f"{photos}: no picture; expected a folder of JPEG, PNG or WebP files")
-    step = max(1, len(found) // count)
+    step = max(1, len(files) // count)
     for number in progress_bar(range(count), f"JPEGs of {width} x {height}"):
-        image = np.asarray(cv2.imread(str(found[number * step % len(found)])), np.uint8)
-        if number * step >= len(found):
+        image = np.asarray(cv2.imread(str(files[number * step % len(files)])), np.uint8)
+        if number * step >= len(files):
             image = image[:, ::-1]
         across = [image, image[:, ::-1]] * (-(-width // (2 * image.shape[1])))
         row = np.concatenate(across, axis=1)[:, :width]
@@ -143,21 +143,21 @@ def folder_speed(folder: Path, model: str, jobs: int, rounds: int = 3) -> Folder
     images = [decode_image(data, "a picture") for data in sample]
     detector = Detector(model, device="cpu", threads=1)
     detector.look(images[0])
-    found: dict[str, list[float]] = {
+    measured: dict[str, list[float]] = {
         name: [] for name in ("decode", "inference", "screen", "process", "processor", "opencv", "pillow")
     }
     for _ in progress_bar(range(rounds), f"{len(paths)} pictures, {model}"):
-        found["decode"].append(_processor_seconds(lambda data: decode_image(data, "a picture"), sample))
-        found["inference"].append(_processor_seconds(detector.look, images))
+        measured["decode"].append(_processor_seconds(lambda data: decode_image(data, "a picture"), sample))
+        measured["inference"].append(_processor_seconds(detector.look, images))
         screened, whole, processor = _screen(folder, model, jobs)
-        found["processor"].append(processor / len(paths))
-        found["screen"].append(len(paths) / screened)
-        found["process"].append(len(paths) / whole)
+        measured["processor"].append(processor / len(paths))
+        measured["screen"].append(len(paths) / screened)
+        measured["process"].append(len(paths) / whole)
         for library in ("opencv", "pillow"):
             seconds = float(_python("loop", str(folder), model, library))
-            found[library].append(len(paths) / seconds)
+            measured[library].append(len(paths) / seconds)
     height, width = images[0].shape[:2]
-    samples = {name: tuple(values) for name, values in found.items()}
+    samples = {name: tuple(values) for name, values in measured.items()}
     return FolderSpeed(model, len(paths), width, height, jobs, **samples)
 
 

@@ -75,15 +75,15 @@ def frame_sizes(models: Sequence[Path], threads: int = 1, rounds: int = 20) -> l
     frames = {
         f"{height}x{width}": noise.integers(0, 256, (1, height, width, 3), dtype=np.uint8) for height, width in SIZES
     }
-    found: list[dict[str, list[float]]] = [{name: [] for name in frames} for _ in models]
+    samples_by_model: list[dict[str, list[float]]] = [{name: [] for name in frames} for _ in models]
     for _ in progress_bar(range(_WARM_UP + rounds), "frame sizes"):
         for name, frame in frames.items():
-            for session, samples in zip(sessions, found, strict=True):
+            for session, samples in zip(sessions, samples_by_model, strict=True):
                 started = time.process_time()
                 session.run(None, {"frames": frame})
                 samples[name].append(time.process_time() - started)
     costs = []
-    for path, samples in zip(models, found, strict=True):
+    for path, samples in zip(models, samples_by_model, strict=True):
         seconds = {name: tuple(values[_WARM_UP:]) for name, values in samples.items()}
         medians = {name: float(np.median(values)) * 1e3 for name, values in seconds.items()}
         first = next(iter(medians.values()))

@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from asr_runtime import Detector, read_image
 from asr_runtime.command import FOLDER, command
 from asr_runtime.errors import AsrError, ConfigurationError
 from asr_runtime.inference.onnxruntime_engine import open_session
+from asr_runtime.machine import package_version
 from asr_runtime.reports.progress import progress_bar
 
 __all__ = ["GpuReport", "run_steps"]
@@ -156,7 +156,7 @@ def _training_step(
 
 
 def _parity(setting: _Setting) -> Iterator[tuple[str, str]]:
-    """Hold each provider against eager float32 PyTorch on the CPU, and say where every node ran."""
+    """Compare each provider with eager float32 PyTorch on the CPU, and say where every node ran."""
     frames = list(real_frames(packaged_images()))
     for name in _NETWORKS:
         deployed = setting.checkpoint(name).deployed()
@@ -256,12 +256,7 @@ def _wait(setting: _Setting) -> None:
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    versions = {name: version for name in _PACKAGES if (version := package_version(name)) is not None}
     return {**versions, "CUDA": str(torch.version.cuda)}
 
 

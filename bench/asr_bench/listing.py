@@ -3,7 +3,7 @@
     python -m asr_bench.listing --pictures 3000000
 
 Makes the folder in the layout `generators` out of links to a few real pictures, so that it takes directory entries and
-no more. Every measurement is a process of its own: listing and splits (`find_data`), the fingerprint over all pictures,
+no more. Every measurement is a separate process: listing and splits (`find_data`), the fingerprint over all pictures,
 and 20,000 balanced draws of an epoch.
 """
 
@@ -30,7 +30,7 @@ _HELD_OUT = 10  # one picture in so many is of the validation split
 _MEASURE = """
 import json, sys, time
 from pathlib import Path
-from asr_train.data.batches import BalancedSampler
+from asr_train.data.draws import BalancedSampler
 from asr_train.data.layouts import find_data, picture_counts
 
 def anonymous():  # megabytes that are no file's
@@ -76,7 +76,7 @@ def made_folder(folder: Path, pictures: int) -> None:
 
 
 def measured(folder: Path, cache: Path) -> dict[str, object]:
-    """List the folder in a process of its own, with the index in `cache` if there is one."""
+    """List the folder in a separate process, with the index in `cache` if there is one."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     line = [sys.executable, "-c", _MEASURE, str(folder)]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)

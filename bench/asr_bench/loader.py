@@ -15,13 +15,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from asr_bench.figures import Figure, write_figures
-from asr_bench.training import WAYS, Learner, default_way
+from asr_bench.learner import WAYS, Learner, default_way
 from asr_models import InputTransform
 from asr_runtime.errors import DatasetError, InputError
 from asr_runtime.media.image import decode_image
 from asr_train.data.batches import RankBatches, TrainingImages, collate
+from asr_train.data.draws import training_draws
 from asr_train.data.layouts import Sample, find_data
-from asr_train.data.shard_order import training_draws
 from asr_train.fitting.config import LoopConfig, recipe
 
 __all__ = ["LoaderFigures", "loader_figures"]

@@ -1,4 +1,4 @@
-"""One engine in a process of its own: nothing that it loads, or keeps warm, helps or hinders another."""
+"""One engine in a separate process: nothing that it loads, or keeps warm, helps or hinders another."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Promise:
         called: photos that reach the threshold.
         photos: photos judged.
         fitted_on: photos that the threshold was placed by.
-        found: share of generated pictures that reach the threshold.
+        detected: share of generated pictures that reach the threshold.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Promise:
     called: int
     photos: int
     fitted_on: int
-    found: float
+    detected: float
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -138,27 +138,27 @@ def promises(config: ClosedFormConfig, runs: Path) -> list[Promise]:
     def measured(name: str, rate: float, threshold: float) -> Promise:
         return Promise(name, rate, _reach(real, threshold), len(real), trained, _reach(fake, threshold) / len(fake))
 
-    found = [measured("operating point", point.false_positive_rate, point.threshold) for point in points]
-    return [*found, measured("verdict ai", points[-1].false_positive_rate, decision.ai_from)]
+    of_points = [measured("operating point", point.false_positive_rate, point.threshold) for point in points]
+    return [*of_points, measured("verdict ai", points[-1].false_positive_rate, decision.ai_from)]
 
 
 def _reach(probability: NDArray[np.float64], threshold: float) -> int:
     return int((probability >= threshold).sum())
 
 
-def promises_table(found: Sequence[Sequence[Promise]]) -> str:
+def promises_table(halves: Sequence[Sequence[Promise]]) -> str:
     """Return a Markdown table: a line for each promise of each training."""
     lines = [
         "| trained on | threshold | promised | photos called ai | rate (95% interval) | expected of the promise | "
         "generated called ai |",
         "|---|---|---|---|---|---|---|",
     ]
-    for half, those in zip(("first half", "second half"), found, strict=True):
+    for half, those in zip(("first half", "second half"), halves, strict=True):
         for one in those:
             (low, high), (least, most) = one.interval, one.expected
             lines.append(
                 f"| {half} | {one.name} | {one.rate:.0%} | {one.called} of {one.photos} | "
-                f"{one.called / one.photos:.1%} ({low:.1%} to {high:.1%}) | {least} to {most} | {one.found:.0%} |"
+                f"{one.called / one.photos:.1%} ({low:.1%} to {high:.1%}) | {least} to {most} | {one.detected:.0%} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -175,15 +175,15 @@ def main(data: Path, images: int, crop_size: int, views: int, seed: int, workers
 
     Exit codes: 0 all promises hold; 1 a promise is broken; 2 usage or data.
     """
-    found = []
+    halves = []
     with tempfile.TemporaryDirectory() as folder:
         for root in lay_out(find_data(data), Path(folder), images, seed):
             preprocess = {**default_preprocess("asrnet-lite"), "size": crop_size}
             config = recipe("asrnet-lite", data=str(root), preprocess=preprocess, views=views, workers=workers)
             assert isinstance(config, ClosedFormConfig)
-            found.append(promises(config, Path(folder, "runs")))
-    click.echo(promises_table(found), nl=False)
-    sys.exit(0 if all(one.is_kept for those in found for one in those) else 1)
+            halves.append(promises(config, Path(folder, "runs")))
+    click.echo(promises_table(halves), nl=False)
+    sys.exit(0 if all(one.is_kept for those in halves for one in those) else 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, in a process of its own; runs as `python -m asr_bench.ray_nodes`.
+"""A Ray cluster of two nodes on this machine, in a separate process; runs as `python -m asr_bench.ray_nodes`.
 
 It prints the address. A line on its standard input takes the second node away; the end of it ends the cluster.
 """
@@ -60,12 +60,12 @@ def nodes() -> Iterator[Nodes]:
 
 def workers() -> list[int]:
     """Process ids of the workers of all clusters on this machine that screen."""
-    found = []
+    processes = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and b"ray::MapWorker" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-    return found
+                processes.append(int(entry.name))
+    return processes
 
 
 def _main() -> None:

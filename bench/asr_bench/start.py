@@ -88,15 +88,15 @@ def start_costs(models: tuple[str, ...] = tuple(BUILTIN), rounds: int = 15) -> l
     Python's compiled modules are written in a first start that is not counted, as installing a package does.
     """
     picture = str(sorted(packaged_images().iterdir())[0])
-    found: dict[str, list[tuple[float, float, int]]] = {model: [] for model in models}
+    starts: dict[str, list[tuple[float, float, int]]] = {model: [] for model in models}
     with tempfile.TemporaryDirectory() as compiled:
         variables = {**os.environ, "PYTHONPYCACHEPREFIX": compiled}
         variables.pop("PYTHONDONTWRITEBYTECODE", None)
         _start(picture, models[0], variables)
         for _ in progress_bar(range(rounds), "starts"):
             for model in models:
-                found[model].append(_start(picture, model, variables))
-    return [StartCost(model, *map(tuple, zip(*samples, strict=True))) for model, samples in found.items()]
+                starts[model].append(_start(picture, model, variables))
+    return [StartCost(model, *map(tuple, zip(*samples, strict=True))) for model, samples in starts.items()]
 
 
 def _start(picture: str, model: str, variables: dict[str, str]) -> tuple[float, float, int]:

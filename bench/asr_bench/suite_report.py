@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 
 from asr_bench.figures import Figure, compare
-from asr_bench.suite import PartResult, Suite
+from asr_bench.suite_results import PartResult, Suite
 from asr_runtime.whole_file import write_whole
 
 matplotlib.use("Agg")

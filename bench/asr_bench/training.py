@@ -4,13 +4,11 @@
     python -m asr_bench.training --model asrnet --data dataset --curve 60
 
 A step is what asr-train does with a batch in memory: scale, forward, backward, clip, update. The ways take turns, a
-step each. With `--curve` each way starts from the same weights and sees the same batches of a data folder; what the
-losses differ by is printed beside what another order of the same pictures changes in float32.
+step each. With `--curve` their losses are compared, too (`loss_curves.py`).
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,104 +17,17 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from asr_bench.figures import Figure, figures_option, write_figures
-from asr_models import InputTransform, create_model
+from asr_bench.learner import WAYS, Learner, loop_recipe
+from asr_bench.loss_curves import Curves, loss_curves
 from asr_runtime.command import command
-from asr_runtime.errors import ConfigurationError
-from asr_runtime.machine import has_bf16
 from asr_runtime.reports.progress import progress_bar
-from asr_train.data.batches import RankBatches, TrainingImages, collate
-from asr_train.data.layouts import find_data
-from asr_train.data.shard_order import training_draws
-from asr_train.fitting.config import LoopConfig, recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["WAYS", "Curves", "Learner", "StepTimes", "Way", "default_way", "loss_curves", "step_times"]
-
-_SMOOTH = 20  # steps over which a loss curve is averaged
-
-
-@dataclass(frozen=True)
-class Way:
-    """How a step is computed.
-
-    Attributes:
-        bf16: convolutions and matrix products in bfloat16, weights and statistics in float32 (autocast).
-        channels_last: the memory layout of maps; False: channels first.
-        fused: AdamW updates all weights in one kernel.
-        compiled: by `torch.compile`, which needs a C++ compiler.
-    """
-
-    bf16: bool = False
-    channels_last: bool = True
-    fused: bool = False
-    compiled: bool = False
-
-
-WAYS: Mapping[str, Way] = {
-    "float32": Way(),
-    "float32, channels first": Way(channels_last=False),
-    "float32, fused AdamW": Way(fused=True),
-    "float32, compiled": Way(compiled=True),
-    "bf16": Way(bf16=True),
-    "bf16, fused AdamW": Way(bf16=True, fused=True),
-    "bf16, compiled": Way(bf16=True, compiled=True),
-}
-"""The first is what asr-train does where the processor has no bfloat16, `bf16` what it does where it has."""
-
-
-def default_way() -> str:
-    """Return the name of the way that asr-train takes on this processor."""
-    return "bf16" if has_bf16() else "float32"
-
-
-class Learner:
-    """A network and its optimiser, from the recipe of asr-train; the same weights at every call.
-
-    Args:
-        config: recipe of the network.
-        way: how its step is computed.
-    """
-
-    def __init__(self, config: LoopConfig, way: Way) -> None:
-        torch.manual_seed(0)
-        options = {name: value for name, value in config.options.items() if name != "freeze"}
-        self.network = create_model(config.model, **options).train()
-        self.layout = torch.channels_last if way.channels_last else torch.contiguous_format
-        self.network.to(memory_format=self.layout)
-        self.compute = torch.compile(self.network) if way.compiled else self.network
-        self.transform = InputTransform(**config.preprocess)
-        # None is torch's own choice; False would switch its other fast path off.
-        fused = True if way.fused else None
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), config.lr, config.betas, weight_decay=config.weight_decay, fused=fused
-        )
-        self.config, self.way = config, way
-
-    def step(self, frames: Tensor, labels: Tensor) -> float:
-        """Learn from one batch.
-
-        Args:
-            frames: (B, S, S, 3) BGR in [0, 255].
-            labels: int64 (B,), 0 or 1.
-
-        Returns:
-            The loss before the update.
-        """
-        x = self.transform.normalise(frames).contiguous(memory_format=self.layout)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.way.bf16):
-            loss = F.cross_entropy(self.compute(x), labels, label_smoothing=self.config.label_smoothing)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.clip:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self.optimizer.step()
-        return float(loss.detach())
+__all__ = ["StepTimes", "step_times"]
 
 
 @dataclass(frozen=True)
@@ -141,14 +52,14 @@ class StepTimes:
 
     def figures(self) -> list[Figure]:
         """Return processor time and rate of each way."""
-        found = []
+        figures = []
         for way, processor in self.processor.items():
             of = f"{self.model}, training, {way}"
-            found += [
+            figures += [
                 Figure(f"{of}: a picture, all cores", "ms", False, tuple(1e3 * s for s in processor)),
                 Figure(f"{of}", "pictures/s", True, tuple(1 / s for s in self.seconds[way])),
             ]
-        return found
+        return figures
 
     def to_markdown(self) -> str:
         """Return the ways as a Markdown table, the first as the reference."""
@@ -183,7 +94,7 @@ def step_times(
     Raises:
         ConfigurationError: the network is solved for in closed form.
     """
-    config = _recipe(model)
+    config = loop_recipe(model)
     size = config.preprocess["size"]
     rng = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (batch, size, size, 3), generator=rng, dtype=torch.uint8)
@@ -209,101 +120,6 @@ def step_times(
     finally:
         torch.set_num_threads(before)
     return StepTimes(model, batch, threads, processor, seconds, first)
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Losses of the same steps.
-
-    Attributes:
-        model: registry name.
-        losses: way -> loss of every step, from the same weights on the same batches.
-        reordered: losses in float32 on the same pictures in another order.
-    """
-
-    model: str
-    losses: Mapping[str, tuple[float, ...]]
-    reordered: tuple[float, ...]
-
-    def difference(self, way: str) -> float:
-        """Return the largest difference of the smoothed loss from that of the first way."""
-        return _furthest(self.losses[way], next(iter(self.losses.values())))
-
-    @property
-    def chance(self) -> float:
-        """Return what another order changes: the same difference."""
-        return _furthest(self.reordered, next(iter(self.losses.values())))
-
-    def figures(self) -> list[Figure]:
-        """Return the differences."""
-        named = {way: self.difference(way) for way in list(self.losses)[1:]} | {"float32, another order": self.chance}
-        return [
-            Figure(f"{self.model}, loss, {name}: furthest from float32", "nats", False, (value,))
-            for name, value in named.items()
-        ]
-
-    def to_markdown(self) -> str:
-        """Return the differences and the mean losses at the end as a Markdown table."""
-        rows = [
-            f"| {self.model}, {len(self.reordered)} steps | loss, first {_SMOOTH} | last {_SMOOTH} | "
-            "furthest from float32, smoothed |",
-            "|---|---|---|---|",
-        ]
-        for way, losses in {**self.losses, "float32, another order": self.reordered}.items():
-            apart = _furthest(losses, next(iter(self.losses.values())))
-            rows.append(f"| {way} | {np.mean(losses[:_SMOOTH]):.4f} | {np.mean(losses[-_SMOOTH:]):.4f} | {apart:.4f} |")
-        return "\n".join(rows) + "\n"
-
-
-def loss_curves(model: str, root: str, steps: int, ways: Sequence[str], batch: int = 8) -> Curves:
-    """Train each way on the same batches of a data folder.
-
-    Args:
-        model: a network that is trained by gradient descent.
-        root: the data folder.
-        steps: of each way.
-        ways: of `WAYS`; the first is the reference.
-        batch: pictures in a step.
-
-    Raises:
-        ConfigurationError: the network is solved for in closed form.
-        DatasetError: no data folder.
-    """
-    config = _recipe(model)
-    data = find_data(root)
-    images = TrainingImages(data.train, InputTransform(**config.preprocess), config.augment)
-    draws = training_draws(data.train, config.balance, batch * steps, config.seed)
-    batches = [
-        collate([images[key] for key in keys])
-        for keys in progress_bar(list(itertools.islice(RankBatches(draws, batch), steps)), "pictures")
-    ]
-    order = np.random.default_rng(config.seed).permutation(batch * steps)
-    frames, labels = torch.cat([b.frames for b in batches]), torch.cat([b.labels for b in batches])
-    order = order[order < len(labels)]
-    losses: dict[str, tuple[float, ...]] = {}
-    for name in ways:
-        learner = Learner(config, WAYS[name])
-        losses[name] = tuple(learner.step(b.frames, b.labels) for b in progress_bar(batches, f"{model}, {name}"))
-    learner = Learner(config, WAYS[ways[0]])
-    other = [order[at : at + batch] for at in range(0, len(order), batch)]
-    again = tuple(learner.step(frames[i], labels[i]) for i in progress_bar(other, f"{model}, another order"))
-    return Curves(model, losses, again)
-
-
-def _furthest(one: Sequence[float], other: Sequence[float]) -> float:
-    width = min(_SMOOTH, len(one))
-    window = np.ones(width) / width
-    apart = np.convolve(one, window, "valid") - np.convolve(other[: len(one)], window, "valid")
-    return float(np.abs(apart).max())
-
-
-def _recipe(model: str) -> LoopConfig:
-    config = recipe(model, weights="none")
-    if not isinstance(config, LoopConfig):
-        raise ConfigurationError(
-            f"{model} is solved for in closed form; expected a network that gradient descent trains"
-        )
-    return config
 
 
 @command("python -m asr_bench.training")

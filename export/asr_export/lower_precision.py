@@ -86,11 +86,11 @@ def lower_exported(exported: Path, output: Path, precision: Precision, labelled_
     model, card = lowered(onnx.load(exported), card, precision, labelled_images)
     if precision == "int8":
         batches = [*real_frames(packaged_images()), *adversarial_frames(card.preprocess.size)]
-        exact, found = (
+        exact, lower = (
             answers(onnxruntime(d), batches) for d in (detector, Detector(with_card(model, card), device="cpu"))
         )
         allowed = tolerance(create_model(card.name, **card.options), "int8")
-        parity = judge(found, exact, card, allowed).to_dict()
+        parity = judge(lower, exact, card, allowed).to_dict()
         card = replace(card, parity={**parity, "reference": "the float32 file, in onnxruntime"})
     write_whole(output, with_card(model, card), what="model")
     return card

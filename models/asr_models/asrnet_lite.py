@@ -84,7 +84,7 @@ class ASRNetLite(nn.Module):
             weights: `imagenet` for the packaged weights, or a state-dict file.
 
         Raises:
-            WeightsError: they cannot be had, or do not fit.
+            WeightsError: they cannot be obtained, or do not fit.
         """
         state = pretrained_state(None if weights == "imagenet" else Path(weights))
         wanted = self.trunk.state_dict()

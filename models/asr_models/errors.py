@@ -3,7 +3,7 @@
 ModelsError(ValueError)
 ├── OptionError       a name or an option of a network that does not exist or cannot work
 ├── CheckpointError   a file that is no checkpoint, is damaged, or does not fit the network
-└── WeightsError      pretrained weights that cannot be had
+└── WeightsError      pretrained weights that cannot be obtained
 """
 
 from __future__ import annotations

@@ -61,6 +61,6 @@ def default_preprocess(name: str) -> Mapping[str, Any]:
 def _backbone(name: str) -> str:
     if not name.startswith(_FFT):
         raise OptionError(
-            f"model {name!r}: expected asrnet, asrnet-lite, or fft- and a torchvision backbone such as fft-resnet34"
+            f"model {name!r}: expected {', '.join(_NETWORKS)}, or fft- and a torchvision backbone such as fft-resnet34"
         )
     return name.removeprefix(_FFT).replace("-", "_")

@@ -23,7 +23,7 @@ def cache_folder(name: str) -> Path:
 def use_own_matplotlib_cache() -> None:
     """Let Matplotlib keep its list of fonts in our cache, or in a temporary folder where the home is read-only.
 
-    By default it makes two folders of its own in the home, and complains on standard error if it cannot. Has no effect
+    By default it makes two folders in the home, and complains on standard error if it cannot. Has no effect
     once Matplotlib is imported, or where the user has configured it.
     """
     if "MPLCONFIGDIR" in os.environ:

@@ -82,7 +82,7 @@ class Command(click.Command):
                 sys.stdout.write("\n")
                 sys.stdout.flush()
         except OSError:
-            sys.stdout = None  # or Python would try once more, and end with a code of its own
+            sys.stdout = None  # or Python would try once more, and end with another exit code
             _end(f"{self.name}: standard output: cannot be written ({error.strerror})", OutputError.exit_code)
         raise error
 
@@ -125,7 +125,7 @@ def command(
 
     Flags and choices take `-` and `_` alike (`--batch-size`, `--batch_size`). An `AsrError`, or one of `refusals`
     (the errors of packages below the runtime, exit code 2), ends the command with one line and no traceback. `kind`: a
-    subclass with a help of its own.
+    subclass with its own help.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:

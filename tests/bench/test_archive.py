@@ -1,4 +1,4 @@
-"""The measurement of archives: its pictures differ, and its rate is that of the middle of a run."""
+"""The benchmark of archives: its pictures differ, and its rate is that of the middle of a run."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def _bench(*arguments: object) -> tuple[int, str]:
 def test_all_engines_side_by_side(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asr_bench.benchmark._COLD_STARTS", 1)  # each of PyTorch takes 5 s and more
     out = tmp_path / "out"
-    code, said = _bench(files / "a.onnx", "--checkpoint", files / "a.pth", "--rounds", 5, "--batch", 3, "-o", out)
-    assert code == 0, said
+    code, output = _bench(files / "a.onnx", "--checkpoint", files / "a.pth", "--rounds", 5, "--batch", 3, "-o", out)
+    assert code == 0, output
     content = json.loads((out / "benchmark.json").read_text())
     assert set(content["samples"]) == set(available(True))
     assert {len(seconds) for seconds in content["samples"].values()} == {5}
@@ -68,20 +68,22 @@ def test_all_engines_side_by_side(files: Path, tmp_path: Path, monkeypatch: pyte
     # Its own process: no PyTorch in it.
     assert content["figures"]["asrnet-edge"]["peak_mb"] < content["figures"]["torch eager"]["peak_mb"] / 2
     assert content["figures"]["asrnet-edge"]["cold_s"] < content["figures"]["torch eager"]["cold_s"] / 2
-    assert (out / "benchmark.md").read_text() == said
-    assert "threads 1" in said
+    assert (out / "benchmark.md").read_text() == output
+    assert "threads 1" in output
     assert (out / "benchmark.svg").read_text().lstrip().startswith("<?xml")
-    code, said = _bench(files / "a.onnx", "--engine", "asrnet-edge", "--rounds", 5, "--against", out / "benchmark.json")
+    code, output = _bench(
+        files / "a.onnx", "--engine", "asrnet-edge", "--rounds", 5, "--against", out / "benchmark.json"
+    )
     assert code == 0
-    assert "times the earlier median" in said
+    assert "times the earlier median" in output
 
 
 def test_engines_that_disagree_are_not_timed(files: Path) -> None:
-    code, said = _bench(
+    code, output = _bench(
         files / "a.onnx", "--checkpoint", files / "b.pth", "--engine", "torch eager", "--engine", "asrnet-edge"
     )
     assert code == 1
-    assert "not timed: asrnet-edge gives probability" in said
+    assert "not timed: asrnet-edge gives probability" in output
 
 
 def test_an_engine_in_a_process_gives_the_detectors_numbers(files: Path) -> None:
@@ -101,37 +103,37 @@ def test_what_cannot_be_loaded_is_named(files: Path, tmp_path: Path) -> None:
         EngineProcess(Task("asrnet-edge", broken, None, None, 1))
     with pytest.raises(ConfigurationError, match="no first score"):
         cold_start(Task("asrnet-edge", broken, None, None, 1), str(next(packaged_images().iterdir())))
-    code, said = _bench(files / "a.onnx", "--engine", "torch eager")
-    assert (code, "needs --checkpoint" in said) == (2, True), said
-    code, said = _bench(files / "a.onnx", "--engine", "asrnet-edge", "--rounds", 2, "--against", broken)
-    assert (code, "broken.onnx" in said) == (2, True), said
+    code, output = _bench(files / "a.onnx", "--engine", "torch eager")
+    assert (code, "needs --checkpoint" in output) == (2, True), output
+    code, output = _bench(files / "a.onnx", "--engine", "asrnet-edge", "--rounds", 2, "--against", broken)
+    assert (code, "broken.onnx" in output) == (2, True), output
 
 
-def test_the_steps_alone_and_together(files: Path, examples: Path) -> None:
+def test_decoding_inference_and_both_together_are_timed(files: Path, examples: Path) -> None:
     video = examples / "video" / "pan.mp4"
-    found = end_to_end(files / "a.onnx", video)
-    assert found.frames == 120
-    assert {len(rates) for rates in (found.decode, found.inference, found.pipeline)} == {3}
-    slower = min(np.median(found.decode), np.median(found.inference))
-    assert found.efficiency == pytest.approx(np.median(found.pipeline) / slower)
-    assert 0.1 < found.efficiency < 1.5
-    assert "| pan.mp4 | 120 |" in found.to_markdown()
+    speeds = end_to_end(files / "a.onnx", video)
+    assert speeds.frames == 120
+    assert {len(rates) for rates in (speeds.decode, speeds.inference, speeds.pipeline)} == {3}
+    slower = min(np.median(speeds.decode), np.median(speeds.inference))
+    assert speeds.efficiency == pytest.approx(np.median(speeds.pipeline) / slower)
+    assert 0.1 < speeds.efficiency < 1.5
+    assert "| pan.mp4 | 120 |" in speeds.to_markdown()
     assert end_to_end(files / "a.onnx", examples / "real").frames == 7
     with pytest.raises(ConfigurationError, match="no frame to time"):
         end_to_end(files / "a.onnx", files)
 
 
 def test_looks_at_a_picture_are_timed_in_turns() -> None:
-    found = look_costs(builtin_path("asrnet-lite-tiny"), rounds=2)
-    assert found.windows["centre"] == 1
-    assert found.windows["evidence map"] == 49
-    assert {len(seconds) for seconds in found.seconds.values()} == {2}
-    assert np.median(found.seconds["evidence map"]) > 5 * np.median(found.seconds["centre"])
-    assert "| centre | 1 |" in found.to_markdown()
-    assert "| 1.00x |" in found.to_markdown()
+    costs = look_costs(builtin_path("asrnet-lite-tiny"), rounds=2)
+    assert costs.windows["centre"] == 1
+    assert costs.windows["evidence map"] == 49
+    assert {len(seconds) for seconds in costs.seconds.values()} == {2}
+    assert np.median(costs.seconds["evidence map"]) > 5 * np.median(costs.seconds["centre"])
+    assert "| centre | 1 |" in costs.to_markdown()
+    assert "| 1.00x |" in costs.to_markdown()
 
 
-def _found(scale: float = 1.0) -> Benchmark:
+def _benchmark(scale: float = 1.0) -> Benchmark:
     rng = np.random.default_rng(0)
     return Benchmark(
         samples={"slow": tuple(scale * rng.normal(0.04, 0.001, 50)), "fast": tuple(rng.normal(0.01, 0.001, 50))},
@@ -150,28 +152,28 @@ def _found(scale: float = 1.0) -> Benchmark:
 
 
 def test_figures_are_what_their_names_say() -> None:
-    fast = figures(_found())["fast"]
+    fast = figures(_benchmark())["fast"]
     assert fast["speedup"] == pytest.approx(4, rel=0.05)
     assert fast["gflops"] == pytest.approx(200, rel=0.05)
     assert fast["of_peak"] == pytest.approx(0.8, rel=0.05)
-    over = {figure.name: figure for figure in _found().figures() if figure.unit == "x"}
+    over = {figure.name: figure for figure in _benchmark().figures() if figure.unit == "x"}
     (ratio,) = (figure for name, figure in over.items() if "fast over" in name)
     assert ratio.median == pytest.approx(4, rel=0.1)
-    assert len(ratio.samples) == len(_found().samples["fast"])
+    assert len(ratio.samples) == len(_benchmark().samples["fast"])
     assert (fast["cold_s"], fast["load_s"], fast["peak_mb"], fast["file_mb"]) == (0.25, 0.1, 100, 5)
-    table = markdown(_found())
+    table = markdown(_benchmark())
     assert "| fast | 80.0 |" in table  # frames a second
     assert "matrix product peak 250 GFLOP/s" in table
     assert "| fast | 0.8900 | 5.00% | 0.250 |" in table
     assert "CPUExecutionProvider 8 (7 Conv, 1 Gemm, ...)" in table
-    assert "ms from frame" in svg(_found())
-    bare = dataclasses.replace(_found(), quality=None, joules=None)
+    assert "ms from frame" in svg(_benchmark())
+    bare = dataclasses.replace(_benchmark(), quality=None, joules=None)
     assert "AUROC" not in markdown(bare)
     assert figures(bare)["fast"].keys().isdisjoint({"auroc", "joules"})
 
 
 def test_speed_against_quality_is_drawn(tmp_path: Path) -> None:
-    names = [path.name for path in write_benchmark(_found(), tmp_path)]
+    names = [path.name for path in write_benchmark(_benchmark(), tmp_path)]
     assert names == ["benchmark.json", "figures.json", "benchmark.md", "benchmark.svg", "quality.svg"]
     assert "AUROC, 60 images" in (tmp_path / "quality.svg").read_text()
     assert json.loads((tmp_path / "benchmark.json").read_text())["quality"]["changed"] == {"slow": 0.0, "fast": 0.05}
@@ -188,17 +190,17 @@ def test_a_lower_precision_runs_beside_the_file(files: Path, examples: Path, tmp
             shutil.copy(source, images / kind / f"{number}{source.suffix}")
     out = tmp_path / "out"
     given = ("--engine", "asrnet-edge", "--rounds", 2, "--quality", images, "-o", out)
-    code, said = _bench(files / "a.onnx", tmp_path / "b.onnx", *given)
-    assert code == 0, said
-    found = json.loads((out / "benchmark.json").read_text())
-    assert set(found["samples"]) == {"asrnet-edge", "asrnet-edge b.onnx"}
+    code, output = _bench(files / "a.onnx", tmp_path / "b.onnx", *given)
+    assert code == 0, output
+    results = json.loads((out / "benchmark.json").read_text())
+    assert set(results["samples"]) == {"asrnet-edge", "asrnet-edge b.onnx"}
     assert lower.precision == "fp32"
-    assert found["quality"]["changed"]["asrnet-edge b.onnx"] == 0
-    assert found["quality"]["auroc"]["asrnet-edge"] == found["quality"]["auroc"]["asrnet-edge b.onnx"]
-    (operators,) = found["placement"].values()
+    assert results["quality"]["changed"]["asrnet-edge b.onnx"] == 0
+    assert results["quality"]["auroc"]["asrnet-edge"] == results["quality"]["auroc"]["asrnet-edge b.onnx"]
+    (operators,) = results["placement"].values()
     assert operators["Conv"] > 3
-    code, said = _bench(files / "a.onnx", files / "a.onnx", "--engine", "asrnet-edge", "--rounds", 2)
-    assert (code, "different names" in said) == (2, True), said
+    code, output = _bench(files / "a.onnx", files / "a.onnx", "--engine", "asrnet-edge", "--rounds", 2)
+    assert (code, "different names" in output) == (2, True), output
 
 
 def test_quality_is_auroc_and_changed_verdicts(files: Path, examples: Path) -> None:
@@ -207,10 +209,10 @@ def test_quality_is_auroc_and_changed_verdicts(files: Path, examples: Path) -> N
     detector = Detector(files / "a.onnx")
     probability = np.array([detector(read_image(path)).probability[0] for path in paths])
     with EngineProcess(Task("asrnet-edge", files / "a.onnx", None, None, 1)) as engine:
-        found = measure_quality({"one": engine, "two": engine}, Images(paths, labels), Decision())
-    assert found.images == len(paths)
-    assert found.auroc["one"] == pytest.approx(roc_auc_score(labels, probability), abs=1e-9)
-    assert found.changed == {"one": 0.0, "two": 0.0}
+        quality = measure_quality({"one": engine, "two": engine}, Images(paths, labels), Decision())
+    assert quality.images == len(paths)
+    assert quality.auroc["one"] == pytest.approx(roc_auc_score(labels, probability), abs=1e-9)
+    assert quality.changed == {"one": 0.0, "two": 0.0}
 
 
 def test_energy_is_read_from_the_packages_and_may_wrap(tmp_path: Path) -> None:
@@ -234,8 +236,8 @@ def test_energy_is_read_from_the_packages_and_may_wrap(tmp_path: Path) -> None:
 
 def test_a_change_is_distinguished_from_noise(tmp_path: Path) -> None:
     earlier = tmp_path / "benchmark.json"
-    earlier.write_text(json.dumps(dataclasses.asdict(_found())))
-    slower, same = changes(_found(1.2), earlier).splitlines()
+    earlier.write_text(json.dumps(dataclasses.asdict(_benchmark())))
+    slower, same = changes(_benchmark(1.2), earlier).splitlines()
     assert slower.startswith("slow: 1.2")
     assert slower.endswith("slower")
     assert same.endswith("no change beyond noise")

@@ -1,4 +1,4 @@
-"""The cost model multiplies what it measured."""
+"""The costs of an archive are products of measured times."""
 
 from __future__ import annotations
 

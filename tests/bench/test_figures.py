@@ -1,4 +1,4 @@
-"""Figures: what they say, how two sets of samples are compared, and files of them."""
+"""Figures of benchmarks: their text, their files, and the comparison of two sets of samples."""
 
 from __future__ import annotations
 

@@ -19,14 +19,14 @@ MODEL = "asrnet-lite-tiny"
 def test_a_folder_is_timed_beside_its_bound_and_plain_loops(examples: Path, tmp_path: Path) -> None:
     write_pictures(examples, tmp_path, 20, 500, 300)
     assert {read_image(path).shape for path in tmp_path.iterdir()} == {(300, 500, 3)}
-    found = folder_speed(tmp_path, MODEL, jobs=2, rounds=1)
-    facts = found.to_dict()
+    speed = folder_speed(tmp_path, MODEL, jobs=2, rounds=1)
+    facts = speed.to_dict()
     assert (facts["pictures"], facts["width"], facts["height"]) == (20, 500, 300)
-    assert facts["bound"] == pytest.approx(2 / (found.decode[0] + found.inference[0]))
-    assert facts["of_bound"] == pytest.approx(found.screen[0] / facts["bound"])
+    assert facts["bound"] == pytest.approx(2 / (speed.decode[0] + speed.inference[0]))
+    assert facts["of_bound"] == pytest.approx(speed.screen[0] / facts["bound"])
     assert 0 < facts["of_work"] < 1
-    assert found.process[0] < found.screen[0]  # starting takes time
-    assert len(found.opencv) == len(found.pillow) == 1
+    assert speed.process[0] < speed.screen[0]  # starting takes time
+    assert len(speed.opencv) == len(speed.pillow) == 1
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

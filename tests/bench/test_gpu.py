@@ -1,4 +1,4 @@
-"""The steps of `make gpu` run, here on the processor; without CUDA they are skipped with a reason."""
+"""`make gpu`: its steps, run here on the processor. Without CUDA each step is skipped and says why."""
 
 from __future__ import annotations
 

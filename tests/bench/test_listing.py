@@ -1,4 +1,4 @@
-"""The measurement of listing: it makes the folder that it says, and finds every picture of it."""
+"""The benchmark of listing makes a folder of as many pictures as asked for, and lists every one."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def test_the_halves_are_laid_out_as_published_and_share_no_picture(generators: P
         assert (one.layout, {s.source for s in one.train}) == ("folders", {"real", "fake"})
         trained = {s.path.resolve().name.removeprefix("copy-") for s in (*one.train, *one.val)}
         judged = {s.path.resolve().name.removeprefix("copy-") for s in one.test}
-        assert trained.isdisjoint(judged)  # nor does a copy of one stand on the other side
+        assert trained.isdisjoint(judged)  # a copy of a picture is on the same side, too
         assert len(one.train) + len(one.val) + len(one.test) == len(data.train) + len(data.val)
         sides.append((trained, judged))
     assert sides[0] == sides[1][::-1]
@@ -56,13 +56,13 @@ def test_a_promise_is_broken_by_more_photos_than_its_thresholds_explain() -> Non
 
 
 def test_both_halves_are_trained_on_and_judged(generators: Path, tmp_path: Path) -> None:
-    found = []
+    halves = []
     for root in lay_out(find_data(generators), tmp_path / "halves", 1000):
         config = recipe("asrnet-lite", options={"blocks": 1}, data=str(root), views=1, batch_size=4, workers=0)
         assert isinstance(config, ClosedFormConfig)
         config = dataclasses.replace(config, preprocess={**config.preprocess, "size": 32})
-        found.append(promises(config, tmp_path / "runs"))
-    for one in found:
+        halves.append(promises(config, tmp_path / "runs"))
+    for one in halves:
         assert [(p.name, p.rate) for p in one] == [
             ("operating point", 0.01),
             ("operating point", 0.05),
@@ -71,4 +71,4 @@ def test_both_halves_are_trained_on_and_judged(generators: Path, tmp_path: Path)
         assert {p.photos for p in one} == {12}
         assert all(0 <= p.called <= p.photos and p.fitted_on == 11 for p in one)
         assert one[0].called <= one[1].called
-    assert "| second half | verdict ai | 5% |" in promises_table(found)
+    assert "| second half | verdict ai | 5% |" in promises_table(halves)

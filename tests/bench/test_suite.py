@@ -15,8 +15,10 @@ from asr_bench import suite
 from asr_bench.cli import bench_command
 from asr_bench.energy import Rapl
 from asr_bench.figures import Figure
-from asr_bench.suite import PARTS, Part, PartResult, Suite, earlier_suite, machine_kind, read_suite, run_suite
+from asr_bench.suite import run_suite
+from asr_bench.suite_parts import PARTS, Part
 from asr_bench.suite_report import suite_markdown, suite_svg
+from asr_bench.suite_results import PartResult, Suite, earlier_suite, machine_kind, read_suite
 from asr_runtime.errors import ConfigurationError
 
 
@@ -31,10 +33,10 @@ def test_parts_take_turns_and_leave_json_tables_and_pictures(tmp_path: Path) -> 
     assert code == 0, progress
     order = [line.split()[6] for line in progress.splitlines() if line.startswith("round")]
     assert order == ["asr_bench.batching", "asr_bench.folder"] * 2
-    found = read_suite(tmp_path / f"{machine_kind()}.json").parts
-    assert {len(figure.samples) for part in found.values() for figure in part.figures} == {2}
-    assert [len(part.seconds) for part in found.values()] == [2, 2]
-    assert found["batching"].versions["onnxruntime"] != "none"
+    parts = read_suite(tmp_path / f"{machine_kind()}.json").parts
+    assert {len(figure.samples) for part in parts.values() for figure in part.figures} == {2}
+    assert [len(part.seconds) for part in parts.values()] == [2, 2]
+    assert parts["batching"].versions["onnxruntime"] != "none"
     pictures = sorted(path.name for path in (tmp_path / machine_kind()).iterdir())
     assert pictures == ["batching.svg", "folders.svg"]
     assert "| asrnet-lite-tiny, 8 in one inference: a picture |" in printed
@@ -52,8 +54,8 @@ def test_a_run_that_is_stopped_keeps_the_rounds_that_are_done(tmp_path: Path, mo
         return result
 
     monkeypatch.setattr(suite, "_round", one)
-    code, _, said = _bench("--part", "start", "-o", tmp_path)
-    assert (code, "stopped by SIGINT" in said) == (130, True)
+    code, _, messages = _bench("--part", "start", "-o", tmp_path)
+    assert (code, "stopped by SIGINT" in messages) == (130, True)
     assert read_suite(tmp_path / f"{machine_kind()}.json").parts == {"start": done}
 
 
@@ -146,5 +148,5 @@ def test_every_command_of_the_suite_is_one_that_exists() -> None:
 def test_options_of_the_suite_need_it() -> None:
     done = CliRunner().invoke(bench_command, ["--part", "start"])
     assert (done.exit_code, "belong to --suite" in done.output) == (2, True)
-    code, _, said = _bench("x.onnx")
-    assert (code, "--suite runs alone" in said) == (2, True)
+    code, _, messages = _bench("x.onnx")
+    assert (code, "--suite runs alone" in messages) == (2, True)

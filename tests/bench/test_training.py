@@ -6,23 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
-from asr_bench import training
+from asr_bench import learner
 from asr_bench.figures import read_figures
-from asr_bench.training import WAYS, Curves, Learner, Way, loss_curves, main, step_times
+from asr_bench.learner import WAYS, Learner, Way, default_way, loop_recipe
+from asr_bench.loss_curves import Curves, loss_curves
+from asr_bench.training import main, step_times
 from asr_runtime.errors import ConfigurationError
-from asr_train.fitting.config import LoopConfig, recipe
+from asr_train.fitting.config import recipe
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    def small(model: str) -> LoopConfig:
-        config = recipe(model, options={"dim": 4})
-        assert isinstance(config, LoopConfig)
-        return config
-
-    monkeypatch.setattr(training, "_recipe", small)
+    """Networks of 4 channels."""
+    monkeypatch.setattr(learner, "recipe", lambda model, weights: recipe(model, options={"dim": 4}))
 
 
 def test_ways_take_turns_and_a_table_compares_them(tmp_path: Path) -> None:
@@ -55,11 +54,11 @@ def test_a_difference_is_that_of_smoothed_losses() -> None:
 
 
 def test_layouts_and_the_optimiser_are_those_of_the_way() -> None:
-    config = training._recipe("asrnet")
+    config = loop_recipe("asrnet")
     plain = Learner(config, Way(channels_last=False, fused=True))
     assert plain.optimizer.defaults["fused"]
-    assert not next(plain.network.stage1.parameters()).is_contiguous(memory_format=training.torch.channels_last)
-    assert set(WAYS) >= {"float32", training.default_way()}
+    assert not next(plain.network.stage1.parameters()).is_contiguous(memory_format=torch.channels_last)
+    assert set(WAYS) >= {"float32", default_way()}
 
 
 def test_a_network_of_the_closed_form_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Matrix products against numpy's float64 FFT."""
+"""Fourier transforms as matrix products give what numpy's FFT gives in float64."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _input(height: int, width: int) -> np.ndarray:
 def test_half_magnitude_at_any_size(height: int, width: int) -> None:
     x = _input(height, width)
     expected = np.abs(np.fft.rfft2(x.astype(np.float64), norm="forward"))
-    found = MatmulHalfMagnitude(height, width)(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    magnitude = MatmulHalfMagnitude(height, width)(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(magnitude, expected, atol=1e-6)
 
 
 @settings(max_examples=60)
@@ -34,8 +34,8 @@ def test_full_magnitude_at_any_size(height: int, width: int, shift: bool) -> Non
     x = _input(height, width)
     z = np.fft.fft2(x.astype(np.float64))
     expected = np.abs(np.fft.fftshift(z, axes=(2, 3)) if shift else z)
-    found = MatmulFullMagnitude(height, width, shift=shift)(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    magnitude = MatmulFullMagnitude(height, width, shift=shift)(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(magnitude, expected, atol=1e-4)
 
 
 def test_log_spectrum_of_a_224_px_image_is_as_exact_as_torch() -> None:

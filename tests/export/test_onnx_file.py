@@ -1,4 +1,4 @@
-"""The exported file: its surface, its card, and that it computes what PyTorch computes."""
+"""The exported file has the agreed inputs, outputs and card, and computes what PyTorch computes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from asr_runtime.contract import CARD_KEY, ModelCard
 from asr_runtime.errors import GateError
 
 
-def test_the_surface_is_the_contract(exported: Path) -> None:
+def test_inputs_and_outputs_are_those_of_the_contract(exported: Path) -> None:
     session = onnxruntime.InferenceSession(exported.read_bytes())
     (frames,) = session.get_inputs()
     assert (frames.name, frames.type, frames.shape) == ("frames", "tensor(uint8)", ["N", "H", "W", 3])
@@ -30,7 +30,7 @@ def test_the_surface_is_the_contract(exported: Path) -> None:
     assert outputs == [("probability", "tensor(float)", ["N"]), ("logits", "tensor(float)", ["N", 2])]
 
 
-def test_the_file_is_whole_small_and_says_nothing_of_this_machine(exported: Path) -> None:
+def test_the_file_is_complete_and_holds_no_path_of_this_machine(exported: Path) -> None:
     data = exported.read_bytes()
     model = onnx.load_from_string(data)
     onnx.checker.check_model(model, full_check=True)
@@ -94,7 +94,7 @@ def test_large_networks_export_within_their_tolerance(tmp_path: Path, name: str,
     preprocess = {"mode": "crop", "size": 128}  # the graph of 224 pixels, at a third of the time
     card = export(Checkpoint(name, options, preprocess, network), tmp_path / "x.onnx")
     assert card.parity["logits_relative"] <= 5e-5  # promised; the gate allows what rounding can explain
-    assert card.parity["explained"] == 0 or "convnext" in name  # its LayerNorm divides by hardly anything
+    assert card.parity["explained"] == 0 or "convnext" in name  # its LayerNorm divides by values near 0
     assert card.parity["verdict_flips"] == 0
 
 
@@ -109,7 +109,7 @@ def test_an_export_that_fails_parity_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_reports_and_refuses(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_command_reports_parity_and_refuses_what_is_no_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     done = runner.invoke(export_command, [str(checkpoint), "-o", str(tmp_path / "x.onnx")])
     assert done.exit_code == 0, done.output
@@ -123,7 +123,7 @@ def test_the_command_reports_and_refuses(checkpoint: Path, tmp_path: Path) -> No
     assert not (tmp_path / "y.onnx").exists()
 
 
-def test_kernels_that_sixteen_bits_hold_are_stored_in_them_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_kernels_that_fit_into_sixteen_bits_are_stored_so_and_nothing_is_lost(tmp_path: Path) -> None:
     options = {"blocks": 6, "activations": [2, 4], "correlations": 3}
     network = ASRNetLite(blocks=6, activations=[2, 4], correlations=3)
     network.load_pretrained("imagenet")

@@ -1,4 +1,4 @@
-"""Parity: the same numbers from every engine, and the place where they part when they do not."""
+"""Parity: every engine gives the same numbers; where one does not, the report names the first stage that differs."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def test_the_inputs_are_real_and_awkward(examples: Path) -> None:
 def test_every_engine_computes_what_pytorch_computes(exported: Path, checkpoint: Path, name: str) -> None:
     loaded, detector = load_checkpoint(checkpoint), Detector(exported)
     batches = [*real_frames(packaged_images()), *adversarial_frames(192)][:: 4 if name == "onnx-reference" else 1]
-    found = answers(engine(name, exported.read_bytes()), batches)
+    tested = answers(engine(name, exported.read_bytes()), batches)
     expected = answers(pytorch(loaded.deployed()), batches)
-    parity = judge(found, expected, detector.card, tolerance(loaded.network))
+    parity = judge(tested, expected, detector.card, tolerance(loaded.network))
     assert parity.passed, parity
     assert parity.logits_relative < 1e-5
 
@@ -57,11 +57,11 @@ def test_a_wrong_weight_is_found_in_its_stage(exported: Path, checkpoint: Path, 
     with torch.no_grad():
         loaded.network.get_parameter("stage2.3.weight")[0, 0, 0, 0] += 0.5
     save_checkpoint(tmp_path / "other.pth", loaded)
-    code, said = _parity(tmp_path / "other.pth", exported, "--engine", "onnxruntime", "--report", tmp_path / "p.json")
+    code, output = _parity(tmp_path / "other.pth", exported, "--engine", "onnxruntime", "--report", tmp_path / "p.json")
     assert code == 1
-    assert said.startswith("FAILED: onnxruntime")
-    assert "first stage beyond its budget" in said
-    assert "network.stage2," in said
+    assert output.startswith("FAILED: onnxruntime")
+    assert "first stage beyond its budget" in output
+    assert "network.stage2," in output
     report = json.loads((tmp_path / "p.json").read_text())
     assert report["first_stage_beyond_budget"] == "network.stage2"
     within = [stage["name"] for stage in report["stages"] if stage["relative"] <= stage["budget"]]
@@ -78,10 +78,12 @@ def test_a_fault_in_the_spectral_block_is_distinguished_from_one_before_it(expor
     assert [error.name for error in errors if not error.within] == ["network.spec_stat.magnitude", "logits"]
 
 
-def test_the_command_says_all_there_is_and_draws_it(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
-    code, said = _parity(checkpoint, exported, "--report", tmp_path / "new" / "p.json")
-    assert code == 0, said
-    assert [line.split(":")[0] for line in said.splitlines()] == ["passed"] * len(installed_engines())
+def test_the_command_compares_every_engine_and_writes_a_report(
+    exported: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    code, output = _parity(checkpoint, exported, "--report", tmp_path / "new" / "p.json")
+    assert code == 0, output
+    assert [line.split(":")[0] for line in output.splitlines()] == ["passed"] * len(installed_engines())
     report = json.loads((tmp_path / "new" / "p.json").read_text())
     assert set(report["engines"]) == set(installed_engines())
     pairs = {(d["engine"], d["reference"]) for d in report["differences"]}
@@ -102,8 +104,8 @@ def test_another_checkpoint_fails_at_its_first_weights(exported: Path, checkpoin
     loaded = load_checkpoint(checkpoint)
     other = Checkpoint("asrnet", loaded.options, loaded.preprocess, create_model("asrnet", dim=8).eval())
     save_checkpoint(tmp_path / "other.pth", other)
-    code, said = _parity(tmp_path / "other.pth", exported, "--engine", "onnxruntime")
-    assert (code, "network.res_extractor" in said) == (1, True), said
+    code, output = _parity(tmp_path / "other.pth", exported, "--engine", "onnxruntime")
+    assert (code, "network.res_extractor" in output) == (1, True), output
 
 
 @pytest.mark.parametrize("given", ["nothing.onnx", "no images", "not installed"])
@@ -119,10 +121,10 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     else:
         monkeypatch.setitem(__import__("sys").modules, "openvino", None)
         arguments += ["--engine", "openvino"]
-    code, said = _parity(*arguments)
+    code, output = _parity(*arguments)
     assert code == 2
-    assert len(said.strip().splitlines()) == 1
-    assert {"nothing.onnx": "nothing.onnx", "no images": "no image", "not installed": "OpenVINO"}[given] in said
+    assert len(output.strip().splitlines()) == 1
+    assert {"nothing.onnx": "nothing.onnx", "no images": "no image", "not installed": "OpenVINO"}[given] in output
 
 
 def _card(precision: str = "fp32") -> ModelCard:
@@ -151,28 +153,30 @@ def _answers(probability: list[float], real: list[bool] | None = None) -> Answer
 
 def test_flips_are_counted_at_every_threshold_and_on_real_frames_only() -> None:
     reference = _answers([0.39, 0.59, 0.69, 0.2, 0.59], [True, True, True, True, False])
-    found = _answers([0.41, 0.61, 0.71, 0.2, 0.61], [True, True, True, True, False])
-    flips = difference(found, reference, _card()).flips
+    tested = _answers([0.41, 0.61, 0.71, 0.2, 0.61], [True, True, True, True, False])
+    flips = difference(tested, reference, _card()).flips
     assert flips == {"real below": 1, "ai from": 1, "5% false positives": 1, "verdict": 2}
 
 
 def test_below_float32_as_many_verdicts_may_differ_as_a_copy_at_jpeg_96_changes() -> None:
     card = dataclasses.replace(_card("int8"), metrics={"int8 against fp32": {"changed_by_jpeg_96": 0.005}})
-    reference, found = _answers([0.59] * 1000), _answers([0.61] * 5 + [0.59] * 995)
-    assert not judge(found, reference, _card("fp32"), 1.0).passed
-    assert not judge(found, reference, _card("int8"), 1.0).passed
-    assert judge(found, reference, card, 1.0).passed
+    reference, tested = _answers([0.59] * 1000), _answers([0.61] * 5 + [0.59] * 995)
+    assert not judge(tested, reference, _card("fp32"), 1.0).passed
+    assert not judge(tested, reference, _card("int8"), 1.0).passed
+    assert judge(tested, reference, card, 1.0).passed
     assert not judge(_answers([0.61] * 6 + [0.59] * 994), reference, card, 1.0).passed
 
 
 def test_awkward_frames_are_distinguished_and_must_be_numbers() -> None:
     real = [True, True, False]
-    reference, found = _answers([0.3, 0.7, 0.2], real), _answers([0.3, 0.7, 0.9], real)
-    parity = judge(found, reference, _card(), 1e-5)
+    reference, tested = _answers([0.3, 0.7, 0.2], real), _answers([0.3, 0.7, 0.9], real)
+    parity = judge(tested, reference, _card(), 1e-5)
     assert parity.passed
     assert parity.logits_relative == 0.0
     assert parity.awkward_relative > 1
-    broken = Answers(found.names, found.real, found.probability, found.logits + np.array([[0, 0], [0, 0], [0, np.nan]]))
+    broken = Answers(
+        tested.names, tested.real, tested.probability, tested.logits + np.array([[0, 0], [0, 0], [0, np.nan]])
+    )
     assert not judge(broken, reference, _card(), 1e-5).passed
 
 
@@ -188,14 +192,14 @@ def _apart(margins: list[float], off: list[float], real: list[bool]) -> tuple[An
     names = tuple(f"frame {i}" for i in range(len(margins)))
     reference = Answers(names, np.array(real), np.full(len(margins), 0.5), logits)
     added = np.array(off)
-    found = dataclasses.replace(reference, probability=0.5 + added / 100, logits=logits + np.outer(added, [0.0, 1.0]))
-    return found, reference
+    tested = dataclasses.replace(reference, probability=0.5 + added / 100, logits=logits + np.outer(added, [0.0, 1.0]))
+    return tested, reference
 
 
 def test_differences_by_hand() -> None:
     margins, off = [0.0, 4.0, -2.0, 1.0, 1.0, 1.0, 9.0], [0.1, 0.0, 0.3, 0.2, 0.0, 0.0, 0.6]
-    found, reference = _apart(margins, off, [True] * 6 + [False])
-    figures = difference(found, reference, _card())
+    tested, reference = _apart(margins, off, [True] * 6 + [False])
+    figures = difference(tested, reference, _card())
     assert figures.logits["max"] == pytest.approx(0.6)
     assert figures.logits["mean"] == pytest.approx(1.2 / 7)
     assert figures.logits["p99.9"] == pytest.approx(np.quantile(off, 0.999))
@@ -206,22 +210,22 @@ def test_differences_by_hand() -> None:
     alike = difference(*_apart([1.0, 1.0, 5.0], [0.1, 0.0, 0.0], [True, True, False]), _card())
     assert alike.logits["max of spread"] is None
     assert Answers((), np.zeros(0, bool), np.zeros(0), np.zeros((0, 2))).spread == 0.0
-    some = found.among({"frame 2", "frame 6"})
+    some = tested.among({"frame 2", "frame 6"})
     assert (some.names, some.real.tolist()) == (("frame 2", "frame 6"), [True, False])
-    assert some.logits.tolist() == found.logits[[2, 6]].tolist()
+    assert some.logits.tolist() == tested.logits[[2, 6]].tolist()
 
 
 def test_a_judgement_by_hand() -> None:
-    found, reference = _apart([0.0, 4.0, -2.0, 8.0], [0.1, 0.0, 0.2, 0.4], [True, True, True, False])
-    parity = judge(found, reference, _card(), 0.03)
+    tested, reference = _apart([0.0, 4.0, -2.0, 8.0], [0.1, 0.0, 0.2, 0.4], [True, True, True, False])
+    parity = judge(tested, reference, _card(), 0.03)
     assert (parity.frames, parity.explained, parity.verdict_flips, parity.flips_allowed) == (4, 0, 0, 0)
     assert parity.logits_absolute == pytest.approx(0.2)
     assert parity.logits_relative == pytest.approx(0.2 / 8)  # of the largest logit
     assert parity.awkward_relative == pytest.approx(0.4 / 8)
     assert parity.probability_absolute == pytest.approx(0.002)  # of the real frames
-    left_out = judge(found, reference, _card(), 0.03, {"frame 2", "frame 3"})
+    left_out = judge(tested, reference, _card(), 0.03, {"frame 2", "frame 3"})
     assert (left_out.explained, left_out.logits_absolute) == (1, pytest.approx(0.1))
-    every = judge(found, reference, _card(), 0.03, {"frame 0", "frame 1", "frame 2"})
+    every = judge(tested, reference, _card(), 0.03, {"frame 0", "frame 1", "frame 2"})
     assert (every.explained, every.logits_relative) == (3, 0.0)
     small = judge(*_apart([0.1, 0.2], [0.01, 0.0], [True, True]), _card(), 0.03)
     assert (small.logits_relative, small.awkward_relative) == (pytest.approx(0.01), 0.0)  # below 1 the absolute counts
@@ -294,9 +298,9 @@ def test_a_frame_on_which_pytorch_itself_rounds_badly_is_explained() -> None:
 
     def explained(*added: float) -> frozenset[str]:
         logits = exact.logits + np.array([[0.0, a] for a in added])
-        found = Answers(exact.names, exact.real, exact.probability, logits)
-        names = explain(found, reference, network, batches, 1e-5)  # type: ignore[arg-type]
-        parity = judge(found, reference, _card(), 1e-5, names)
+        tested = Answers(exact.names, exact.real, exact.probability, logits)
+        names = explain(tested, reference, network, batches, 1e-5)  # type: ignore[arg-type]
+        parity = judge(tested, reference, _card(), 1e-5, names)
         assert parity.explained == len(names)
         assert parity.passed == (names == {"dark", "dark too, number 1", "dark too, number 2"})
         return names
@@ -309,11 +313,11 @@ def test_a_frame_on_which_pytorch_itself_rounds_badly_is_explained() -> None:
 
 
 def test_a_frame_at_the_tolerance_needs_no_explanation() -> None:
-    reference, found = (Answers(("a",), np.array([True]), np.array([0.5]), np.array([[0.0, m]])) for m in (4.0, 4.5))
+    reference, tested = (Answers(("a",), np.array([True]), np.array([0.5]), np.array([[0.0, m]])) for m in (4.0, 4.5))
     nothing = torch.nn.Identity()
-    assert explain(found, reference, nothing, [], 0.125) == frozenset()  # type: ignore[arg-type]
+    assert explain(tested, reference, nothing, [], 0.125) == frozenset()  # type: ignore[arg-type]
     with pytest.raises(IndexError):  # beyond it, the frame is looked at
-        explain(found, reference, nothing, [], 0.124)  # type: ignore[arg-type]
+        explain(tested, reference, nothing, [], 0.124)  # type: ignore[arg-type]
 
 
 def test_the_tolerance_of_a_transform_is_that_of_its_sides() -> None:
@@ -337,8 +341,8 @@ def test_the_promised_parity_of_full_size_networks(tmp_path: Path, name: str) ->
     card = export(checkpoint, tmp_path / "x.onnx")
     assert (card.parity["logits_relative"] <= 5e-5, card.parity["verdict_flips"]) == (True, 0)
     batches = list(real_frames(packaged_images()))[:3]
-    found = answers(onnxruntime(Detector(tmp_path / "x.onnx")), batches)
+    tested = answers(onnxruntime(Detector(tmp_path / "x.onnx")), batches)
     exact = answers(pytorch(checkpoint.deployed(), torch.float64), batches)
     rounding = np.abs(answers(pytorch(checkpoint.deployed()), batches).logits - exact.logits).max()
-    # No further from the truth than PyTorch itself is, give or take.
-    assert np.abs(found.logits - exact.logits).max() < 5 * rounding + 1e-6
+    # The file may be some times as far from the exact logits as PyTorch is.
+    assert np.abs(tested.logits - exact.logits).max() < 5 * rounding + 1e-6

@@ -1,4 +1,4 @@
-"""Files of lower precision: what may change does, what may not does not, and what costs too much is not written."""
+"""Files of lower precision: verdicts stay, only convolutions change, and a file that costs too much is not written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from asr_runtime.inference.onnxruntime_engine import open_session
 
 @pytest.fixture(scope="session")
 def calibration(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
-    """Windows of photos, and the same under strong noise, which stands for what tells generated pictures."""
+    """Windows of photos as real pictures, and the same windows with strong noise as generated ones."""
     folder = tmp_path_factory.mktemp("calibration")
     rng = np.random.default_rng(0)
     photos = [read_image(path) for path in sorted((examples / "real").iterdir())]
@@ -84,8 +84,8 @@ def test_a_file_that_passes_for_bf16_stays_in_float32_and_says_so(
     checkpoint: Path, exported: Path, calibration: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "x.onnx"
-    code, said = _export(checkpoint, "-o", path, "--precision", "bf16", "--calibration-images", calibration)
-    assert code == 0, said
+    code, output = _export(checkpoint, "-o", path, "--precision", "bf16", "--calibration-images", calibration)
+    assert code == 0, output
     low, full = Detector(path, precision="bf16"), Detector(exported)
     assert low.card.precision == "fp32"
     assert low.card.parity["passed"] is True
@@ -141,12 +141,12 @@ def test_the_quantiser_reads_kernels_that_are_stored_in_16_bits(examples: Path) 
 def test_bf16_needs_openvino_and_images(
     checkpoint: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, said = _export(checkpoint, "-o", tmp_path / "x.onnx", "--precision", "bf16")
-    assert (code, "labelled images" in said) == (2, True)
+    code, output = _export(checkpoint, "-o", tmp_path / "x.onnx", "--precision", "bf16")
+    assert (code, "labelled images" in output) == (2, True)
     monkeypatch.setitem(sys.modules, "openvino", None)
     arguments = ("--precision", "bf16", "--calibration-images", calibration)
-    code, said = _export(checkpoint, "-o", tmp_path / "x.onnx", *arguments)
-    assert (code, "pip install 'asrnet-edge[openvino]'" in said) == (2, True)
+    code, output = _export(checkpoint, "-o", tmp_path / "x.onnx", *arguments)
+    assert (code, "pip install 'asrnet-edge[openvino]'" in output) == (2, True)
     assert not (tmp_path / "x.onnx").exists()
 
 
@@ -170,7 +170,7 @@ def test_only_convolutions_are_quantised_and_the_stages_stay(
     for weight in weights:
         scale = scales[weight.name.removesuffix("_quantized") + "_scale"]
         assert list(scale.dims) == [weight.dims[0]]  # per channel
-    # Sensitivities are measured for every convolution, and are in the card.
+    # The card has the sensitivity of every convolution.
     (card,) = [json.loads(p.value) for p in model.metadata_props if p.key == CARD_KEY]
     assert len(card["metrics"]["int8 against fp32"]["sensitivity"]) == 7
 
@@ -191,19 +191,19 @@ def test_what_costs_too_much_is_not_written(
     monkeypatch.setattr("asr_export.precision_gate._AUROC_DROP", -1.0)  # no file can reach it
     path = tmp_path / "x.onnx"
     for precision in ("int8", "bf16"):
-        code, said = _export(checkpoint, "-o", path, "--precision", precision, "--calibration-images", calibration)
+        code, output = _export(checkpoint, "-o", path, "--precision", precision, "--calibration-images", calibration)
         assert code == 1
-        assert f"{precision}: not written" in said
+        assert f"{precision}: not written" in output
         assert not path.exists()
 
 
 @pytest.mark.parametrize("given", ["none", "unlabelled"])
 def test_labelled_images_are_asked_for(checkpoint: Path, examples: Path, tmp_path: Path, given: str) -> None:
     more = [] if given == "none" else ["--calibration-images", examples / "video"]
-    code, said = _export(checkpoint, "-o", tmp_path / "x.onnx", "--precision", "int8", *more)
+    code, output = _export(checkpoint, "-o", tmp_path / "x.onnx", "--precision", "int8", *more)
     assert code == 2
-    assert len(said.strip().splitlines()) == 1
-    assert ("labelled images" if given == "none" else "expected at least 40 of each class") in said
+    assert len(output.strip().splitlines()) == 1
+    assert ("labelled images" if given == "none" else "expected at least 40 of each class") in output
 
 
 def test_the_halves_share_no_image_and_hold_both_classes(calibration: Path, examples: Path) -> None:
@@ -241,7 +241,7 @@ def _looks(probabilities: list[float]) -> list[Look]:
         ([_REAL, _UNSURE, _AI, _REAL], [_REAL, _UNSURE, _AI, _UNSURE], False),  # JPEG doubts it too, but AUROC falls
     ],
 )
-def test_the_gate_asks_what_jpeg_changes(lower: list[float], of_copies: list[float], passed: bool) -> None:
+def test_the_gate_compares_with_what_jpeg_changes(lower: list[float], of_copies: list[float], passed: bool) -> None:
     float32 = Float32(_looks([_REAL, _UNSURE, _AI, _AI]), _looks(of_copies))
     images = Images((Path("a"), Path("b"), Path("c"), Path("d")), np.array([0, 0, 1, 1]))
     gate = judged("int8", _looks(lower), float32, images, "all")

@@ -1,4 +1,4 @@
-"""Convolutions in 8 bits: rounding that minds how inputs vary together, and float32 convolutions that stay so."""
+"""Convolutions in 8 bits: rounding takes correlated inputs into account; convolutions left in float32 stay so."""
 
 from __future__ import annotations
 

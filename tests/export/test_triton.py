@@ -1,4 +1,4 @@
-"""Model repositories of Triton: read by Triton's own protocol buffers, filled by the command."""
+"""Model repositories for Triton: Triton's own protocol buffers read them, and the command writes them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import asr_runtime
 from asr_export.triton import write_triton
 from asr_runtime.contract import CARD_KEY, ModelCard
 from asr_runtime.errors import ModelError
+from asr_runtime.inference.builtin import builtin_path
 
-_MODEL = Path(asr_runtime.__file__).parent / "builtin" / "asrnet-lite-tiny.onnx"
+_MODEL = builtin_path("asrnet-lite-tiny")
 _TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}
 
 

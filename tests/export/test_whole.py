@@ -73,7 +73,7 @@ def test_a_file_that_scores_windows_as_another_network_is_noticed(looking: Path,
         ({"preprocess": {"mode": "squash", "size": 96}}, "windows need preprocess mode crop"),
     ],
 )
-def test_a_whole_look_that_cannot_be_is_refused(
+def test_an_impossible_whole_look_is_refused(
     looking: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     preprocess = change.pop("preprocess", None)
@@ -85,7 +85,7 @@ def test_a_whole_look_that_cannot_be_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_card_says_it_in_words(card: ModelCard) -> None:
+def test_the_text_of_the_card_describes_the_whole_look(card: ModelCard) -> None:
     text = card_text(card, "a model", 1_000_000, 1e9)
     assert "5 windows of 192 x 192 pixels" in text
     assert "the mean m of the 3 largest margins" in text
@@ -108,7 +108,7 @@ def test_a_corrected_calibration_corrects_that_of_whole_looks(card: ModelCard) -
     assert carried.calibration.probability(carried.margin(lower.tolist())) == pytest.approx(exact, abs=1e-9)
 
 
-def test_a_checkpoint_of_an_earlier_version_has_none(tmp_path: Path, checkpoint: Path) -> None:
+def test_a_checkpoint_of_an_earlier_version_has_no_whole_look(tmp_path: Path, checkpoint: Path) -> None:
     content = torch.load(checkpoint, weights_only=True)
     del content["whole"]
     torch.save(content, tmp_path / "old.pth")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from typing import Any, ClassVar, Self
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pytest
 from http_login import is_let_in, question
-from live_samples import free_port, until
+from live_samples import free_port, serving, until
 from numpy.typing import NDArray
 from runtime_samples import encoded, read_stamp, stamped
 
@@ -55,7 +55,7 @@ def _why_no_rtsp() -> str:
 
 
 class RtspCamera:
-    """An RTSP camera in a process of its own; a test that needs it is skipped where GStreamer is missing."""
+    """An RTSP camera in a separate process; a test that needs it is skipped where GStreamer is missing."""
 
     def __init__(self, rate: int = 25, login: tuple[str, str] | None = None) -> None:
         if why := _why_no_rtsp():
@@ -79,7 +79,7 @@ class RtspCamera:
         assert self._process.stdout.readline() == b"ready\n"
 
     def stop(self) -> None:
-        """Hang: connections stay, nothing comes."""
+        """Hang: connections stay open, and nothing is sent."""
         self._process.send_signal(SIGSTOP)
 
     def cont(self) -> None:
@@ -103,33 +103,15 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-
-
-@contextmanager
-def serving(handler: Any) -> Iterator[str]:
-    """Serve HTTP while the block runs; gives the URL of the root, without a slash."""
-    server = _Server(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 class MjpegCamera:
-    """An HTTP camera, `multipart/x-mixed-replace`, with every fault; what it does can be changed at any time.
+    """An HTTP camera, `multipart/x-mixed-replace`, that can show every fault; its behaviour can be changed at any time.
 
     Attributes:
         answer: "stream", "silent" (a connection and nothing more), "html", a status, or a URL (a redirect there).
         rate: pictures a second.
         lengths: the parts say their `Content-Length`.
-        stalled: connections stay, nothing comes.
-        garbage: how many of the next pictures are none.
+        stalled: connections stay open, and nothing is sent.
+        garbage: how many of the next parts hold no picture.
         sent: Unix times at which pictures went out.
         visits: requests so far.
     """
@@ -147,7 +129,7 @@ class MjpegCamera:
         self.stalled, self.garbage, self.visits = False, 0, 0
         self.sent: list[float] = []
         self._login, self._scheme = login, scheme
-        self._round = 0  # connections of an earlier round are over
+        self._round = 0  # connections of an earlier round end
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
@@ -160,7 +142,7 @@ class MjpegCamera:
         self._serving.__exit__(None, None, None)
 
     def drop(self) -> None:
-        """End the connections of the moment; new ones are welcome."""
+        """End all connections; new ones are accepted."""
         self._round += 1
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:

@@ -1,4 +1,4 @@
-"""A port and a file that must not be touched, and what touched them."""
+"""A port and a file that no program may open, and how often one did."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIZE_OF_EVENT = 16  # of a watched file, which has no name in it
 
 
 class Canary:
-    """Counts the connections to a port that nobody has any business with, and answers each with the same bytes."""
+    """Counts the connections to a port that no program may open, and answers each with the same bytes."""
 
     def __init__(self, answer: bytes = b"") -> None:
         self.hits: list[bytes] = []

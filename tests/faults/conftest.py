@@ -19,7 +19,7 @@ def _row(item: pytest.Item) -> int | None:
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Take down a figure for the test's row of the table."""
+    """Add a figure to the test's row of the table."""
     row = _row(request.node)
     assert row in FAULTS, "the test needs @pytest.mark.fault(ROW)"
     return _figures[row].append
@@ -41,9 +41,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("fault table")
     for row, (fault, required) in FAULTS.items():
-        if not (found := _outcomes[row]):
+        if not (outcomes := _outcomes[row]):
             continue
-        state = next((s for s in ("failed", "skipped") if s in found), "passed")
+        state = next((s for s in ("failed", "skipped") if s in outcomes), "passed")
         terminalreporter.write_line(f"{row:>2} {state:<7} {fault} | {required}")
         for figure in dict.fromkeys(_figures[row]):
             terminalreporter.write_line(f"   {figure}")

@@ -1,4 +1,4 @@
-"""Clips that Debian's ffmpeg writes, an index stamped in the pixels of each frame, and what it reads back."""
+"""Clips written by Debian's ffmpeg; the pixels of each frame show its index."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def encode(path: Path, frames: bytes, size: str, *options: object) -> Path:
 
 
 def frames_that_ffmpeg_recovers(path: Path) -> int:
-    """Count the frames that the command line gets out of a damaged file, whatever it complains of."""
+    """Count the frames that the command line gets out of a damaged file, even if it reports errors."""
     command = ["ffmpeg", "-nostdin", "-v", "quiet", "-threads", "1", "-i", str(path), "-map", "0:v:0"]
     output = ["-vsync", "passthrough", "-f", "null", "-progress", "-", "-"]
     done = subprocess.run([*command, *output], capture_output=True, timeout=60, check=False)

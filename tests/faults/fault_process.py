@@ -1,4 +1,4 @@
-"""asr-screen, and pieces of Python, in processes of their own whose time and memory are seen."""
+"""Run asr-screen, or a piece of Python, in a separate process, and measure its time and memory."""
 
 from __future__ import annotations
 

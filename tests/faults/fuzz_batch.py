@@ -1,6 +1,6 @@
-"""One process of the fuzz tests: `fuzz_batch.py images|videos|models COUNT FOLDER`, prints what it met as JSON.
+"""One process of the fuzz tests: `fuzz_batch.py images|videos|models COUNT FOLDER`, prints the outcomes as JSON.
 
-It is a process of its own so that a crash is seen, and its memory. Input number N of a run is always the same.
+It is a separate process, so that a crash and its memory can be measured. Input number N is the same in every run.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from asr_runtime.errors import AsrError
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Damage bytes in one of the ways that files break, or are broken."""
+    """Damage bytes in one of the ways in which files break, by accident or on purpose."""
     out = bytearray(data)
-    start = rng.choice((0, 0, rng.randrange(len(out))))  # headers are where it matters
+    start = rng.choice((0, 0, rng.randrange(len(out))))  # damage to headers matters most
     reach = rng.choice((64, 512, len(out)))
     end = min(len(out), start + reach)
     kind = rng.randrange(6)
@@ -78,7 +78,7 @@ def main(kind: str, count: int, folder: Path) -> None:
             "videos": lambda data=data, name=seed.suffix: score_video(data, detector, folder.parent / f"mutated{name}"),
             "models": lambda data=data: score_model(data),
         }
-        print(number, file=sys.stderr, flush=True)  # the last line of a crash says where
+        print(number, file=sys.stderr, flush=True)  # after a crash the last line is the number of the input
         started = time.perf_counter()
         try:
             outcomes[attempts[kind]()] += 1

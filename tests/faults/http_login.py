@@ -1,4 +1,4 @@
-"""What an HTTP camera asks for a password, and whether it is satisfied: Basic (RFC 7617) and Digest (RFC 7616)."""
+"""The server's side of a login, Basic (RFC 7617) and Digest (RFC 7616): it asks for a password, checks the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""asr-screen on cameras, in a process of its own whose records are read as they come."""
+"""asr-screen on cameras, in a separate process; its records are read as they come."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class LiveRun:
     def first(self, seconds: float, after: float = 0, **wanted: Any) -> Seen:
         """Wait for the first such record; the test fails if none comes in time."""
         deadline = time.monotonic() + seconds
-        while not (found := self.seen(after, **wanted)):
+        while not (records := self.seen(after, **wanted)):
             assert time.monotonic() < deadline, f"no {wanted} in {seconds} s: {self._told()}"
             with self._changed:
                 self._changed.wait(0.1)
-        return found[0]
+        return records[0]
 
     def ends(self, seconds: float, interrupt: bool = False) -> tuple[int, Seen]:
-        """Wait for its end, or bring it about; returns the exit code and the summary, whose account is checked."""
+        """Wait until the run ends, or interrupt it; returns the exit code and the summary, whose counts are checked."""
         if interrupt:
             self.process.send_signal(SIGINT)
         try:
@@ -99,5 +99,5 @@ class LiveRun:
         """Return its standard output, without the times of arrival."""
         return "\n".join(json.dumps({k: v for k, v in r.items() if k != "arrived"}) for r in self.seen())
 
-    def _told(self) -> str:
+    def _latest(self) -> str:
         return f"{self.seen()[-8:]}, {self.errors()[-2000:]}"

@@ -1,10 +1,10 @@
-"""Run a command in a network of its own and write down every name that it looks up and every packet that leaves it.
+"""Run a command in a separate network and record every name that it looks up and every packet that leaves it.
 
     unshare --net --mount python observer.py REPORT.json HOME rw|ro COMMAND...
 
 A resolver on loopback answers each look-up with an address, and every address leads to this network itself, where
-nothing listens: whatever a program sends is seen, and goes nowhere. HOME takes the place of the user's home folder,
-for programs that ask the system for it too; ro makes it read-only. The exit code is that of the command.
+nothing listens: so whatever a program sends is seen and reaches no one. HOME takes the place of the user's home folder,
+also for programs that ask the user database for it; ro makes it read-only. The exit code is that of the command.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _attempt(data: bytes) -> str | None:
     if target.is_loopback or (protocol == _TCP and data[start + 13] & _SYN_ACK != _SYN):
         return None
     port = struct.unpack_from(">H", data, start + 2)[0] if protocol in (_TCP, _UDP) else 0
-    # An answer that nothing listens there, and the kernel's search for neighbours, are no attempts of a program.
+    # ICMP says that nothing listens there, or is the kernel's search for neighbours; no program sends it.
     return None if protocol in _ICMP else f"{ {_TCP: 'tcp', _UDP: 'udp'}.get(protocol, protocol) } {target} port {port}"
 
 

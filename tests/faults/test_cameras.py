@@ -13,7 +13,7 @@ from signal import SIGSEGV, SIGSTOP
 
 import pytest
 from cameras import MjpegCamera, RtspCamera, hls_camera, silent_host, with_login
-from child_samples import children, is_gone
+from child_samples import children, is_gone, megabytes
 from live_run import LiveRun
 from live_samples import free_port
 
@@ -25,7 +25,7 @@ _BACKOFF = (0.5, 1, 2, 4, 5, 5)
 
 @contextmanager
 def _absent_cameras() -> Iterator[dict[str, str]]:
-    """What is wrong with a URL, as a pattern of the message -> the URLs."""
+    """URL -> pattern of the message that says what is wrong with it."""
     login = ("viewer", "right")
     with ExitStack() as stack:
         page, missing, basic, digest = (
@@ -81,11 +81,11 @@ def test_what_is_wrong_with_an_absent_camera_is_reported_soon(tmp_path: Path, me
         seconds = lost[0]["arrived"] - begun[0]["arrived"]
         slowest[is_silent] = max(slowest[is_silent], seconds)
         if seconds > (5.2 if is_silent else 1):
-            failures.append(f"{source}: told only after {seconds:.1f} s")
+            failures.append(f"{source}: reported only after {seconds:.1f} s")
     assert not failures, "\n".join(failures)
     assert code == 4
     assert (summary["given_up"], summary["read"]) == (len(wrong), 0)
-    measured(f"{len(wrong)} cameras at once: told within {slowest[False]:.2f} s, silent ones {slowest[True]:.2f} s")
+    measured(f"{len(wrong)} cameras at once: reported within {slowest[False]:.2f} s, silent ones {slowest[True]:.2f} s")
 
 
 @pytest.mark.fault(8)
@@ -136,9 +136,9 @@ def test_a_camera_that_hangs_is_stalled_and_none_of_its_old_frames_is_scored(
         code, _ = run.ends(5, interrupt=True)
     assert code == 130
     for name, camera in (("RTSP", rtsp), ("MJPEG", mjpeg)):
-        found, scored = stalled[camera.url]["arrived"] - hung, again[camera.url]["arrived"] - back
-        assert found <= 6
-        measured(f"{name}: stalled after {found:.1f} s, no old frame, scored {scored:.1f} s after it goes on")
+        delay, scored = stalled[camera.url]["arrived"] - hung, again[camera.url]["arrived"] - back
+        assert delay <= 6
+        measured(f"{name}: stalled after {delay:.1f} s, no old frame, scored {scored:.1f} s after it goes on")
 
 
 @pytest.mark.heavy
@@ -148,7 +148,7 @@ def test_an_rtsp_camera_that_restarts_ten_times_is_scored_again_and_nothing_grow
 ) -> None:
     with RtspCamera() as camera, LiveRun(tmp_path, camera.url) as run:
         run.first(10, type="frame")
-        seconds, held = [], []
+        seconds, usage = [], []
         for _ in range(10):
             camera.kill()
             run.first(10, time.time(), type="state", state="connecting")
@@ -157,11 +157,11 @@ def test_an_rtsp_camera_that_restarts_ten_times_is_scored_again_and_nothing_grow
             frame = run.first(9, listens, type="frame")
             seconds.append(frame["arrived"] - listens)
             time.sleep(2.2)  # long enough that the next outage is a new one
-            held.append(_held_by(run.process.pid))
+            usage.append(_usage_of(run.process.pid))
         code, summary = run.ends(5, interrupt=True)
     assert (code, summary["reconnects"], summary["failed"]) == (130, 10, 0)
     assert max(seconds) <= 8
-    files, threads, memory = ([row[i] for row in held[1:]] for i in range(3))
+    files, threads, memory = ([row[i] for row in usage[1:]] for i in range(3))
     measured(f"scored again within {max(seconds):.1f} s; descriptors {files}, threads {threads}")
     measured(f"memory {memory[0]:.1f} -> {memory[-1]:.1f} MB")
     assert files[-1] <= files[0]
@@ -176,7 +176,7 @@ def test_an_isolated_rtsp_camera_that_restarts_is_scored_again_and_nothing_grows
 ) -> None:
     with RtspCamera() as camera, LiveRun(tmp_path, camera.url, "--isolate") as run:
         run.first(10, type="frame")
-        seconds, held, processes = [], [], set()
+        seconds, usage, processes = [], [], set()
         for _ in range(3):
             camera.kill()
             run.first(10, time.time(), type="state", state="connecting")
@@ -186,14 +186,14 @@ def test_an_isolated_rtsp_camera_that_restarts_is_scored_again_and_nothing_grows
             time.sleep(2.2)  # long enough that the next outage is a new one
             (process,) = _decoding(run)
             processes.add(process)
-            held.append((*_held_by(run.process.pid)[:2], *_held_by(process)[:2]))
+            usage.append((*_usage_of(run.process.pid)[:2], *_usage_of(process)[:2]))
         code, summary = run.ends(5, interrupt=True)
     assert all(is_gone(process) for process in processes)
     assert (code, summary["reconnects"], summary["failed"]) == (130, 3, 0)
     assert len(processes) == 3
     assert max(seconds) <= 8
-    assert all(last <= first for first, last in zip(held[0], held[-1], strict=True))
-    measured(f"--isolate: scored again within {max(seconds):.1f} s; descriptors, threads of both processes {held}")
+    assert all(last <= first for first, last in zip(usage[0], usage[-1], strict=True))
+    measured(f"--isolate: scored again within {max(seconds):.1f} s; descriptors, threads of both processes {usage}")
 
 
 def _decoding(run: LiveRun) -> list[int]:
@@ -214,7 +214,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_its_camera_and_no_other(tmp_path:
             begun = time.time()
             os.kill(_decoding(run)[0], signal)
             lost = run.first(limit, begun, type="state", state="lost")
-            found = lost["arrived"] - begun
+            delay = lost["arrived"] - begun
             assert lost["detail"].startswith(reason)
             frame = run.first(8, lost["arrived"], source=lost["source"], type="frame")
             other = mjpeg.url if lost["source"] == rtsp.url else rtsp.url
@@ -223,17 +223,15 @@ def test_a_decoder_that_crashes_or_hangs_costs_its_camera_and_no_other(tmp_path:
             assert rate > 15
             assert len(_decoding(run)) == 2
             back = frame["arrived"] - lost["arrived"]
-            measured(f"{reason}: lost after {found:.1f} s, scored {back:.1f} s later; the other: {rate:.0f} frames/s")
+            measured(f"{reason}: lost after {delay:.1f} s, scored {back:.1f} s later; the other: {rate:.0f} frames/s")
         code, summary = run.ends(5, interrupt=True)
     assert (code, summary["reconnects"], summary["failed"]) == (130, 2, 0)
 
 
-def _held_by(process: int) -> tuple[int, int, float]:
+def _usage_of(process: int) -> tuple[int, int, float]:
     """Open descriptors, threads, megabytes."""
     folder = Path(f"/proc/{process}")
-    memory = re.search(r"VmRSS:\s+(\d+)", (folder / "status").read_text())
-    assert memory
-    return len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir())), int(memory[1]) / 1024
+    return len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir())), megabytes(process, "VmRSS")
 
 
 @pytest.mark.fault(10)
@@ -265,7 +263,7 @@ def test_an_hls_playlist_is_scored_live(tmp_path: Path, measured: Measured) -> N
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)])
-def test_of_an_rtsp_camera_key_frames_alone_are_decoded(tmp_path: Path, isolate: tuple[str, ...]) -> None:
+def test_only_key_frames_of_an_rtsp_camera_are_decoded(tmp_path: Path, isolate: tuple[str, ...]) -> None:
     """The camera sends 20 frames a second, and every 20th is a key frame."""
     with RtspCamera(rate=20) as camera, LiveRun(tmp_path, camera.url, "--key-frames", "--duration", 8, *isolate) as run:
         run.ends(30)

@@ -1,4 +1,4 @@
-"""Videos that are not what their first frame says: other sizes later on, several tracks, a clock that is set."""
+"""Videos that change: frames of other sizes later on, several tracks, a clock that jumps."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ JOINED: dict[str, tuple[Sequence[object], str]] = {
 }
 """File of several parts -> how each part is coded, and the container that it is cut from."""
 PUT_TOGETHER = {"h264.ts": H264, "hevc.265": HEVC, "h264.264": H264, "mpeg2.m2v": MPEG2}
-"""Files whose parts simply follow each other, the clock of the second set back, or no clock at all."""
+"""Files made of two files in a row: the clock starts again with the second, or there is no clock."""
 
 
 @functools.cache
@@ -79,7 +79,7 @@ def check_own_sizes(path: Path, pieces: Sequence[Path]) -> int:
     shown = list(video)
     alone = [image for piece in pieces for image in images(piece)]
     if path.name.startswith("mpeg2"):
-        del alone[COUNT - 1]  # FFmpeg's decoder itself gives up the frame that it holds back when the size changes
+        del alone[COUNT - 1]  # FFmpeg's decoder drops the frame that it holds back when the size changes
     assert [frame.image.shape for frame in shown] == [image.shape for image in alone], path.name
     assert [frame.number for frame in shown] == list(range(len(alone))), path.name
     for frame, image in zip(shown, alone, strict=True):
@@ -105,7 +105,7 @@ def test_every_frame_has_its_own_size(tmp_path: Path, measured: Measured) -> Non
 
 
 @pytest.mark.fault(27)
-def test_back_and_forth_and_turned(tmp_path: Path, measured: Measured) -> None:
+def test_frames_have_their_own_size_after_several_changes_and_when_turned(tmp_path: Path, measured: Measured) -> None:
     small, large = parts(tmp_path, H264, "ts")
     order = [large, small, large, small]
     alone = [image for piece in order for image in images(piece)]
@@ -123,7 +123,7 @@ def test_back_and_forth_and_turned(tmp_path: Path, measured: Measured) -> None:
 
 
 @pytest.mark.fault(27)
-def test_a_recording_of_a_video_call_in_the_command(tmp_path: Path, measured: Measured) -> None:
+def test_the_command_scores_a_recorded_video_call(tmp_path: Path, measured: Measured) -> None:
     call = Path(__file__).parents[1] / "runtime/media/video-call.webm"
     for more in ((), ("--isolate",)):
         done = screen(tmp_path, call, *more)
@@ -171,7 +171,7 @@ def test_the_record_says_which_track_was_scored(tmp_path: Path, measured: Measur
 
 
 @pytest.mark.fault(28)
-def test_a_clock_that_is_set_does_not_stretch_the_video(tmp_path: Path, measured: Measured) -> None:
+def test_a_clock_that_jumps_does_not_stretch_the_video(tmp_path: Path, measured: Measured) -> None:
     early = encode(tmp_path / "early.ts", frames(64, 160), "160x64", *H264)
     worst = 0.0
     for offset in (45_441, 3600, 95_000):
@@ -184,7 +184,7 @@ def test_a_clock_that_is_set_does_not_stretch_the_video(tmp_path: Path, measured
         worst = max(worst, float(np.abs(np.diff(times) - 0.04).max()))
         assert "its clock jumps by" in (video.notes() or "")
     assert worst < 0.05
-    slides = tmp_path / "slides.mp4"  # one frame a minute: long gaps that the container vouches for
+    slides = tmp_path / "slides.mp4"  # one frame a minute: the container gives these times
     encode(slides, frames(64, 160), "160x64", "-vf", "setpts=60*N/TB", "-vsync", "passthrough", *X264)
     video = VideoFile(slides)
     assert [frame.time for frame in video] == pytest.approx([60 * n for n in range(COUNT)], abs=0.1)

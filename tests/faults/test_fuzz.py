@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 from fault_clips import AV1, MJPEG, PRORES, VP9, X264, X265, encode, plain_frames
-from runtime_samples import build_model, encoded, environment
+from runtime_samples import EXAMPLES, build_model, encoded, environment
 
-import asr_runtime
+from asr_runtime.inference.builtin import builtin_path
 from asr_runtime.media.image import decode_image
 
 Measured = Callable[[str], None]
-EXAMPLES = Path(__file__).parents[2] / "runtime/examples"
-BUILTIN = Path(asr_runtime.__file__).parent / "builtin"
 CLIPS = {
     "h264.mp4": (*X264, "-bf", "3"),
     "h264.mkv": (*X264, "-bf", "3"),
@@ -44,22 +42,22 @@ def fuzz(kind: str, count: int, folder: Path) -> dict[str, Any]:
     variables = {**environment(), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     done = subprocess.run(command, capture_output=True, env=variables, timeout=200, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert sum(found["outcomes"].values()) == count
-    assert "error of several lines" not in found["outcomes"]
-    assert found["slowest"] < 5.0, f"number {found['number']}"
-    assert found["peak"] < 1500
-    return found
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert sum(report["outcomes"].values()) == count
+    assert "error of several lines" not in report["outcomes"]
+    assert report["slowest"] < 5.0, f"number {report['number']}"
+    assert report["peak"] < 1500
+    return report
 
 
-def told(kind: str, found: dict[str, Any]) -> str:
-    outcomes = ", ".join(f"{number} {name}" for name, number in sorted(found["outcomes"].items()))
-    return f"{kind}: {outcomes}; slowest {found['slowest']:.2f} s, process at {found['peak']:.0f} MB"
+def in_words(kind: str, report: dict[str, Any]) -> str:
+    outcomes = ", ".join(f"{number} {name}" for name, number in sorted(report["outcomes"].items()))
+    return f"{kind}: {outcomes}; slowest {report['slowest']:.2f} s, process at {report['peak']:.0f} MB"
 
 
 @pytest.mark.fault(6)
 @pytest.mark.heavy
-def test_2000_mutated_images(tmp_path: Path, measured: Measured) -> None:
+def test_2000_damaged_images_give_a_score_or_an_error(tmp_path: Path, measured: Measured) -> None:
     folder = tmp_path / "seeds"
     folder.mkdir()
     for name in ("real/dress.jpg", "real/sandals.jpg", "real/cat.png", "ai/sd3-1.jpg", "ai/uvit-1.webp"):
@@ -67,24 +65,24 @@ def test_2000_mutated_images(tmp_path: Path, measured: Measured) -> None:
     photo = decode_image((EXAMPLES / "real/top.jpg").read_bytes(), "top")
     for suffix in (".png", ".webp", ".bmp", ".tiff", ".avif"):
         (folder / f"top{suffix}").write_bytes(encoded(photo, suffix))
-    measured(told("2,000 images", fuzz("images", 2000, folder)))
+    measured(in_words("2,000 images", fuzz("images", 2000, folder)))
 
 
 @pytest.mark.fault(6)
 @pytest.mark.heavy
-def test_500_mutated_videos(tmp_path: Path, measured: Measured) -> None:
+def test_500_damaged_videos_give_scores_or_an_error(tmp_path: Path, measured: Measured) -> None:
     folder = tmp_path / "seeds"
     folder.mkdir()
     for name, options in CLIPS.items():
         encode(folder / name, plain_frames(20), "160x64", *options)
-    measured(told("500 videos", fuzz("videos", 500, folder)))
+    measured(in_words("500 videos", fuzz("videos", 500, folder)))
 
 
 @pytest.mark.fault(6)
 @pytest.mark.heavy
-def test_300_mutated_models(tmp_path: Path, measured: Measured) -> None:
+def test_300_damaged_models_give_a_score_or_an_error(tmp_path: Path, measured: Measured) -> None:
     folder = tmp_path / "seeds"
     folder.mkdir()
     (folder / "brightness.onnx").write_bytes(build_model())
-    (folder / "asrnet-lite-tiny.onnx").write_bytes((BUILTIN / "asrnet-lite-tiny.onnx").read_bytes())
-    measured(told("300 models", fuzz("models", 300, folder)))
+    (folder / "asrnet-lite-tiny.onnx").write_bytes(builtin_path("asrnet-lite-tiny").read_bytes())
+    measured(in_words("300 models", fuzz("models", 300, folder)))

@@ -16,13 +16,12 @@ from bombs import h264, png, resized
 from fault_clips import MJPEG, encode, plain_frames, run_ffmpeg
 from fault_process import run_python, screen
 from PIL import Image
-from runtime_samples import SUFFIXES, encoded, encoded_as
+from runtime_samples import EXAMPLES, SUFFIXES, encoded, encoded_as
 
 from asr_runtime.errors import DecodeError
 from asr_runtime.media.image import IMAGE_FORMATS, decode_image, read_image
 
 Measured = Callable[[str], None]
-EXAMPLES = Path(__file__).parents[2] / "runtime/examples"
 CUTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, -100, -13, -5, -3, -2, -1)
 
 
@@ -96,13 +95,13 @@ print(json.dumps(found))
 
 
 def refuse(kind: str, *paths: Path) -> tuple[float, float]:
-    """Have a process of its own refuse the files; returns its slowest refusal in seconds and its peak in MB."""
+    """Read files in a separate process, which must refuse them; returns the slowest refusal in s and the peak in MB."""
     done = run_python(REFUSE, kind, *paths)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    for path, (outcome, _, _) in found.items():
+    refusals = json.loads(done.stdout)
+    for path, (outcome, _, _) in refusals.items():
         assert outcome.startswith(("DecodeError: ", "SourceError: ")), (path, outcome)
-    return max(seconds for _, seconds, _ in found.values()), max(peak for _, _, peak in found.values())
+    return max(seconds for _, seconds, _ in refusals.values()), max(peak for _, _, peak in refusals.values())
 
 
 @pytest.mark.fault(5)
@@ -125,7 +124,7 @@ def test_videos_that_ask_for_gigabytes_are_refused(tmp_path: Path, measured: Mea
     raw.write_bytes(h264(16_000))
     for suffix in (".mp4", ".mkv", ".ts", ".avi", ".flv"):
         run_ffmpeg("-i", raw, "-c", "copy", tmp_path / f"bomb{suffix}")
-    # This one says so in its frames alone.
+    # Here only the frames declare the size, not the container.
     jpegs = encode(tmp_path / "jpegs.avi", plain_frames(3), "160x64", *MJPEG).read_bytes()
     claims = re.sub(rb"(\xff\xc0\0\x11\x08)....", rb"\1" + struct.pack(">HH", 16_000, 16_000), jpegs, flags=re.DOTALL)
     (tmp_path / "jpegs.avi").write_bytes(claims)

@@ -30,8 +30,8 @@ def test_frames_stay_fresh_when_the_model_is_slower_than_the_camera(
     model = tmp_path / "slow.onnx"
     model.write_bytes(build_model(work=_WORK))
     with kind(rate=_RATE) as camera:
-        found = _overload(model, camera.url)
-    times, ages = np.array(found["ages"]).T
+        report = _overload(model, camera.url)
+    times, ages = np.array(report["ages"]).T
     times -= times[0]
     settled = ages[times > 2]
     third = len(settled) // 3
@@ -42,7 +42,7 @@ def test_frames_stay_fresh_when_the_model_is_slower_than_the_camera(
         f"{kind.__name__}: {_RATE} frames/s in, {rate:.1f} scored, {_SECONDS} s; age at inference, by the clock in"
         f" its pixels: median {1000 * np.median(settled):.0f}, p99 {1000 * p99:.0f}, growth {1000 * growth:.0f} ms"
     )
-    summary = found["summary"]
+    summary = report["summary"]
     assert summary["dropped"] > summary["scored"] / 3  # it was overloaded
     assert summary["read"] == summary["scored"] + summary["dropped"] + summary["failed"] + summary["skipped"]
     assert p99 <= 0.1
@@ -67,7 +67,7 @@ def test_a_camera_that_dies_does_not_slow_the_other(tmp_path: Path, measured: Me
             run.first(10, source=camera.url, type="frame")
 
         def share(seconds: float) -> float:
-            """Of the frames that the good camera sends, those that are scored."""
+            """Return which share of the frames of the good camera is scored."""
             begun = time.time()
             time.sleep(seconds)
             ended = time.time()

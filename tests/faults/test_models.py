@@ -1,4 +1,4 @@
-"""Models that are not what they should be: refused before any input is read; a NaN costs its frame alone."""
+"""Models that are not what they should be: refused before any input is read; a NaN is an error of its frame only."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def bad_models(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Path:
-    """An image that is there, so that reading it would show."""
+    """An image that can be read: a record of it would show that input was read."""
     path = tmp_path / "canary.png"
     path.write_bytes(encoded(picture(), ".png"))
     return path

@@ -44,7 +44,7 @@ def _playlists(secret: Path, place: str) -> dict[str, str]:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A clip that nobody has any business with; decoding it would give frames."""
+    """A clip that no playlist may reach; decoding it would give frames."""
     path = tmp_path / "secret.ts"
     run_ffmpeg("-f", "lavfi", "-i", "testsrc=size=160x128:rate=10:duration=2", "-c:v", "libx264", "-threads", "1", path)
     return path
@@ -132,7 +132,7 @@ def test_a_hostile_redirect_holds_up_no_other_camera(tmp_path: Path, measured: M
 def locked_cameras() -> Iterator[dict[str, bool]]:
     """URLs with passwords -> whether the camera accepts them."""
     login = (_USER, _PASSWORD)
-    # One camera for each URL: without its password, a URL has to name it.
+    # Each URL has its own camera, because URLs must differ without their passwords.
     cameras = [RtspCamera(5, login), RtspCamera(5, login), RtspCamera(5, login)]
     cameras += [MjpegCamera(rate=5, login=login, scheme=scheme) for scheme in ("Basic", "Digest") for _ in range(4)]
     with ExitStack() as stack:

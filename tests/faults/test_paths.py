@@ -41,7 +41,7 @@ def odd_paths(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.fault(7)
-def test_what_is_no_file_is_refused_within_a_second(odd_paths: list[Path], measured: Measured) -> None:
+def test_a_path_that_is_no_plain_file_is_refused_within_a_second(odd_paths: list[Path], measured: Measured) -> None:
     slowest = 0.0
     for path in [*odd_paths, Path("/dev/zero")]:
         for read in (read_image, VideoFile):
@@ -54,7 +54,7 @@ def test_what_is_no_file_is_refused_within_a_second(odd_paths: list[Path], measu
 
 
 @pytest.mark.fault(7)
-def test_a_folder_of_such_things_is_reported_and_its_pictures_are_scored(
+def test_a_folder_with_such_paths_is_reported_and_its_pictures_are_scored(
     odd_paths: list[Path], tmp_path: Path, measured: Measured
 ) -> None:
     folder = odd_paths[0].parent
@@ -64,10 +64,12 @@ def test_a_folder_of_such_things_is_reported_and_its_pictures_are_scored(
     done = screen(tmp_path, folder, *odd_paths, "/dev/zero")
     seconds = time.perf_counter() - started
     assert done.exit_code == 1, done.errors
-    told = [record["source"] for record in done.records if record["type"] == "error"]
-    assert sorted(told) == sorted([*map(str, odd_paths), *map(str, odd_paths), "/dev/zero"])
+    failed = [record["source"] for record in done.records if record["type"] == "error"]
+    assert sorted(failed) == sorted([*map(str, odd_paths), *map(str, odd_paths), "/dev/zero"])
     assert [r["source"] for r in done.records if r["type"] == "image"] == [str(folder / "picture.png")]
-    measured(f"asr-screen on all of them, by name and in a folder: {len(told)} errors, {seconds:.1f} s with its start")
+    measured(
+        f"asr-screen on all of them, by name and in a folder: {len(failed)} errors, {seconds:.1f} s with its start"
+    )
 
 
 @pytest.mark.fault(29)
@@ -117,7 +119,9 @@ def test_every_file_of_a_mixed_folder_is_accounted_for(tmp_path: Path, measured:
 
 @pytest.mark.fault(7)
 @pytest.mark.heavy
-def test_a_folder_of_100_000_files(tmp_path: Path, measured: Measured) -> None:
+def test_100_000_files_are_listed_once_and_the_first_result_comes_within_two_seconds(
+    tmp_path: Path, measured: Measured
+) -> None:
     folder = tmp_path / "many"
     for part in range(10):
         (folder / f"part{part}").mkdir(parents=True)

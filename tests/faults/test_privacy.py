@@ -1,7 +1,7 @@
 """Nothing leaves the device: row 23 of the fault table.
 
 Commands run as a user runs them, without the variables of continuous integration (which silence some libraries), in a
-network of their own where every look-up of a name and every packet to another machine is written down.
+separate network where every look-up of a name and every packet to another machine is written down.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from runtime_samples import installed_line
 
 Measured = Callable[[str], None]
-_ENTRY = "import sys; from importlib import metadata as m; sys.argv[0] = sys.argv.pop(1); " \
-    "[p.load()() for p in m.entry_points(group='console_scripts') if p.name == sys.argv[0]]"  # fmt: skip
 _LIBRARIES = """
 import {package}, sys, time
 import onnxruntime, openvino
 session = onnxruntime.InferenceSession({model!r}, providers=["CPUExecutionProvider"])
 openvino.Core().read_model({model!r})
-time.sleep(2)  # what reports in the background begins to
+time.sleep(2)  # a report in the background would begin by now
 """
 _FASTEST = """
 import sys
@@ -50,12 +49,12 @@ class Observed:
 
 @functools.cache
 def _namespaces() -> tuple[str, ...]:
-    """The command that gives a process a network and mounts of its own; skips the test where none does."""
+    """The command that gives a process its own network and mounts; skips the test where this is not allowed."""
     tools = [tool for tool in ("unshare", "ip", "mount") if shutil.which(tool) is None]
     if tools:
         pytest.skip(f"needs {', '.join(tools)} (Debian: util-linux, iproute2, mount)")
     for more in ((), ("--user", "--map-root-user")):
-        # Processes of their own as well: whatever a command leaves behind ends with it.
+        # A separate process namespace too: processes that a command leaves behind end with it.
         command = ("unshare", *more, "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
         check = "mount --make-rprivate / && ip link set lo up && ip route add local 0.0.0.0/0 dev lo"
         if subprocess.run([*command, "sh", "-c", check], capture_output=True, timeout=30, check=False).returncode == 0:
@@ -88,8 +87,9 @@ def observe(folder: Path, *command: object, code: int = 0, home: str = "rw") -> 
     return Observed(done.stderr, seen["names"], seen["packets"], sorted(files))
 
 
-def command(name: str, *arguments: object) -> tuple[object, ...]:
-    return ("-c", _ENTRY, name, *arguments)
+def command(name: str, *arguments: object) -> list[str]:
+    """Return what Python is given to run a command of the project."""
+    return installed_line(name, *arguments)[1:]
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_training_evaluating_and_exporting_send_nothing(
     for name, text in texts.items():
         (tmp_path / "search" / name).write_text(text)
     study = [word for name in texts for word in (f"--{name.partition('.')[0]}", f"search/{name}")]
-    once = (  # with one of the homes; what a read-only one changes shows in the others
+    once = (  # with a writable home only; the other commands show what a read-only one changes
         command("asr-shards", "--data", generators, "-o", "shards"),
         command("asr-train", *options, "--data", "shards", "--runs", "streamed"),
         command("asr-parity", checkpoint, "x.onnx", "--report", "parity"),

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from cameras import MjpegCamera, RtspCamera
+from child_samples import megabytes
 from fault_process import screen
 from live_run import LiveRun
 from live_samples import small_disk
@@ -33,7 +34,7 @@ def plays(path: Path) -> int:
 
 
 @pytest.mark.fault(14)
-def test_an_inference_that_never_returns(tmp_path: Path, measured: Measured) -> None:
+def test_an_inference_that_never_returns_is_stopped_by_its_deadline(tmp_path: Path, measured: Measured) -> None:
     model = tmp_path / "endless.onnx"
     model.write_bytes(build_model(endless=True))
     names = ["black", "white1", "black2", "white3", "white4", "white5", "black6"]
@@ -48,7 +49,7 @@ def test_an_inference_that_never_returns(tmp_path: Path, measured: Measured) -> 
     assert {record["kind"] for record in records if record["type"] == "error"} == {"DeadlineError"}
     assert (run.exit_code, summary["given_up"]) == (4, 1)
     assert seconds < 4 * 1 + 6
-    measured(f"4 inferences without end, deadline 1 s: each told, exit 4 after {seconds:.1f} s, start included")
+    measured(f"4 inferences without end, deadline 1 s: each reported, exit 4 after {seconds:.1f} s, start included")
 
 
 def stopped_by(run: LiveRun, number: int) -> float:
@@ -64,7 +65,7 @@ def stopped_by(run: LiveRun, number: int) -> float:
 
 @pytest.mark.fault(15)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_frames_come(tmp_path: Path, measured: Measured, number: int) -> None:
+def test_a_signal_while_frames_come_ends_the_run(tmp_path: Path, measured: Measured, number: int) -> None:
     with MjpegCamera(rate=25) as camera, LiveRun(tmp_path, camera.url, "--annotate", "out.mkv") as run:
         run.first(10, type="frame")
         time.sleep(2)
@@ -77,7 +78,7 @@ def test_a_signal_while_frames_come(tmp_path: Path, measured: Measured, number: 
 
 @pytest.mark.fault(15)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_a_blocked_read(tmp_path: Path, measured: Measured, number: int) -> None:
+def test_a_signal_in_a_blocked_read_ends_the_run(tmp_path: Path, measured: Measured, number: int) -> None:
     with RtspCamera() as camera, LiveRun(tmp_path, camera.url, "--annotate", "out.mkv") as run:
         run.first(20, type="frame")
         camera.stop()
@@ -144,7 +145,7 @@ def fill(disk: Path) -> None:
 
 @pytest.mark.fault(18)
 @pytest.mark.heavy
-def test_memory_over_20_000_frames(tmp_path: Path, measured: Measured) -> None:
+def test_memory_hardly_grows_over_20_000_frames(tmp_path: Path, measured: Measured) -> None:
     clip = write_clip(tmp_path / "long.avi", 20_000)
     with LiveRun(tmp_path, clip) as run:
         early = memory_at(run, 2_000)
@@ -158,5 +159,4 @@ def test_memory_over_20_000_frames(tmp_path: Path, measured: Measured) -> None:
 def memory_at(run: LiveRun, frame: int) -> float:
     """Resident megabytes of the run when it has reported a frame."""
     run.first(120, type="frame", frame=frame)
-    status = Path(f"/proc/{run.process.pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+    return megabytes(run.process.pid, "VmRSS")

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cameras import serving
 from canaries import Canary
 from fault_process import screen
 from http_login import is_let_in, question
 from live_run import LiveRun
+from live_samples import serving
 from runtime_samples import build_model, command_line, encoded, environment, picture, write_clip
 
 Measured = Callable[[str], None]
@@ -72,17 +72,17 @@ def test_a_picture_and_a_video_are_fetched_once_and_scored_as_files(
         "/photo.png": _file(photo, "image/png"),
         "/locked/photo.JPG": _file(photo, "image/jpeg"),
         "/clip.avi": _file(clip, "video/x-msvideo"),
-        "/untold.webp": _file(photo, "application/octet-stream"),
+        "/untyped.webp": _file(photo, "application/octet-stream"),
         "/moved.png": (302, {"Location": "/photo.png"}, b""),
     }
     with web_server(answers) as (root, visits):
         locked = root.replace("//", "//me:s3cret%2FHidden@") + "/locked/photo.JPG?token=s3cret"
-        urls = (f"{root}/photo.png", locked, f"{root}/clip.avi", f"{root}/untold.webp", f"{root}/moved.png")
+        urls = (f"{root}/photo.png", locked, f"{root}/clip.avi", f"{root}/untyped.webp", f"{root}/moved.png")
         done = screen(tmp_path, *urls, f"{root}/photo.png", *options)
     assert done.exit_code == 0, done.errors
     images = [record["source"] for record in done.records if record["type"] == "image"]
     shown = root.replace("//", "//***@") + "/locked/photo.JPG?***"
-    assert images == [f"{root}/photo.png", shown, f"{root}/untold.webp", f"{root}/moved.png"]
+    assert images == [f"{root}/photo.png", shown, f"{root}/untyped.webp", f"{root}/moved.png"]
     assert [r["type"] for r in done.records if r.get("source") == f"{root}/clip.avi"].count("frame") == _CLIP_FRAMES
     assert len([path for path in visits if path == "/photo.png"]) == 2, "by its name once, once by the redirect"
     assert visits.count("/clip.avi") == 1
@@ -91,7 +91,7 @@ def test_a_picture_and_a_video_are_fetched_once_and_scored_as_files(
 
 
 @pytest.mark.fault(25)
-def test_what_is_no_file_is_one_error_and_ends(tmp_path: Path, measured: Measured) -> None:
+def test_a_url_that_gives_no_file_is_one_error(tmp_path: Path, measured: Measured) -> None:
     huge = {"Content-Type": "image/jpeg", "Content-Length": "64000001"}
     with Canary() as canary:
         away = {"Location": f"http://{canary.place}/photo.jpg"}

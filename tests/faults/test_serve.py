@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import json
 import re
-import socket
 import statistics
 import struct
 import threading
@@ -18,14 +17,14 @@ from pathlib import Path
 
 import pytest
 from bombs import h264, png, resized
+from child_samples import megabytes
 from fault_clips import MJPEG, encode, plain_frames
-from runtime_samples import encoded
-from serve_samples import Client, command
+from runtime_samples import EXAMPLES, encoded
+from serve_samples import Client, command, connect_and_send, read_to_end, request_head
 
 from asr_runtime.media.image import decode_image
 
 Measured = Callable[[str], None]
-EXAMPLES = Path(__file__).parents[2] / "runtime/examples"
 PHOTO = (EXAMPLES / "real/dress.jpg").read_bytes()
 PATIENCE = 10.0  # seconds, of asr-serve
 
@@ -78,7 +77,7 @@ class Honest:
 
 @dataclass
 class Served:
-    """asr-serve with a built-in model and the limits that users have, in a process of its own."""
+    """asr-serve with a built-in model and the limits that users have, in a separate process."""
 
     client: Client
     process: int
@@ -91,14 +90,8 @@ class Served:
     def megabytes(self) -> tuple[float, float]:
         """Return the most memory so far: of the server, and of the largest decoder that lives."""
         tasks = Path(f"/proc/{self.process}/task").glob("*/children")
-        children = [child for task in tasks for child in task.read_text().split()]
-        return _peak(self.process), max((_peak(int(child)) for child in children), default=0.0)
-
-
-def _peak(process: int) -> float:
-    status = Path(f"/proc/{process}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+)", status)
-    return int(found[1]) / 1024 if found else 0.0
+        children = [pid for task in tasks for pid in task.read_text().split()]
+        return megabytes(self.process, "VmHWM"), max((megabytes(pid, "VmHWM") for pid in children), default=0.0)
 
 
 @pytest.fixture
@@ -114,26 +107,6 @@ def served() -> Iterator[Served]:
         yield Served(client, process.pid, before)
 
 
-def connect(client: Client, sent: bytes) -> socket.socket:
-    connection = socket.create_connection((client.host, client.port), timeout=60)
-    with contextlib.suppress(OSError):  # refused before all was sent
-        connection.sendall(sent)
-    return connection
-
-
-def answer(connection: socket.socket) -> bytes:
-    """Read until the server closes."""
-    parts = []
-    with connection, contextlib.suppress(ConnectionResetError, BrokenPipeError):
-        while part := connection.recv(65536):
-            parts.append(part)
-    return b"".join(parts)
-
-
-def head(*lines: str) -> bytes:
-    return "\r\n".join(["POST /v1/screen HTTP/1.1", "Host: localhost", *lines, "", ""]).encode()
-
-
 @pytest.mark.fault(30)
 def test_clients_that_stall_are_cut_off_and_hold_up_no_one(served: Served, measured: Measured) -> None:
     size = f"Content-Length: {len(PHOTO)}"
@@ -143,17 +116,17 @@ def test_clients_that_stall_are_cut_off_and_hold_up_no_one(served: Served, measu
         "nothing": b"",
         "half a request line": b"POST /v1/scr",
         "half the headers": b"POST /v1/screen HTTP/1.1\r\nHost: localhost\r\n",
-        "half the body": head(size) + half,
-        "half a form": head(size, "Content-Type: multipart/form-data; boundary=x") + part + half,
-        "half a chunk": head("Transfer-Encoding: chunked") + b"fffff\r\n" + half,
+        "half the body": request_head(size) + half,
+        "half a form": request_head(size, "Content-Type: multipart/form-data; boundary=x") + part + half,
+        "half a chunk": request_head("Transfer-Encoding: chunked") + b"fffff\r\n" + half,
     }
     honest = served.honest()
     with honest.posting():
         began = time.monotonic()
-        connections = [(kind, connect(served.client, sent)) for _ in range(10) for kind, sent in kinds.items()]
+        connections = [(kind, connect_and_send(served.client, sent)) for _ in range(10) for kind, sent in kinds.items()]
         answers: list[tuple[str, bytes]] = []
         for kind, connection in connections:
-            answers.append((kind, answer(connection)))
+            answers.append((kind, read_to_end(connection)))
         seconds = time.monotonic() - began
     for kind, text in answers:
         is_body = kind in ("half the body", "half a form", "half a chunk")
@@ -170,20 +143,20 @@ def test_clients_that_lie_about_lengths_cost_only_themselves(served: Served, mea
     form = "Content-Type: multipart/form-data; boundary=x"
     size = len(PHOTO)
     lies = {
-        "more than allowed": (head(f"Content-Length: {1 << 40}"), (413,)),
-        "more than a number holds": (head("Content-Length: " + "9" * 40), (400,)),
-        "below 0": (head("Content-Length: -1"), (400,)),
-        "two lengths": (head(f"Content-Length: {size}", "Content-Length: 5") + PHOTO, (400,)),
+        "more than allowed": (request_head(f"Content-Length: {1 << 40}"), (413,)),
+        "more than a number holds": (request_head("Content-Length: " + "9" * 40), (400,)),
+        "below 0": (request_head("Content-Length: -1"), (400,)),
+        "two lengths": (request_head(f"Content-Length: {size}", "Content-Length: 5") + PHOTO, (400,)),
         "a length and chunks": (
-            head("Content-Length: 5", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n",
+            request_head("Content-Length: 5", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n",
             (200, 400),
         ),
-        "less than it sends": (head(f"Content-Length: {size}") + PHOTO + b"more\r\n\r\n", (200,)),
-        "a chunk of 2^400 bytes": (head("Transfer-Encoding: chunked") + b"f" * 100 + b"\r\nabc", (400,)),
-        "a chunk below 0": (head("Transfer-Encoding: chunked") + b"-5\r\nabc", (400,)),
-        "a form without an end": (head(f"Content-Length: {len(part)}", form) + part, (400,)),
+        "less than it sends": (request_head(f"Content-Length: {size}") + PHOTO + b"more\r\n\r\n", (200,)),
+        "a chunk of 2^400 bytes": (request_head("Transfer-Encoding: chunked") + b"f" * 100 + b"\r\nabc", (400,)),
+        "a chunk below 0": (request_head("Transfer-Encoding: chunked") + b"-5\r\nabc", (400,)),
+        "a form without an end": (request_head(f"Content-Length: {len(part)}", form) + part, (400,)),
         "101 files": (
-            head(f"Content-Length: {101 * (len(part) + 2) + 7}", form) + 101 * (part + b"\r\n") + b"--x--\r\n",
+            request_head(f"Content-Length: {101 * (len(part) + 2) + 7}", form) + 101 * (part + b"\r\n") + b"--x--\r\n",
             (413,),
         ),
     }
@@ -193,13 +166,13 @@ def test_clients_that_lie_about_lengths_cost_only_themselves(served: Served, mea
         for _ in range(6):
             for kind, (sent, statuses) in lies.items():
                 began = time.monotonic()
-                connection = connect(served.client, sent)
+                connection = connect_and_send(served.client, sent)
                 status = connection.recv(65536).split(b" ")[1:2]
                 slowest = max(slowest, time.monotonic() - began)
                 connection.close()
                 assert [int(number) in statuses for number in status] == [True], (kind, status)
-        for _ in range(20):  # more than it sends, and gone
-            connect(served.client, head("Content-Length: 9000000") + PHOTO).close()
+        for _ in range(20):  # announce more than they send, and disconnect
+            connect_and_send(served.client, request_head("Content-Length: 9000000") + PHOTO).close()
     deadline = time.monotonic() + 5
     while b"asr_upload_bytes 0.0" not in served.client.ask("GET", "/metrics")[2]:
         assert time.monotonic() < deadline
@@ -222,7 +195,9 @@ def bombs(tmp_path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.fault(32)
-def test_bombs_are_errors_of_their_own(served: Served, bombs: dict[str, bytes], measured: Measured) -> None:
+def test_each_bomb_is_an_error_and_other_clients_are_served(
+    served: Served, bombs: dict[str, bytes], measured: Measured
+) -> None:
     honest = served.honest()
     slowest = ("", 0.0)
     with honest.posting():

@@ -1,4 +1,4 @@
-"""Video files: clean ones give every frame with its time, damaged ones what can be had, others an error at once."""
+"""Video files: clean ones give every frame at its time, damaged ones what can be decoded, others an error at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fault_clips import (
     textured_frames,
 )
 from fault_process import screen
-from runtime_samples import read_stamp
+from runtime_samples import EXAMPLES, read_stamp
 
 from asr_runtime.errors import SourceError
 from asr_runtime.media.integrity import broken_at
@@ -121,7 +121,7 @@ def test_at_most_max_seconds_are_read_and_the_rest_is_reported(tmp_path: Path, m
     video = VideoFile(path, max_seconds=1.0)
     assert [frame.number for frame in video] == list(range(26))
     assert video.damage() == "only the first 1 s were read"
-    measured("duration cap (default 86,400 s): stops there and is told as partial")
+    measured("duration cap (default 86,400 s): stops there and is reported as partial")
 
 
 DAMAGED: dict[str, Sequence[object]] = {
@@ -164,28 +164,34 @@ def recovered(path: Path) -> tuple[int, str | None]:
 
 
 @pytest.mark.fault(2)
-def test_6_kb_overwritten_in_the_middle(to_damage: dict[str, Path], tmp_path: Path, measured: Measured) -> None:
-    lost = theirs = unsaid = files = 0
+def test_files_with_6_kb_overwritten_give_the_frames_that_ffmpeg_recovers(
+    to_damage: dict[str, Path], tmp_path: Path, measured: Measured
+) -> None:
+    lost = theirs = unreported = files = 0
     for name, whole in to_damage.items():
         data = whole.read_bytes()
         for place in (0.4, 0.6):
             damaged = tmp_path / f"{place}-{name}"
             at = int(len(data) * place)
             damaged.write_bytes(data[:at] + random.Random(place).randbytes(6000) + data[at + 6000 :])
-            count, said = recovered(damaged)
+            count, damage = recovered(damaged)
             reference = frames_that_ffmpeg_recovers(damaged)
             assert count >= reference - 1 - WITHHELD.get(name, 0), (damaged.name, count, reference)
-            assert said or count == LENGTH, damaged.name
+            assert damage or count == LENGTH, damaged.name
             if broken_at(str(damaged)) is not None:
-                assert "broken" in (said or "failed")
+                assert "broken" in (damage or "failed")
             files, lost, theirs = files + 1, lost + LENGTH - count, theirs + LENGTH - reference
-            unsaid += said is None
+            unreported += damage is None
     measured(f"6 kB overwritten in {files} files: {lost} of {files * LENGTH} frames lost (ffmpeg: {theirs})")
-    measured(f"told as partial: {files - unsaid}, every one that lost a frame; pixels alone changed: {unsaid}")
+    measured(
+        f"reported as partial: {files - unreported}, every one that lost a frame; pixels alone changed: {unreported}"
+    )
 
 
 @pytest.mark.fault(2)
-def test_five_bits_flipped_in_60_files(to_damage: dict[str, Path], tmp_path: Path, measured: Measured) -> None:
+def test_files_with_five_flipped_bits_give_the_frames_that_ffmpeg_recovers(
+    to_damage: dict[str, Path], tmp_path: Path, measured: Measured
+) -> None:
     lost = theirs = partial = refused = hidden = 0
     for seed in range(60):
         name, whole = list(to_damage.items())[seed % len(to_damage)]
@@ -197,17 +203,19 @@ def test_five_bits_flipped_in_60_files(to_damage: dict[str, Path], tmp_path: Pat
         damaged.write_bytes(data)
         reference = frames_that_ffmpeg_recovers(damaged)
         try:
-            count, said = recovered(damaged)
+            count, damage = recovered(damaged)
         except SourceError:
-            count, said, refused = 0, "refused", refused + 1
+            count, damage, refused = 0, "refused", refused + 1
         assert count >= reference - 1 - WITHHELD.get(name, 0), (damaged.name, count, reference)
         # A packet that no longer looks like a picture is passed over by the decoder, without a word and without a gap
         # in the container.
-        assert said or count >= LENGTH - 1, damaged.name
-        hidden += said is None and count < LENGTH
-        lost, theirs, partial = lost + LENGTH - count, theirs + LENGTH - reference, partial + (said is not None)
+        assert damage or count >= LENGTH - 1, damaged.name
+        hidden += damage is None and count < LENGTH
+        lost, theirs, partial = lost + LENGTH - count, theirs + LENGTH - reference, partial + (damage is not None)
     measured(f"5 bits flipped in 60 files: {lost} of {60 * LENGTH} frames lost (ffmpeg: {theirs}), {refused} refused")
-    measured(f"told as partial: {partial}, every one that lost more than one frame; one frame lost untold: {hidden}")
+    measured(
+        f"reported as partial: {partial}, every one that lost more than one frame; one frame lost unreported: {hidden}"
+    )
 
 
 @pytest.mark.fault(2)
@@ -224,10 +232,12 @@ def test_frames_that_the_decoder_leaves_out_are_reported(tmp_path: Path, measure
             for place in random.Random(seed).sample(range(3000, len(data) - 6000), 5):
                 damaged[place] ^= 1 << seed
             (tmp_path / whole.name).write_bytes(damaged)
-            count, said = recovered(tmp_path / whole.name)
-            assert said or count >= LENGTH - 1, (suffix, seed, count)
-            partial, lost = partial + (said is not None), lost + LENGTH - count
-    measured(f"5 bits flipped in 18 noisy HEVC files: {lost} of {18 * LENGTH} frames lost, {partial} told as partial")
+            count, damage = recovered(tmp_path / whole.name)
+            assert damage or count >= LENGTH - 1, (suffix, seed, count)
+            partial, lost = partial + (damage is not None), lost + LENGTH - count
+    measured(
+        f"5 bits flipped in 18 noisy HEVC files: {lost} of {18 * LENGTH} frames lost, {partial} reported as partial"
+    )
 
 
 @pytest.mark.fault(1)
@@ -257,7 +267,7 @@ def broken(to_damage: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         "empty.mp4": b"",
         "zeros.mkv": bytes(100_000),
         "program.mp4": Path("/bin/sh").read_bytes(),
-        "picture.mp4": (Path(__file__).parents[2] / "runtime/examples/real/dress.jpg").read_bytes(),
+        "picture.mp4": (EXAMPLES / "real/dress.jpg").read_bytes(),
         "playlist.mp4": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
     }
     for name, whole in to_damage.items():
@@ -298,9 +308,9 @@ def test_the_next_input_goes_on_and_the_exit_code_is_1(
     copies = [Path(shutil.copy(to_damage["h264.mp4"], tmp_path / f"good-{n}.mp4")) for n in range(len(broken))]
     done = screen(tmp_path, *(argument for pair in zip(broken, copies, strict=True) for argument in pair), "--fps", 1)
     assert done.exit_code == 1, done.errors
-    told = {record["source"] for record in done.records if record["type"] == "error"}
-    # A picture is a picture, whatever it is called.
-    assert told == {str(path) for path in broken if path.name != "picture.mp4"}
+    failed = {record["source"] for record in done.records if record["type"] == "error"}
+    # picture.mp4 holds a JPEG, so it is scored as a picture.
+    assert failed == {str(path) for path in broken if path.name != "picture.mp4"}
     scored = sum(record["type"] == "frame" and record["source"] in map(str, copies) for record in done.records)
     assert scored == len(broken) * LENGTH // 25
-    measured(f"asr-screen: an error for each of {len(told)}, the video after each is scored, exit code 1")
+    measured(f"asr-screen: an error for each of {len(failed)}, the video after each is scored, exit code 1")

@@ -23,7 +23,7 @@ _KILLS = 5
 
 @pytest.mark.fault(26)
 @pytest.mark.heavy
-def test_10_000_files_copied_in_while_it_is_killed_and_restarted(
+def test_10_000_files_are_scored_once_each_while_the_run_is_killed_and_restarted(
     tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
     folder, original = tmp_path / "watched", tmp_path / "original.png"

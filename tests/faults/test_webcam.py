@@ -1,7 +1,8 @@
-"""A webcam absent, busy, stalled, unplugged and plugged in again, in a guest whose webcam obeys.
+"""A webcam that is absent, busy, stalled, unplugged and plugged in again; the tests control that of a virtual machine.
 
-This file is run twice: by pytest on the host, and as a script in the guest. There it plays the scene below against
-`asr-screen` and prints every record and when it did what; the tests look at that.
+This file is run twice: by pytest on the host, and as a script in the guest. There it runs
+`asr-screen`, does to the webcam what the scene below says, and prints every record and the time of every step. The
+tests check these.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _set_dropped(percent: int) -> None:
 
 
 def _driver(action: str) -> None:
-    """Unbind the driver from the camera, or bind it: the node goes and comes as with a cable."""
+    """Unbind the driver from the camera, or bind it: the device file goes and comes as if a cable was pulled."""
     Path(f"/sys/bus/platform/drivers/vivid/{action}").write_text("vivid.0")
 
 
@@ -60,8 +61,8 @@ def _opened(path: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _held() -> Iterator[None]:
-    """Own the camera's buffers, as another program does that films with it."""
+def _in_use() -> Iterator[None]:
+    """Take the camera's buffers, as another program does that records with it."""
     with _opened(CAMERA) as camera:
         fcntl.ioctl(camera, 0xC0145608, bytearray(struct.pack("5I", 2, 1, 1, 0, 0)))  # VIDIOC_REQBUFS
         yield
@@ -96,7 +97,7 @@ class _Screening:
         """Wait for a record like `wanted` that arrives after `event`."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until and self.process.poll() is None:
-            if _found(self.records, self.events[event], **wanted):
+            if _matching(self.records, self.events[event], **wanted):
                 return
             time.sleep(0.02)
 
@@ -122,7 +123,7 @@ class _Screening:
         }
 
 
-def _found(records: list[Record], since: float = 0.0, **wanted: str) -> list[Record]:
+def _matching(records: list[Record], since: float = 0.0, **wanted: str) -> list[Record]:
     return [r for r in list(records) if r["arrived"] >= since and wanted.items() <= r.items()]
 
 
@@ -131,7 +132,7 @@ def _play_absent() -> Record:
 
 
 def _play_camera() -> Record:
-    with _held():
+    with _in_use():
         screening = _Screening(CAMERA)
         screening.wait("start", type="state", state="lost")
         time.sleep(2)  # it is busy for some attempts
@@ -182,9 +183,9 @@ class Part:
     def first(self, event: str, **wanted: str) -> tuple[Record, float]:
         """Return the first record like `wanted` that arrived after `event`, and how many seconds after."""
         since = self.events[event]
-        found = _found(self.records, since, **wanted)
-        assert found, f"no {wanted} after {event!r}: {self}"
-        return found[0], found[0]["arrived"] - since
+        records = _matching(self.records, since, **wanted)
+        assert records, f"no {wanted} after {event!r}: {self}"
+        return records[0], records[0]["arrived"] - since
 
     def __str__(self) -> str:
         states = [r for r in self.records if r["type"] != "frame"]
@@ -216,7 +217,7 @@ def camera(scene: dict[str, Any]) -> Part:
 
 @pytest.mark.heavy
 @pytest.mark.fault(19)
-def test_absent(absent: Part, scene: dict[str, Any], measured: Measured) -> None:
+def test_an_absent_webcam_is_given_up_at_once(absent: Part, scene: dict[str, Any], measured: Measured) -> None:
     measured(f"the guest: {scene['seconds']:.0f} s")
     connecting, _ = absent.first("start", type="state", state="connecting")
     lost, _ = absent.first("start", type="state", state="lost")
@@ -230,7 +231,7 @@ def test_absent(absent: Part, scene: dict[str, Any], measured: Measured) -> None
 
 @pytest.mark.heavy
 @pytest.mark.fault(19)
-def test_busy(camera: Part, measured: Measured) -> None:
+def test_a_busy_webcam_is_lost_and_scored_when_it_is_free(camera: Part, measured: Measured) -> None:
     connecting, _ = camera.first("start", type="state", state="connecting")
     lost, _ = camera.first("start", type="state", state="lost")
     delay = lost["arrived"] - connecting["arrived"]
@@ -245,13 +246,13 @@ def test_busy(camera: Part, measured: Measured) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.fault(19)
-def test_stalled(camera: Part, measured: Measured) -> None:
+def test_a_webcam_that_delivers_nothing_is_stalled_and_no_old_frame_is_scored(camera: Part, measured: Measured) -> None:
     stalled, delay = camera.first("stall", type="state", state="stalled")
     assert delay < 6 + EMULATION
     _, scored = camera.first("resume", type="frame")
     assert scored < 8 + EMULATION
     between = [
-        r for r in _found(camera.records, stalled["arrived"], type="frame") if r["arrived"] < camera.events["resume"]
+        r for r in _matching(camera.records, stalled["arrived"], type="frame") if r["arrived"] < camera.events["resume"]
     ]
     assert not between, "scored while the camera stood still"
     measured(f"stalled after {delay:.1f} s ({stalled['detail']}); resumed: scored after {scored:.1f} s")
@@ -259,7 +260,7 @@ def test_stalled(camera: Part, measured: Measured) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.fault(19)
-def test_unplugged(camera: Part, measured: Measured) -> None:
+def test_an_unplugged_webcam_is_released_and_scored_when_it_is_back(camera: Part, measured: Measured) -> None:
     lost, delay = camera.first("unplug", type="state", state="lost")
     assert delay < 1 + EMULATION
     assert lost["retry"] <= 5
@@ -274,7 +275,7 @@ def test_unplugged(camera: Part, measured: Measured) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.fault(19)
-def test_stopped(camera: Part, measured: Measured) -> None:
+def test_a_signal_ends_the_run_with_a_summary(camera: Part, measured: Measured) -> None:
     assert camera.exit_code == 143, camera
     assert camera.records[-1]["type"] == "summary"
     oldest = max(r["age"] for r in camera.records if r["type"] == "frame")

@@ -1,4 +1,4 @@
-"""A webcam that can be pulled out: a QEMU guest whose kernel has the vivid driver, and the host's own Python.
+"""A webcam that can be unplugged: a QEMU guest whose kernel has the vivid driver, and the host's own Python.
 
 The guest sees the whole file system of the host, read-only and at the same paths, and so runs the same interpreter
 with the same packages. It has no network. Its kernel comes from Debian's linux-image, downloaded once and kept under
@@ -110,7 +110,7 @@ def run_in_guest(
     Args:
         script: a file, which runs where it lies, or the text of a program.
         timeout: seconds for all of it, boot included.
-        vivid_options: parameters of the kernel module; as given: one capture device, `/dev/video0`.
+        vivid_options: parameters of the kernel module; by default one capture device, `/dev/video0`.
         files: name -> content of further files in the folder `SHARE`.
 
     Raises:
@@ -139,8 +139,8 @@ def run_in_guest(
                 check=True,
             )
         except subprocess.TimeoutExpired:
-            said = _tail(share / "output") or _tail(console)
-            raise TimeoutError(f"the guest was killed after {timeout:.0f} s; it said: {said}") from None
+            printed = _tail(share / "output") or _tail(console)
+            raise TimeoutError(f"the guest was killed after {timeout:.0f} s; it said: {printed}") from None
         except subprocess.CalledProcessError as error:
             raise RuntimeError(f"{_QEMU}: {error.stderr.decode(errors='replace')}") from None
         seconds = time.monotonic() - start
@@ -175,8 +175,8 @@ def _run(command: list[str], folder: Path) -> str:
             f"{command[0]} is not here; the guest's kernel comes from a Debian package"
         ) from None
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        said = error.stderr.strip() if isinstance(error.stderr, str) else ""
-        raise GuestUnavailableError(f"{shlex.join(command)} failed: {said[-300:] or error}") from None
+        message = error.stderr.strip() if isinstance(error.stderr, str) else ""
+        raise GuestUnavailableError(f"{shlex.join(command)} failed: {message[-300:] or error}") from None
 
 
 def _unpack_packages(folder: Path) -> None:
@@ -196,10 +196,10 @@ def _collect(folder: Path) -> Path:
     (made / "modules").mkdir(parents=True)
     shutil.copy(next(root.glob("boot/vmlinuz-*")), made / "vmlinuz")
     shutil.copy(next(root.glob("**/bin/busybox")), made / "busybox")
-    found = {_module_name(path): path for path in root.glob("**/modules/**/*.ko*")}
+    modules = {_module_name(path): path for path in root.glob("**/modules/**/*.ko*")}
     loaded: dict[str, bytes] = {}
     for name in _MODULES:
-        _add_module(name, found, loaded)
+        _add_module(name, modules, loaded)
     for i, (name, content) in enumerate(loaded.items()):
         (made / "modules" / f"{i:02}-{name}.ko").write_bytes(content)
     return made
@@ -209,16 +209,16 @@ def _module_name(path: Path) -> str:
     return path.name.partition(".")[0].replace("-", "_")
 
 
-def _add_module(name: str, found: dict[str, Path], loaded: dict[str, bytes]) -> None:
-    """Add a module after all that it needs; what is no file is part of the kernel itself."""
-    if name in loaded or name not in found:
+def _add_module(name: str, modules: dict[str, Path], loaded: dict[str, bytes]) -> None:
+    """Add a module after those that it needs; a name without a file is part of the kernel itself."""
+    if name in loaded or name not in modules:
         return
-    content = found[name].read_bytes()
-    if found[name].suffix == ".xz":
+    content = modules[name].read_bytes()
+    if modules[name].suffix == ".xz":
         content = lzma.decompress(content)
     depends = content.partition(b"\0depends=")[2].partition(b"\0")[0].decode()
     for needed in filter(None, depends.split(",")):
-        _add_module(needed.replace("-", "_"), found, loaded)
+        _add_module(needed.replace("-", "_"), modules, loaded)
     loaded[name] = content
 
 

@@ -1,4 +1,4 @@
-"""ASRNet against an independent float64 rendering of the published arithmetic."""
+"""ASRNet against an independent float64 implementation of the published arithmetic."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_official_front_end_gives_the_published_logits(height: int, width: int) 
     state = {k: v.double().numpy() for k, v in network.state_dict().items()}
     expected = _official_logits(x.double().numpy(), state)
     with torch.inference_mode():
-        found = network(x).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        logits = network(x).numpy()
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_parameter_count_and_names_are_the_published_ones() -> None:

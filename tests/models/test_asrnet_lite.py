@@ -18,12 +18,12 @@ def test_the_statistics_are_zero_frequency_and_energy_of_all_others() -> None:
     x = torch.rand(2, 3, 40, 40) * 2 - 1
     with torch.inference_mode():
         maps = network.trunk(x)[0].double()  # (N, 16, 20, 20)
-        found = network.features(x).double()
+        features = network.features(x).double()
     spectrum = torch.fft.fft2(maps, norm="forward")
     low = spectrum[:, :, 0, 0].real
     energy = spectrum.abs().square().sum((2, 3)) - low.square()
-    assert torch.allclose(found[:, :16], low, atol=1e-5)
-    assert torch.allclose(found[:, 16:32], energy.sqrt(), atol=1e-4)
+    assert torch.allclose(features[:, :16], low, atol=1e-5)
+    assert torch.allclose(features[:, 16:32], energy.sqrt(), atol=1e-4)
 
 
 def test_rectified_responses_are_what_the_projection_reads() -> None:
@@ -34,11 +34,11 @@ def test_rectified_responses_are_what_the_projection_reads() -> None:
     for block in network.trunk._blocks:
         block._project_conv.register_forward_pre_hook(lambda _, given: read.append(given[0]))  # type: ignore[union-attr, arg-type]
     with torch.inference_mode():
-        found = network.features(x)
-    assert found.shape == (2, network.features_out)
+        features = network.features(x)
+    assert features.shape == (2, network.features_out)
     assert network.features_out == 2 * (2 * (16 + 24 + 24) + 96)
     before = 2 * (16 + 24)  # mean and deviation of the first two blocks' maps
-    assert torch.equal(found[:, before : before + 96], read[1].mean(dim=(2, 3)))
+    assert torch.equal(features[:, before : before + 96], read[1].mean(dim=(2, 3)))
     assert read[1].min() == 0
 
 
@@ -48,22 +48,22 @@ def test_correlations_are_those_of_every_two_maps() -> None:
     x = torch.rand(2, 3, 40, 40) * 2 - 1
     with torch.inference_mode():
         maps = network.trunk(x)[0].double().flatten(2)  # (N, 16, 400)
-        found = network.features(x)[:, 32 : 32 + 120]
+        features = network.features(x)[:, 32 : 32 + 120]
     assert network.features_out == 2 * (16 + 24) + 120
     expected = torch.corrcoef(maps[0])[*torch.triu_indices(16, 16, 1)]
     varying = maps[0].var(dim=1)  # those that vary little are drawn towards 0
     trusted = torch.minimum(*varying[torch.triu_indices(16, 16, 1)]) > 0.1
     assert trusted.sum() > 20
-    assert torch.allclose(found[0].double()[trusted], expected[trusted], atol=0.02)
-    assert found.abs().max() <= 1
+    assert torch.allclose(features[0].double()[trusted], expected[trusted], atol=0.02)
+    assert features.abs().max() <= 1
     assert "pairs_of_16" not in network.state_dict()
 
 
 def test_of_maps_that_do_not_vary_there_is_no_correlation() -> None:
     rounding = torch.randn(1, 16, 20, 20) * 1e-6
     pairs = torch.arange(256)
-    found = _correlations(rounding, rounding.square().mean(dim=(2, 3)), pairs)
-    assert found.abs().max() < 1e-8
+    correlations = _correlations(rounding, rounding.square().mean(dim=(2, 3)), pairs)
+    assert correlations.abs().max() < 1e-8
 
 
 def test_folding_keeps_the_trunk_and_leaves_only_halves() -> None:
@@ -73,8 +73,8 @@ def test_folding_keeps_the_trunk_and_leaves_only_halves() -> None:
     packaged.load_state_dict({k: v for k, v in pretrained_state().items() if k in packaged.state_dict()})
     x = torch.rand(2, 3, 64, 64) * 2 - 1
     with torch.inference_mode():
-        for found, expected in zip(folded.trunk(x), packaged(x), strict=True):
-            assert (found - expected).abs().max() < 0.1 * expected.std()
+        for maps, expected in zip(folded.trunk(x), packaged(x), strict=True):
+            assert (maps - expected).abs().max() < 0.1 * expected.std()
     kernels = [p for name, p in folded.trunk.named_parameters() if p.ndim == 4]
     assert len(kernels) == 1 + 2 + 14 * 3
     assert all(torch.equal(p, p.half().float()) for p in kernels)

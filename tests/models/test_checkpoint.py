@@ -131,14 +131,14 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("content", [{"weights": 1}, [1, 2], {"model_state": {"fc.weight": torch.zeros(1)}}])
-def test_foreign_content_is_distinguished(tmp_path: Path, content: object) -> None:
+def test_a_file_of_something_else_is_refused_by_its_name(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=r"x\.pth"):
         load_checkpoint(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize(
-    ("entry", "value", "said"),
+    ("entry", "value", "message"),
     [
         ("options", {"dim": "wide"}, "options or preprocessing cannot be used"),
         ("options", {"depth": 3}, "no option 'depth'"),
@@ -149,12 +149,12 @@ def test_foreign_content_is_distinguished(tmp_path: Path, content: object) -> No
         ("classes", ["ai", "real"], "classes"),
     ],
 )
-def test_an_entry_that_cannot_be_used_is_named(tmp_path: Path, entry: str, value: object, said: str) -> None:
+def test_an_entry_that_cannot_be_used_is_named(tmp_path: Path, entry: str, value: object, message: str) -> None:
     _own(tmp_path / "a.pth", dim=8)
     content = torch.load(tmp_path / "a.pth", weights_only=True)
     content[entry] = value
     torch.save(content, tmp_path / "b.pth")
-    with pytest.raises(CheckpointError, match=said) as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(tmp_path / "b.pth")
     assert "\n" not in str(caught.value)
 

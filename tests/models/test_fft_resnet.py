@@ -16,18 +16,18 @@ from asr_models.spectrum import PatchLogSpectrum, ShiftedLogSpectrum
 def test_global_spectrum_is_the_published_one() -> None:
     x = np.random.default_rng(0).normal(size=(2, 3, 20, 30))
     expected = np.log1p(np.abs(np.fft.fftshift(np.fft.fft2(x), axes=(2, 3))))
-    found = ShiftedLogSpectrum()(torch.from_numpy(x).float()).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    spectrum = ShiftedLogSpectrum()(torch.from_numpy(x).float()).numpy()
+    np.testing.assert_allclose(spectrum, expected, atol=1e-5)
 
 
 def test_patch_spectrum_transforms_each_patch_where_it_is() -> None:
     x = np.random.default_rng(0).normal(size=(1, 2, 16, 24))
-    found = PatchLogSpectrum(8)(torch.from_numpy(x).float()).numpy()
+    spectrum = PatchLogSpectrum(8)(torch.from_numpy(x).float()).numpy()
     for top in (0, 8):
         for left in (0, 8, 16):
             patch = x[:, :, top : top + 8, left : left + 8]
             expected = np.log1p(np.abs(np.fft.fft2(patch)))
-            np.testing.assert_allclose(found[:, :, top : top + 8, left : left + 8], expected, atol=1e-5)
+            np.testing.assert_allclose(spectrum[:, :, top : top + 8, left : left + 8], expected, atol=1e-5)
 
 
 def test_patch_spectrum_names_a_size_that_does_not_fit() -> None:
@@ -95,16 +95,16 @@ def test_published_files_of_every_kind_of_backbone_load(tmp_path: Path, backbone
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"not a checkpoint", "not a state dict"), (None, "layer.*is missing|is missing")],
 )
-def test_foreign_weights_are_refused_in_one_line(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_foreign_weights_are_refused_in_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "weights.pth"
     if content is None:
         torch.save({"something": torch.zeros(1)}, path)
     else:
         path.write_bytes(content)
-    with pytest.raises(WeightsError, match=said) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         FFTResNet("resnet18").load_pretrained(path)
     assert "\n" not in str(caught.value)
 
@@ -117,7 +117,7 @@ def test_imagenet_weights_without_a_network_name_the_way_out(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"backbone": "resnet0"}, "not a classification network"),
         ({"backbone": "squeezenet1_0"}, "last layer is not linear"),
@@ -125,6 +125,6 @@ def test_imagenet_weights_without_a_network_name_the_way_out(tmp_path: Path, mon
         ({"spectrum": "local"}, "expected global or patch"),
     ],
 )
-def test_options_that_cannot_work_are_refused(options: dict[str, object], said: str) -> None:
-    with pytest.raises(OptionError, match=said):
+def test_options_that_cannot_work_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
         FFTResNet(**options)  # type: ignore[arg-type]

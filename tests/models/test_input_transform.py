@@ -43,20 +43,20 @@ def test_a_small_image_is_continued_by_mirroring(height: int, width: int, size: 
 @pytest.mark.parametrize("name", ["real/coffee.png", "real/dress.jpg", "ai/sd3-1.jpg"])
 def test_resize_equals_pillows_antialiased_bilinear_within_one_level(examples: Path, name: str) -> None:
     image = cv2.imread(str(examples / name))
-    found = InputTransform("resize-crop", 224, 256).geometry(_frames(image))[0].numpy()
+    pixels = InputTransform("resize-crop", 224, 256).geometry(_frames(image))[0].numpy()
     picture = Image.fromarray(image)
     short = min(picture.size)
     resized = picture.resize((picture.width * 256 // short, picture.height * 256 // short), Image.Resampling.BILINEAR)
     left, top = (resized.width - 224) // 2, (resized.height - 224) // 2
     expected = np.asarray(resized.crop((left, top, left + 224, top + 224)))
-    assert np.abs(found - expected).max() < 1.01
+    assert np.abs(pixels - expected).max() < 1.01
 
 
 def test_squash_resizes_both_sides(examples: Path) -> None:
     image = cv2.imread(str(examples / "real" / "cat.png"))
-    found = InputTransform("squash", 100).geometry(_frames(image))[0].numpy()
+    pixels = InputTransform("squash", 100).geometry(_frames(image))[0].numpy()
     expected = np.asarray(Image.fromarray(image).resize((100, 100), Image.Resampling.BILINEAR))
-    assert np.abs(found - expected).max() < 1.01
+    assert np.abs(pixels - expected).max() < 1.01
 
 
 def test_enlarging_works_down_to_one_pixel() -> None:

@@ -22,9 +22,9 @@ def _matrix(axis: Axis) -> np.ndarray:
 
 def _difference(frame: np.ndarray, rows: Axis, columns: Axis) -> float:
     """Largest difference from the definition, of white."""
-    found = resample(torch.from_numpy(frame)[None], rows, columns)[0].numpy()
+    pixels = resample(torch.from_numpy(frame)[None], rows, columns)[0].numpy()
     expected = np.einsum("ij,jkc,lk->ilc", _matrix(rows), frame.astype(np.float64), _matrix(columns), optimize=True)
-    return float(np.abs(found - expected).max()) / 255
+    return float(np.abs(pixels - expected).max()) / 255
 
 
 def _noise(height: int, width: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the tests of the runtime share; the makers are in runtime_samples.py."""
+"""Fixtures that the tests of the runtime share; runtime_samples.py makes models, pictures and clips."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def mixed_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_command(tmp_path: Path) -> Runner:
-    """Run a command in a process of its own."""
+    """Run a command in a separate process."""
 
     def run(command: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
         settings = {"capture_output": True, "env": environment(), "timeout": 60, "cwd": tmp_path, **options}

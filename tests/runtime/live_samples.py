@@ -1,4 +1,4 @@
-"""Records of a live run, and the servers that its alerts go to: a webhook and an MQTT broker, both real."""
+"""Records of a live run, and real servers on this machine: HTTP, a webhook for alerts, an MQTT broker."""
 
 from __future__ import annotations
 
@@ -40,16 +40,34 @@ def state(source: str, new: SourceState, detail: str = "", given_up: bool = Fals
 
 
 def until(is_so: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait for what another thread or process brings about."""
+    """Wait until a condition holds that another thread or process brings about."""
     deadline = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.01)
 
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+
+@contextmanager
+def serving(handler: Any) -> Iterator[str]:
+    """Serve HTTP while the block runs; gives the URL of the root, without a slash."""
+    server = _Server(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class Receiver:

@@ -21,6 +21,9 @@ from onnx import TensorProto, helper
 import asr_runtime
 from asr_runtime.contract import CARD_KEY, Calibration, Decision, ModelCard, Preprocess, VideoRule, WholeLook
 
+EXAMPLES = Path(asr_runtime.__file__).parents[1] / "examples"
+"""The example pictures and the clip of the repository."""
+
 CARD = ModelCard(
     name="brightness",
     options={},
@@ -235,6 +238,15 @@ Runner = Callable[..., "subprocess.CompletedProcess[bytes]"]
 def command_line(command: str, *arguments: object) -> list[str]:
     code = f"from asr_runtime.cli import {command}_command; {command}_command(prog_name='asr-{command}')"
     return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def installed_line(command: str, *arguments: object) -> list[str]:
+    """Return how any command of the project starts with this Python, wherever its script lies."""
+    code = (
+        "import sys; from importlib import metadata; sys.argv[0] = sys.argv.pop(1); "
+        "[p.load()() for p in metadata.entry_points(group='console_scripts') if p.name == sys.argv[0]]"
+    )
+    return [sys.executable, "-c", code, command, *map(str, arguments)]
 
 
 def serve_line(*arguments: object) -> list[str]:

@@ -112,7 +112,7 @@ def _set(card: dict[str, Any], path: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "said"),
+    ("path", "value", "message"),
     [
         ("schema", 2, "schema 2, this version reads 1"),
         ("schema", ..., "schema None"),
@@ -142,10 +142,10 @@ def _set(card: dict[str, Any], path: str, value: Any) -> None:
         ("tool_versions", ["torch"], "tool_versions: list, expected an object"),
     ],
 )
-def test_a_card_that_is_not_right_is_refused_by_name(path: str, value: Any, said: str) -> None:
+def test_a_card_that_is_not_right_is_refused_by_name(path: str, value: Any, message: str) -> None:
     card = json.loads(CARD.to_json())
     _set(card, path, value)
-    with pytest.raises(ModelError, match=said) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         ModelCard.from_json(json.dumps(card))
     assert "\n" not in str(caught.value)
 
@@ -214,7 +214,7 @@ def test_the_ends_of_a_range_belong_to_it(made: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "message"),
     [
         *((lambda v=v, i=i: OperatingPoint(*(v if i == k else 0.5 for k in range(3))), "from 0 to 1")
           for v in (-0.01, 1.01) for i in range(3)),
@@ -236,8 +236,8 @@ def test_the_ends_of_a_range_belong_to_it(made: Any) -> None:
         (lambda: dataclasses.replace(CARD, metrics={"x": math.nan}).to_json(), "Out of range"),
     ],
 )  # fmt: skip
-def test_what_lies_outside_its_range_is_refused(made: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_lies_outside_its_range_is_refused(made: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         made()
 
 
@@ -245,13 +245,13 @@ def test_whole_numbers_are_read_as_numbers_and_truth_values_are_not() -> None:
     card = json.loads(CARD.to_json())
     card["calibration"]["temperature"] = 2
     assert type(ModelCard.from_json(json.dumps(card)).calibration.temperature) is float
-    for path, said in (
+    for path, message in (
         ("calibration.temperature", "True, expected float"),
         ("operating_points", "bool, expected a list"),
     ):
         card = json.loads(CARD.to_json())
         _set(card, path, True)
-        with pytest.raises(ModelError, match=said):
+        with pytest.raises(ModelError, match=message):
             ModelCard.from_json(json.dumps(card))
 
 
@@ -273,10 +273,10 @@ def test_every_margin_has_a_probability_at_any_temperature(margin: float, temper
 def test_a_probability_is_the_logistic_function_and_keeps_small_digits() -> None:
     calibration = Calibration(2.0, 0.25)
     margins = np.array([[-1400.0, -80.0], [0.0, 3.0]])
-    found = calibration.probability(margins)
-    assert found.shape == margins.shape
-    assert found == pytest.approx(1 / (1 + np.exp(-(margins / 2.0 + 0.25))), rel=1e-12)
-    assert 0 < found[0, 0] < 1e-300
+    probability = calibration.probability(margins)
+    assert probability.shape == margins.shape
+    assert probability == pytest.approx(1 / (1 + np.exp(-(margins / 2.0 + 0.25))), rel=1e-12)
+    assert 0 < probability[0, 0] < 1e-300
     assert np.isnan(sigmoid(np.array([np.nan]))).all()
     assert isinstance(calibration.probability(np.float32(3.0)), float)
 

@@ -1,4 +1,4 @@
-"""asr-doctor tries things and says what came of it."""
+"""asr-doctor tries what a run needs, and reports what works."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from asr_runtime.media.image import IMAGE_FORMATS
 
 
 def test_what_works_here_is_found_to_work(model_path: Path) -> None:
-    found = examine(model_path)
-    assert found.ok
-    results = {(check.group, check.name): check.ok for check in found.checks}
+    examined = examine(model_path)
+    assert examined.ok
+    results = {(check.group, check.name): check.ok for check in examined.checks}
     assert results["device", "cpu"]
     for name in (*IMAGE_FORMATS, "Sun raster", "MPO", "HEIC", "PNG, 16 bits"):
         assert results["image", name], name
@@ -25,9 +25,9 @@ def test_what_works_here_is_found_to_work(model_path: Path) -> None:
     for name in ("--mqtt", "--metrics", "--isolate"):
         assert results["live", name]
     assert results["packages", "openvino"]
-    assert found.model["network"] == "brightness"
-    assert found.model["ms_per_image"] > 0
-    assert found.versions["numpy"] != "not installed"
+    assert examined.model["network"] == "brightness"
+    assert examined.model["ms_per_image"] > 0
+    assert examined.versions["numpy"] != "not installed"
 
 
 @pytest.mark.parametrize("form", ["table", "json"])
@@ -45,8 +45,8 @@ def test_a_model_that_does_not_load_is_2_and_reported(run_command: Runner, tmp_p
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     done = run_command("doctor", "--model", tmp_path / "bad.onnx", "--format", "json")
     assert done.returncode == 2
-    found = json.loads(done.stdout)
-    (cpu,) = [check for check in found["checks"] if check["name"] == "cpu"]
+    examined = json.loads(done.stdout)
+    (cpu,) = [check for check in examined["checks"] if check["name"] == "cpu"]
     assert cpu["needed"] is True
     assert cpu["ok"] is False
     assert "bad.onnx" in cpu["detail"]
@@ -54,18 +54,18 @@ def test_a_model_that_does_not_load_is_2_and_reported(run_command: Runner, tmp_p
 
 def test_heic_without_its_extra_is_named(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    found = examine(model_path)
-    assert found.ok
-    (check,) = [check for check in found.checks if check.name == "HEIC"]
+    examined = examine(model_path)
+    assert examined.ok
+    (check,) = [check for check in examined.checks if check.name == "HEIC"]
     assert not check.ok
     assert check.detail == "pillow_heif is not installed: pip install 'asrnet-edge[heic]'"
 
 
 def test_openvino_is_optional(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    found = examine(model_path)
-    assert found.ok
-    (check,) = [check for check in found.checks if check.name == "openvino"]
+    examined = examine(model_path)
+    assert examined.ok
+    (check,) = [check for check in examined.checks if check.name == "openvino"]
     assert not check.ok
     assert "pip install 'asrnet-edge[openvino]'" in check.detail
 

@@ -18,8 +18,8 @@ def child(code: str) -> list[str]:
     args = [sys.executable, "-c", f"import json, sys\n{code}"]
     done = subprocess.run(args, env=environment(), capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    found: list[str] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    printed: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return printed
 
 
 def test_a_detector_starts_without_opencv() -> None:

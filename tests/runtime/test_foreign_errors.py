@@ -321,10 +321,10 @@ def handlers(path: Path) -> Iterator[type[BaseException]]:
         for expression in expressions:
             for part in expression.elts if isinstance(expression, ast.Tuple) else [expression]:
                 try:
-                    found = eval(ast.unparse(part), dict(scope))
+                    caught = eval(ast.unparse(part), dict(scope))
                 except NameError:  # imported where it is needed
-                    found = resolved(lazily.get(name := ast.unparse(part), name))
-                yield from found if isinstance(found, tuple) else (found,)
+                    caught = resolved(lazily.get(name := ast.unparse(part), name))
+                yield from caught if isinstance(caught, tuple) else (caught,)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -333,8 +333,8 @@ def test_every_error_class_has_an_answer(library: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         roots = tuple(resolved(name) for name in entry.errors)
-        found = set(error_classes(library, entry.modules))
-    assert all(issubclass(kind, roots) for kind in found), [kind for kind in found if not issubclass(kind, roots)]
+        classes = set(error_classes(library, entry.modules))
+    assert all(issubclass(kind, roots) for kind in classes), [kind for kind in classes if not issubclass(kind, roots)]
     for file, answer in entry.files.items():
         named = [word for word in answer.split() if word.endswith("Error")]
         promised = bool(named) and len(named) == len(answer.split())

@@ -61,9 +61,9 @@ def test_a_password_that_is_encoded_stays(scheme: str, user: str, password: str,
 def test_a_password_that_is_not_encoded_is_found(scheme: str, user: str, password: str, host: str, path: str) -> None:
     assume(unquote(password) == password)  # otherwise it looks as if it were encoded
     assume(not set(".[") & set(f"{user}{password}"))  # or as if it held the host
-    found = urlsplit(percent_encoded(f"{scheme}://{user}:{password}@{host}{path}"))
-    assert found.netloc.rpartition("@")[2] == host
-    assert (unquote(found.username or ""), unquote(found.password or "")) == (user, password)
+    parts = urlsplit(percent_encoded(f"{scheme}://{user}:{password}@{host}{path}"))
+    assert parts.netloc.rpartition("@")[2] == host
+    assert (unquote(parts.username or ""), unquote(parts.password or "")) == (user, password)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_time_grows_with_the_length_and_no_faster(piece: str, is_url: bool) -> N
     assert time.process_time() - started < 2
 
 
-def test_the_examples_are_right() -> None:
+def test_the_examples_in_the_docstrings_are_right() -> None:
     assert doctest.testmod(asr_runtime.redact).failed == 0
 
 

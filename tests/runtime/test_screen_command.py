@@ -1,4 +1,4 @@
-"""The commands as a shell sees them: output, exit codes, signals, broken pipes; in processes of their own."""
+"""The commands as a shell sees them: output, exit codes, signals, broken pipes; in separate processes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def lines(output: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-def test_json_lines(run_command: Runner, model_path: Path, mixed_folder: Path, clip: Path) -> None:
+def test_json_lines_have_the_documented_fields(
+    run_command: Runner, model_path: Path, mixed_folder: Path, clip: Path
+) -> None:
     done = run_command("screen", mixed_folder, clip, "--model", model_path, "--format", "jsonl", "--fps", 1)
     assert done.returncode == 1
     assert done.stderr == b""
@@ -62,7 +64,7 @@ def test_json_lines(run_command: Runner, model_path: Path, mixed_folder: Path, c
     assert summary["type"] == "summary"
 
 
-def test_looks_windows_and_evidence(run_command: Runner, tmp_path: Path) -> None:
+def test_options_choose_looks_windows_and_evidence_maps(run_command: Runner, tmp_path: Path) -> None:
     model, image = tmp_path / "whole.onnx", tmp_path / "corner.png"
     model.write_bytes(build_model(WHOLE_CARD))
     image.write_bytes(encoded(bright_corner() | 60, ".png"))
@@ -87,7 +89,9 @@ def test_all_scored_is_exit_code_0(run_command: Runner, model_path: Path, mixed_
     assert "\x1b" not in done.stdout.decode()
 
 
-def test_csv(run_command: Runner, model_path: Path, mixed_folder: Path, clip: Path, tmp_path: Path) -> None:
+def test_csv_has_the_documented_columns(
+    run_command: Runner, model_path: Path, mixed_folder: Path, clip: Path, tmp_path: Path
+) -> None:
     (mixed_folder / 'a,"b".png').write_bytes(encoded(picture(), ".png"))
     out = tmp_path / "out.csv"
     done = run_command("screen", mixed_folder, clip, "--model", model_path, "--fps=5", "--format=csv", "-o", out)
@@ -124,7 +128,9 @@ def test_a_hostile_name_cannot_write_to_the_terminal(run_command: Runner, model_
     assert os.fsencode(lines(done.stdout)[0]["source"]) == os.fsencode(tmp_path / name)
 
 
-def test_standard_input(run_command: Runner, model_path: Path, mixed_folder: Path) -> None:
+def test_standard_input_is_a_list_of_files_or_a_picture(
+    run_command: Runner, model_path: Path, mixed_folder: Path
+) -> None:
     paths = f"{mixed_folder}/white.png\n{mixed_folder}/black.jpg\n".encode()
     done = run_command("screen", "-", "--model", model_path, "--format", "jsonl", input=paths)
     assert [record.get("verdict") for record in lines(done.stdout)] == ["ai", "real", None]
@@ -229,7 +235,9 @@ def _with(closed: str, *arguments: object) -> subprocess.CompletedProcess[bytes]
     return subprocess.run(line, env=environment(), capture_output=True, timeout=60, check=False)
 
 
-def test_standard_streams_that_the_caller_closed(model_path: Path, mixed_folder: Path, tmp_path: Path) -> None:
+def test_standard_streams_that_the_caller_closed_are_handled(
+    model_path: Path, mixed_folder: Path, tmp_path: Path
+) -> None:
     base = ("--model", model_path, "--format", "jsonl")
     done = _with(">&-", *base, mixed_folder)
     assert (done.returncode, done.stderr) == (

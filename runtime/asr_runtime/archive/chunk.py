@@ -98,7 +98,7 @@ def _from_store(item: ArchiveInput) -> Iterator[Source]:
                         raise SourceError(f"{item.name}: more than {most / 1e6:.0f} MB, the limit for one {item.kind}")
         except SourceError:
             raise
-        except Exception as error:  # every store has errors of its own
+        except Exception as error:  # every store raises its own errors
             reason = " ".join(str(error).split()) or type(error).__name__
             raise SourceError(f"{item.name}: cannot be fetched ({reason})") from None
         room.flush()

@@ -123,7 +123,7 @@ class Inputs:
             is_folder = store.isdir(place)
             paths = sorted(store.find(place)) if is_folder else [place]
             names = [str(store.unstrip_protocol(path)) for path in paths]
-        except Exception as error:  # every store has errors of its own
+        except Exception as error:  # every store raises its own errors
             yield _failed(shown, f"cannot be listed ({_reason(error)})")
             return
         is_empty = True

@@ -108,8 +108,8 @@ class Ledger:
         if self._store.exists(path):
             with self._reading(path):
                 plan = json.loads(self._store.cat_file(path))
-                found, chunks, ignored = dict(plan["asked"]), int(plan["chunks"]), int(plan["ignored"])
-            if differing := [key for key in asked if found.get(key) != asked[key]]:
+                planned, chunks, ignored = dict(plan["asked"]), int(plan["chunks"]), int(plan["ignored"])
+            if differing := [key for key in asked if planned.get(key) != asked[key]]:
                 raise ConfigurationError(
                     f"{redact(self.folder)}: holds records of a run with other {', '.join(differing)}; give another "
                     "folder, or the same command line as before to go on"
@@ -203,7 +203,7 @@ class Ledger:
             return
         try:
             self._store.pipe_file(path, data)
-        except Exception as error:  # every store has errors of its own
+        except Exception as error:  # every store raises its own errors
             raise self._unwritable(path, error) from None
 
     @contextlib.contextmanager
@@ -213,7 +213,7 @@ class Ledger:
             yield
         except FileNotFoundError:
             raise
-        except Exception as error:  # every store has errors of its own, and a damaged file may bring any
+        except Exception as error:  # every store raises its own errors, and a damaged file may bring any
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ConfigurationError(
                 f"{redact(path)}: damaged, or not written by asr-screen ({reason}); remove it, or give another folder"

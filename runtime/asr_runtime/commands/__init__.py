@@ -1,4 +1,4 @@
 """The command lines `asr-screen` and `asr-doctor`: parse, call one library function, print, set the exit code.
 
-Imports every other room but `serve`, which has a command of its own; `asr_runtime.cli` alone imports this one.
+Imports every other room but `serve`, which has its own command; `asr_runtime.cli` alone imports this one.
 """

@@ -16,6 +16,7 @@ from asr_runtime.command import EXIT_GIVEN_UP, EXIT_INPUT_FAILED, Command, comma
 from asr_runtime.commands.screen_archive import ADDRESS, refuse_with_ray, screen_with_ray
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.interrupt import stop_on_signals
+from asr_runtime.reports.text import FORMATS
 
 if TYPE_CHECKING:
     from asr_runtime.inference.looking import LookChoice
@@ -64,7 +65,7 @@ class _Screen(Command):
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "jsonl", "csv", "parquet"]),
+    type=click.Choice([*FORMATS, "parquet"]),
     help="parquet is for --ray.  [default: table; with --ray: jsonl]",
 )
 @click.option(
@@ -226,15 +227,15 @@ def screen_command(
         return
     form = form or "table"
     if form == "parquet":
-        raise ConfigurationError("--format parquet: belongs to --ray; expected table, jsonl or csv")
+        raise ConfigurationError(f"--format parquet: belongs to --ray; expected one of {', '.join(FORMATS)}")
     if state and not watched:
         raise ConfigurationError("--state: belongs to --watch DIR; leave it out, or name a folder to watch")
-    if windows and form != "jsonl":
+    if windows and not FORMATS[form].has_windows:
         raise ConfigurationError(f"--windows: format {form} has no place for windows; expected --format jsonl")
     if trust_anchors and not claims:
         raise ConfigurationError("--trust-anchors: belongs to --claims; leave it out, or give that too")
-    if claims and form == "csv":
-        raise ConfigurationError("--claims: format csv has no place for claims; expected --format table or jsonl")
+    if claims and not FORMATS[form].has_claims:
+        raise ConfigurationError(f"--claims: format {form} has no place for claims; expected --format table or jsonl")
     is_watched = fps is not None or duration is not None
     every = [
         live_source(source) if is_live(source) and not remote_file(source, is_watched=is_watched) else source

@@ -67,8 +67,8 @@ def misfit(versions: CudaVersions) -> str | None:
     _, cuda, cudnn = needed
     asks = f"onnxruntime-gpu {ours} needs CUDA {cuda[0]}.x from {cuda[0]}.{cuda[1]} and cuDNN {cudnn}.x"
     libraries = f"pip install 'onnxruntime-gpu[cuda,cudnn]=={ours}'"
-    found = _numbers(versions.cuda or "")[:2]
-    if not found or found[0] != cuda[0] or found < cuda:
+    installed = _numbers(versions.cuda or "")[:2]
+    if not installed or installed[0] != cuda[0] or installed < cuda:
         here = f"CUDA {versions.cuda} is" if versions.cuda else "no CUDA runtime is"
         return f"{asks}; {here} here: {libraries}, or another onnxruntime-gpu ({_SOURCE})"
     if _numbers(versions.cudnn or "")[:1] != (cudnn,):
@@ -82,7 +82,7 @@ def misfit(versions: CudaVersions) -> str | None:
 
 
 def _of_packages(what: str) -> str | None:
-    return next((found for name in _PACKAGES[what] if (found := package_version(name)) is not None), None)
+    return next((version for name in _PACKAGES[what] if (version := package_version(name)) is not None), None)
 
 
 def _asked(libraries: tuple[str, ...], function: str, by_pointer: bool) -> int | None:

@@ -31,7 +31,7 @@ def check_deadline(deadline: float | None) -> None:
 
 
 class TimedSession:
-    """Runs a session in threads of its own, which the caller leaves when the time is over.
+    """Runs a session in separate threads, which the caller leaves when the time is over.
 
     Calls from more threads than `calls` take turns. Threads start when they are needed and end with this object.
 

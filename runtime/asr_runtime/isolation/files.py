@@ -1,4 +1,4 @@
-"""Decoding in a process of its own: a file that crashes, hangs or bloats the decoder costs that file, not the run.
+"""Decoding in a separate process: a file that crashes, hangs or bloats the decoder costs that file, not the run.
 
 The process reads requests on its standard input and answers with steps on its standard output, each a header of fixed
 size, a text and raw pixels. What it answers is checked and never run: a file may have taken it over.

@@ -1,4 +1,4 @@
-"""A live source in a process of its own: a stream that crashes, hangs or bloats the decoder costs that connection.
+"""A live source in a separate process: a stream that crashes, hangs or bloats the decoder costs that connection.
 
 The process gets the URL, which may hold a password, on its standard input; then one byte for each thing to do, and
 answers it with a header of fixed size, a text and raw pixels. What it answers is checked and never run: the stream may

@@ -220,10 +220,12 @@ def _of_avi(file: BinaryIO, size: int) -> Contents:
 def _transport_tracks(data: bytes) -> int:
     """MPEG transport stream: the video streams of all programmes that the tables at its beginning list."""
     places = [(length, first) for length in (188, 192, 204) for first in range(length)]
-    found = next((p for p in places if len(s := data[p[1] : p[1] + 5 * p[0] : p[0]]) == 5 and s.count(0x47) == 5), None)
-    if found is None:
+    packets = next(
+        (p for p in places if len(s := data[p[1] : p[1] + 5 * p[0] : p[0]]) == 5 and s.count(0x47) == 5), None
+    )
+    if packets is None:
         return 0
-    length, first = found
+    length, first = packets
     maps: set[int] = set()
     videos: set[int] = set()
     for at in range(first, len(data) - 187, length):

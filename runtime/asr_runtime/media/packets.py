@@ -66,8 +66,8 @@ def codec_of(packet: bytes) -> Codec | None:
         return _JPEG
     if _vp9(packet):
         return _VP9
-    if found := re.match(rb"\0?\0\0\x01(..)", packet, re.DOTALL):
-        return _with_start_codes(found[1], packet[:_SETUP_BYTES])
+    if start_code := re.match(rb"\0?\0\0\x01(..)", packet, re.DOTALL):
+        return _with_start_codes(start_code[1], packet[:_SETUP_BYTES])
     return _AV1 if _sequence_header(packet) else None
 
 
@@ -84,8 +84,8 @@ def _with_start_codes(unit: bytes, packet: bytes) -> Codec | None:
 def _units(packet: bytes, wanted: Callable[[int], bool]) -> bytes | None:
     """Return the units between start codes, at the beginning of a packet, whose first byte is wanted."""
     parts = packet[:_SETUP_BYTES].split(_START)
-    found = [part.rstrip(b"\0") for part in parts[1:] if part and wanted(part[0])]
-    return _START + _START.join(found) if found else None
+    units = [part.rstrip(b"\0") for part in parts[1:] if part and wanted(part[0])]
+    return _START + _START.join(units) if units else None
 
 
 def _own_sets(packet: bytes) -> bytes:

@@ -84,7 +84,7 @@ class Webhook:
 
 
 class Mqtt:
-    """Publishes each alert with QoS 1 over a connection of its own; the broker's receipt is the delivery.
+    """Publishes each alert with QoS 1 over a separate connection; the broker's receipt is the delivery.
 
     Args:
         parts: of the URL; its path is the topic.

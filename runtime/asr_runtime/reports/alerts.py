@@ -67,14 +67,14 @@ class Alert:
 
 
 class Alerts:
-    """Sends alerts to every target, each from a thread of its own; `observe` never waits.
+    """Sends alerts to every target, each from a separate thread; `observe` never waits.
 
     Args:
         targets: `http(s)://[user:password@]host[:port]/path`, to which the alert is POSTed, or
             `mqtt(s)://[user:password@]host[:port]/topic`.
         warn: called with one line, from another thread, when a target fails and when it works again.
         interval: seconds between two alerts of one source and event. One that comes earlier waits for the end of
-            the interval, and is replaced by a newer one; every image is a source of its own.
+            the interval, and is replaced by a newer one; every image is a separate source.
         waiting: alerts that wait for one target; beyond it the oldest is dropped.
         attempts: to deliver one alert, some 5 s apart, before it is given up.
         timeout: seconds of one attempt.

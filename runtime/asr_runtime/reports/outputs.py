@@ -93,7 +93,7 @@ class Outputs:
                     self.done(record.source)
                 if isinstance(record, SummaryRecord):
                     summary = record
-        if self.form == "csv" or self.output is not None:
+        if not sink.has_summary or self.output is not None:
             click.echo(summary_line(summary), err=True)
         return summary
 

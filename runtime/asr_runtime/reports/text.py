@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TextIO
+from typing import ClassVar, Literal, Self, TextIO
 
 from asr_runtime.claims import contradictions
 from asr_runtime.errors import OutputError
@@ -99,7 +99,7 @@ class Output:
     def _abandon(self) -> None:
         if self._owned:
             return
-        # Python would try to flush the rest at exit, fail again, and end with a code of its own (120).
+        # Python would try to flush the rest at exit, fail again, and end with its own code (120).
         sys.stdout = None
 
     def _failure(self, error: Exception) -> OutputError:
@@ -154,7 +154,17 @@ def finished_sources(path: str | os.PathLike[str], last: int = 1 << 16) -> list[
 
 
 class Sink(ABC):
-    """Writes the records of one run; a context manager that closes its output."""
+    """Writes the records of one run; a context manager that closes its output.
+
+    Attributes:
+        has_summary: it writes the summary; of another format the command prints the summary to stderr.
+        has_claims: it writes what files claim about themselves.
+        has_windows: it writes the windows that were scored.
+    """
+
+    has_summary: ClassVar[bool] = True
+    has_claims: ClassVar[bool] = True
+    has_windows: ClassVar[bool] = False
 
     def __init__(self, output: Output) -> None:
         self.output = output
@@ -175,6 +185,8 @@ class Sink(ABC):
 class JsonLines(Sink):
     """One JSON object per record and line, ASCII, the summary last."""
 
+    has_windows = True
+
     def write(self, record: Record) -> None:
         """Write one record. Raises `OutputError`."""
         self.output.write(json.dumps(record.to_dict(), allow_nan=False) + "\n")
@@ -182,6 +194,9 @@ class JsonLines(Sink):
 
 class Csv(Sink):
     """One row per record under a fixed header. The summary is no row; see `summary_line`."""
+
+    has_summary = False
+    has_claims = False
 
     def __init__(self, output: Output) -> None:
         super().__init__(output)
@@ -282,7 +297,8 @@ def summary_line(summary: SummaryRecord) -> str:
     )
 
 
-FORMATS: dict[str, Callable[[Output], Sink]] = {"table": Table, "jsonl": JsonLines, "csv": Csv}
+FORMATS: dict[str, type[Sink]] = {"table": Table, "jsonl": JsonLines, "csv": Csv}
+"""Name of a format, as `asr-screen --format` takes it -> the class that writes it."""
 
 
 def make_sink(name: str, output: Output) -> Sink:

@@ -200,14 +200,14 @@ class Feed:
         """Wait for a file or frame that is being scored; give nothing if the run is to end before."""
         while not stop.is_set() and (left := until - time.perf_counter()) > 0:
             try:
-                found = answer.get(timeout=min(left, _POLL))
+                looked = answer.get(timeout=min(left, _POLL))
             except queue.Empty:
                 for camera in self._cameras:
                     camera.watch()
                 continue
-            if isinstance(found, BaseException):
-                raise found
-            yield from found
+            if isinstance(looked, BaseException):
+                raise looked
+            yield from looked
             return
 
     def leave(self) -> None:

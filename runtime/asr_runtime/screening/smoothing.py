@@ -2,7 +2,7 @@
 
 Margins (log-odds) are averaged, not probabilities: a mean of margins is the margin of the geometric mean, and stays
 calibrated where frames of one scene say the same thing over and over, as they nearly do; their sum would not. The mean
-of a whole video passes through a calibration of its own, fitted on H.264 clips, where the model's card has one.
+of a whole video passes through a separate calibration, fitted on H.264 clips, where the model's card has one.
 """
 
 from __future__ import annotations

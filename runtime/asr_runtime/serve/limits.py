@@ -14,7 +14,7 @@ class Limits:
     """Limits of the server.
 
     Attributes:
-        workers: requests that are screened at the same time; each has a decoding process and a model of its own.
+        workers: requests that are screened at the same time; each has its own decoding process and model.
         waiting: requests that wait for a worker; the next one is answered 429.
         request_bytes: longest request body.
         upload_bytes: of all bodies in memory together; a request beyond it is answered 429.

@@ -1,4 +1,4 @@
-"""Uploads -> records: some workers, each with a decoding process and a model of its own, and a bounded queue."""
+"""Uploads -> records: some workers, each with its own decoding process and model, and a bounded queue."""
 
 from __future__ import annotations
 

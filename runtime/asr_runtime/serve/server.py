@@ -76,7 +76,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone: uvicorn raises them again at its end, and the command has exit codes of its own."""
+        """Leave the signals alone: uvicorn raises them again at its end, and the command has its own exit codes."""
         yield
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:

@@ -158,7 +158,7 @@ def _is_list(head: bytes, separator: bytes, ended: bool) -> bool:
     if any(len(name) > _LONGEST_ENTRY or (separator == b"\n" and _has_controls(name)) for name in names):
         return False
     if separator == b"\n" and sum(bool(name.strip()) for name in names) == 1:
-        return True  # a single file that is not there is an error of its own
+        return True  # a single file that is not there is another error
     return (separator == b"\n" or b"" not in names) and any(_names_a_file(name) for name in names)
 
 

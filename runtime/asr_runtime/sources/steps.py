@@ -74,7 +74,7 @@ def decode_source(source: Source | Unreadable, fps: float | None) -> Iterator[De
 def decode_here(source: Source | Unreadable, fps: float | None) -> Iterator[Decoded]:
     """Decode as `decode_source` does, in the process that also does everything else.
 
-    A source that takes more memory than there is, or that brings OpenCV to fail, gives an error of its own; those
+    A source that takes more memory than there is, or that brings OpenCV to fail, gives its own error; those
     after it are not affected.
     """
     frames = 0

@@ -1,4 +1,4 @@
-"""Files of an archive's folder that are damaged, or of something else, are one error of ours."""
+"""A damaged or foreign file in an archive's folder is one ConfigurationError that names it."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def test_an_input_that_ends_its_worker_again_and_again_costs_only_itself(
         (("photos", "-o", "bad.parquet/out"), "bad.parquet/out: cannot be written (Not a directory)"),
     ],
 )
-def test_what_cannot_work_is_one_line(
+def test_a_command_that_cannot_work_is_refused_in_one_line(
     run_command: Runner, model_path: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"not a table at all")

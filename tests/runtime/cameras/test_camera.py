@@ -81,36 +81,36 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Camer
 
 def until(inbox: Inbox[object], state: str, limit: float = 5.0) -> list[object]:
     """Take items until the camera is in `state`."""
-    found: list[object] = []
+    items: list[object] = []
     end = time.monotonic() + limit
     while time.monotonic() < end:
         if (item := inbox.take(0.1)) is not None:
-            found.append(item)
+            items.append(item)
             if isinstance(item, StateRecord) and item.state == state:
-                return found
-    raise AssertionError(f"no {state} in {found}")
+                return items
+    raise AssertionError(f"no {state} in {items}")
 
 
 Start = Callable[..., tuple[Camera, Inbox[object], list[Scripted]]]
 
 
-def test_it_comes_back_and_counts(start: Start) -> None:
+def test_a_lost_camera_is_opened_again_and_its_frames_are_counted(start: Start) -> None:
     camera, inbox, opened = start(paced(5), SourceError("connection refused"), paced(5), paced(5))
-    found = [*until(inbox, "lost"), *until(inbox, "lost"), *until(inbox, "lost"), *until(inbox, "lost")]
-    states = [item.state for item in found if isinstance(item, StateRecord)]
+    items = [*until(inbox, "lost"), *until(inbox, "lost"), *until(inbox, "lost"), *until(inbox, "lost")]
+    states = [item.state for item in items if isinstance(item, StateRecord)]
     assert states == ["connecting", "live", "lost", "connecting", "lost", *["connecting", "live", "lost"] * 2]
-    assert not any(item.given_up for item in found if isinstance(item, StateRecord))
-    lost = [item for item in found if isinstance(item, StateRecord) and item.state == "lost"]
+    assert not any(item.given_up for item in items if isinstance(item, StateRecord))
+    lost = [item for item in items if isinstance(item, StateRecord) and item.state == "lost"]
     assert all(item.retry is not None and 0.8 * 0.05 <= item.retry <= 1.2 * 0.1 for item in lost)
     assert "refused" in lost[1].detail
     assert camera.reconnects == 2
     assert all(stream.closed.is_set() for stream in opened)
-    frames = [item.frame for item in found if isinstance(item, LiveFrame)]
+    frames = [item.frame for item in items if isinstance(item, LiveFrame)]
     assert frames == sorted(set(frames))
     assert camera.received == 15
 
 
-def test_without_reconnect_it_is_given_up(start: Start) -> None:
+def test_without_reconnect_a_lost_camera_is_given_up(start: Start) -> None:
     camera, inbox, _ = start(SourceError("no such thing at rtsp://user:secret@10.0.0.1/1"), reconnect=False)
     *_, last = until(inbox, "lost")
     assert isinstance(last, StateRecord)
@@ -136,8 +136,8 @@ def test_a_silent_source_is_stalled_by_the_age_of_its_newest_frame(start: Start)
 def test_garbage_is_a_failure_and_no_reason_to_reconnect(start: Start) -> None:
     garbage: Script = iter([DecodeError("x")])
     camera, inbox, opened = start(itertools.chain(paced(3), garbage, paced(3)))
-    found = until(inbox, "lost")
-    failures = [item for item in found if isinstance(item, LiveFailure)]
+    items = until(inbox, "lost")
+    failures = [item for item in items if isinstance(item, LiveFailure)]
     assert [failure.frame for failure in failures] == [3]
     assert len(opened) == 1
     assert camera.received == 7
@@ -255,10 +255,10 @@ def test_a_source_that_gives_only_garbage_for_four_seconds_is_lost(
             yield DecodeError("x")
 
     camera, inbox, _ = start(garbage(), reconnect=False)
-    found = until(inbox, "lost")
-    assert isinstance(found[-1], StateRecord)
-    assert found[-1].detail == "no frame that can be decoded for 4 s"
-    assert [item.frame for item in found if isinstance(item, LiveFailure)] == [0, 1, 2, 3, 4]
+    items = until(inbox, "lost")
+    assert isinstance(items[-1], StateRecord)
+    assert items[-1].detail == "no frame that can be decoded for 4 s"
+    assert [item.frame for item in items if isinstance(item, LiveFailure)] == [0, 1, 2, 3, 4]
     assert (camera.received, camera.dropped, camera.undecided) == (5, 0, 0)
 
 
@@ -298,9 +298,9 @@ def test_a_source_is_stalled_after_two_seconds_and_says_so_once(start: Start, mo
         clock.now += seconds
         camera.watch()
         items = [inbox.take(0) for _ in range(3)]
-        found = [item for item in items if isinstance(item, StateRecord)]
-        assert [item.state for item in found] == states
-        assert all(item.detail == "no frame for 2.1 s" for item in found)
+        changes = [item for item in items if isinstance(item, StateRecord)]
+        assert [item.state for item in changes] == states
+        assert all(item.detail == "no frame for 2.1 s" for item in changes)
     hold.set()
     until(inbox, "lost")
 
@@ -319,7 +319,7 @@ def test_skipped_frames_keep_a_source_alive(start: Start, monkeypatch: pytest.Mo
     assert camera._newest == 1005.0
 
 
-def test_it_comes_back_after_half_a_second_then_later_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_is_opened_again_after_half_a_second_then_later_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera_module, "random", SimpleNamespace(uniform=lambda low, high: 1.0))
 
     def refused(url: str) -> Scripted:

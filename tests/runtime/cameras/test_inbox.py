@@ -1,4 +1,4 @@
-"""Files wait, cameras are replaced, news go first, everyone has a turn."""
+"""The inbox: files wait for room, a newer frame replaces an older one, news go first, every source has its turn."""
 
 from __future__ import annotations
 

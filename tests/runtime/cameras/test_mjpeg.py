@@ -21,8 +21,8 @@ _CUTS = st.lists(st.integers(0, 400), max_size=12)
 
 
 def _part(body: bytes, length: int | None, line: bytes = b"\r\n", end: bytes = b"\r\n") -> bytes:
-    said = b"" if length is None else b"Content-Length: %d" % length + line
-    return b"--" + _BOUNDARY + line + b"Content-Type: image/jpeg" + line + said + line + body + end
+    header = b"" if length is None else b"Content-Length: %d" % length + line
+    return b"--" + _BOUNDARY + line + b"Content-Type: image/jpeg" + line + header + line + body + end
 
 
 def _read(stream: bytes, cuts: list[int]) -> list[bytes]:
@@ -60,8 +60,8 @@ def test_the_end_of_a_thumbnail_is_not_that_of_its_picture(seed: int, cut: int) 
 @given(_PICTURES, st.integers(0, 4), st.integers(-3, 60), _CUTS)
 def test_a_wrong_length_costs_its_part_only(pictures: list[bytes], which: int, wrong: int, cuts: list[int]) -> None:
     which %= len(pictures)
-    said = [len(body) + (wrong if i == which else 0) for i, body in enumerate(pictures)]
-    stream = b"".join(_part(body, length) for body, length in zip(pictures, said, strict=True))
+    lengths = [len(body) + (wrong if i == which else 0) for i, body in enumerate(pictures)]
+    stream = b"".join(_part(body, length) for body, length in zip(pictures, lengths, strict=True))
     stream += _part(b"\xff\xd8last\xff\xd9", 8) + b"--" + _BOUNDARY
     parts = _read(stream, cuts)
     assert parts[-1] == b"\xff\xd8last\xff\xd9"

@@ -25,13 +25,13 @@ def _documents(path: Path) -> list[dict[str, Any]]:
 
 
 def _containers() -> list[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
-    found = []
+    containers = []
     for path in _MANIFESTS:
         documents = _documents(path)
         for document in documents:
             if document["kind"] in ("Deployment", "StatefulSet"):
-                found += [(path.name, c, documents) for c in document["spec"]["template"]["spec"]["containers"]]
-    return found
+                containers += [(path.name, c, documents) for c in document["spec"]["template"]["spec"]["containers"]]
+    return containers
 
 
 @pytest.mark.parametrize("path", _MANIFESTS, ids=lambda path: path.name)

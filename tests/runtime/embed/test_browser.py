@@ -1,4 +1,4 @@
-"""The browser demo in a real browser, without a network, on pictures that decoders like to read differently."""
+"""The browser demo in a real browser, without a network, on pictures that decoders often read differently."""
 
 from __future__ import annotations
 
@@ -144,8 +144,8 @@ _PIXELS = """async text => {
 
 def _pixels(page: Page, path: Path) -> np.ndarray:
     """Return what the page decodes, uint8 BGR (H, W, 3)."""
-    found = page.evaluate(_PIXELS, base64.b64encode(path.read_bytes()).decode())
-    rgba = np.frombuffer(base64.b64decode(found["data"]), np.uint8).reshape(found["height"], found["width"], 4)
+    decoded = page.evaluate(_PIXELS, base64.b64encode(path.read_bytes()).decode())
+    rgba = np.frombuffer(base64.b64decode(decoded["data"]), np.uint8).reshape(decoded["height"], decoded["width"], 4)
     return np.ascontiguousarray(rgba[:, :, 2::-1])
 
 
@@ -306,7 +306,7 @@ def test_the_first_verdict_is_timed_from_opening_the_page(demo: Path, browser: B
         first, whole, first_again, whole_again = first_verdicts(browser, host.url)
     finally:
         host.close()
-    assert min(first, first_again) > 0.1  # no answer of an engine that did not start
+    assert min(first, first_again) > 0.1  # an engine that did not start would answer at once
     assert first < whole
     assert first_again < whole_again
 
@@ -348,7 +348,7 @@ def test_the_verdict_of_the_centre_is_shown_while_the_other_windows_are_scored(
     assert f"{100 * float(scored['data-probability']):.0f}% AI" in text
 
 
-def test_asr_serve_offers_it_and_no_reload_is_needed(demo: Path, browser: Browser, examples: Path) -> None:
+def test_asr_serve_offers_the_demo_and_no_reload_is_needed(demo: Path, browser: Browser, examples: Path) -> None:
     path = examples / "real" / "dress.jpg"
     with command("--model", _MODEL, "--port", 0, "--workers", 1, "--browser-demo", demo) as (_, address):
         context = browser.new_context()
@@ -374,7 +374,7 @@ def test_asr_serve_offers_it_and_no_reload_is_needed(demo: Path, browser: Browse
 
 
 def test_webgpu_computes_what_python_computes(demo: Path, examples: Path, tmp_path: Path) -> None:
-    """On a processor that plays graphics processor (SwiftShader): the page takes it only where it is asked to."""
+    """SwiftShader emulates a graphics processor on this one; the page uses it only where it is asked to."""
     path = tmp_path / "photo.png"
     cv2.imwrite(str(path), read_image(examples / "real" / "dress.jpg")[:160, :160])  # one window: it is slow
     host = _Host(demo)

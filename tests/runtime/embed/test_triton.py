@@ -18,13 +18,13 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-import asr_runtime
 from asr_export.triton import write_triton
 from asr_runtime import Detector, read_image
+from asr_runtime.inference.builtin import builtin_path
 
 _ROOT = Path(__file__).parents[3]
 _CLIENT = _ROOT / "runtime" / "embed" / "triton" / "score.py"
-_MODEL = Path(asr_runtime.__file__).parent / "builtin" / "asrnet-lite-tiny.onnx"
+_MODEL = builtin_path("asrnet-lite-tiny")
 
 
 class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):

@@ -166,7 +166,7 @@ def test_no_server_points_to_another_host_or_port() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (reply(b"", "302 Found"), r"it redirects without saying where \(302\): check the URL"),
         (redirect(""), r"it redirects without saying where \(302\): check the URL"),
@@ -174,8 +174,8 @@ def test_no_server_points_to_another_host_or_port() -> None:
         (reply(b"", "300 Choices"), "the server answered 300 Choices"),
     ],
 )
-def test_an_answer_that_leads_nowhere_is_no_redirect(answer: bytes, said: str) -> None:
-    with serving(lambda head: answer) as server, pytest.raises(HttpError, match=said):
+def test_an_answer_that_leads_nowhere_is_no_redirect(answer: bytes, message: str) -> None:
+    with serving(lambda head: answer) as server, pytest.raises(HttpError, match=message):
         fetch(server.url, 5, 100)
     assert len(server.heads) == 1
 

@@ -65,7 +65,7 @@ def test_the_strongest_way_that_is_known_is_chosen(offers: list[str], chosen: st
     assert _fields(header).get("algorithm") == chosen if chosen else header == "Basic bWU6c2VjcmV0"
 
 
-def test_what_is_not_known_is_named() -> None:
+def test_a_kind_of_login_that_is_not_known_is_named() -> None:
     with pytest.raises(UnsupportedLoginError, match=r"digest SHA-512-2, negotiate; known are Basic and Digest"):
         Login("me", "secret").accept(["Digest algorithm=SHA-512-2", "Negotiate"])
 
@@ -83,11 +83,11 @@ def test_a_password_is_not_shown() -> None:
 
 @settings(max_examples=20)
 @given(st.text('a="\\, \t=', max_size=60).map(lambda piece: (piece * 2000)[:65536]))
-def test_no_header_holds_a_run_up(header: str) -> None:
+def test_no_header_takes_long_to_read(header: str) -> None:
     started = time.perf_counter()
     parse_challenges([header] * 16)
     assert time.perf_counter() - started < 2
 
 
-def test_the_examples_are_right() -> None:
+def test_the_examples_in_the_docstrings_are_right() -> None:
     assert doctest.testmod(asr_runtime.http.login).failed == 0

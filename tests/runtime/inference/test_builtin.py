@@ -1,4 +1,4 @@
-"""The model inside the package: what ships, what its card tells, that it scores the examples."""
+"""The model inside the package: its size, what its card says, and that it scores the examples."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ from asr_runtime.inference.cuda_versions import CudaVersions, misfit, read_cuda_
         ("1.18.1", "11.8", "8.9", "12.4"),
     ],
 )
-def test_what_the_table_names_works_together(versions: tuple[str, str, str, str]) -> None:
+def test_versions_of_the_table_work_together(versions: tuple[str, str, str, str]) -> None:
     assert misfit(CudaVersions(*versions)) is None
 
 
 @pytest.mark.parametrize(
-    ("versions", "said"),
+    ("versions", "message"),
     [
         (("1.31.1", "12.8", "9.1", "13.0"), "needs CUDA 13.x from 13.0 and cuDNN 9.x; CUDA 12.8 is here"),
         (("1.26.0", "13.0", "9.1", "13.0"), "needs CUDA 12.x from 12.8 and cuDNN 9.x; CUDA 13.0 is here"),
@@ -42,10 +42,10 @@ def test_what_the_table_names_works_together(versions: tuple[str, str, str, str]
         (("a build", "13.0", "9.1", "13.0"), "expected 1.15 or newer"),
     ],
 )
-def test_what_does_not_is_one_line_with_what_to_do(versions: tuple[str | None, ...], said: str) -> None:
+def test_versions_that_do_not_are_one_line_with_what_to_do(versions: tuple[str | None, ...], message: str) -> None:
     line = misfit(CudaVersions(*versions))
     assert line is not None
-    assert said in line
+    assert message in line
     assert "\n" not in line
 
 
@@ -74,18 +74,20 @@ def test_libraries_say_their_versions(
 def test_packages_of_pip_come_before_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"onnxruntime-gpu": "1.31.1", "nvidia-cuda-runtime": "13.0.48", "nvidia-cudnn-cu13": "9.14.0.64"}
     monkeypatch.setattr(cuda_versions, "package_version", known.get)
-    found = read_cuda_versions()
-    assert (found.onnxruntime_gpu, found.cuda, found.cudnn) == ("1.31.1", "13.0.48", "9.14.0.64")
+    versions = read_cuda_versions()
+    assert (versions.onnxruntime_gpu, versions.cuda, versions.cudnn) == ("1.31.1", "13.0.48", "9.14.0.64")
 
 
-def test_the_doctor_says_it_where_the_gpu_package_is(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_checks_the_versions_where_the_gpu_package_is_installed(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lines(versions: CudaVersions) -> list[tuple[bool, bool, str]]:
         monkeypatch.setattr(doctor, "read_cuda_versions", lambda: versions)
         monkeypatch.setattr(doctor, "_images", lambda: iter(()))
         monkeypatch.setattr(doctor, "_videos", lambda: iter(()))
         monkeypatch.setattr(doctor, "_live", lambda: iter(()))
-        found = examine(model_path).checks
-        return [(c.ok, c.needed, c.detail) for c in found if (c.group, c.name) == ("packages", "cuda")]
+        checks = examine(model_path).checks
+        return [(c.ok, c.needed, c.detail) for c in checks if (c.group, c.name) == ("packages", "cuda")]
 
     assert lines(CudaVersions(cuda="12.8", cudnn="9.1", driver="12.8")) == []  # the CPU's package
     ((ok, needed, detail),) = lines(CudaVersions("1.31.1", "12.8", "9.1", "13.0"))

@@ -28,7 +28,7 @@ def grey(level: int, *shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uin
 
 @settings(deadline=None)
 @given(level=st.integers(0, 255), count=st.integers(1, 4), height=st.integers(1, 70), width=st.integers(1, 70))
-def test_probabilities_logits_and_verdicts(detector: Detector, level: int, count: int, height: int, width: int) -> None:
+def test_scores_are_those_of_the_graph(detector: Detector, level: int, count: int, height: int, width: int) -> None:
     scores = detector(grey(level, count, height, width))
     margin = 8 * (level / 255 - 0.5)
     expected = 1 / (1 + np.exp(-(margin / 2.0 + 0.25)))
@@ -56,7 +56,7 @@ def test_a_view_is_scored_as_its_copy(detector: Detector) -> None:
     assert np.array_equal(detector(view).logits, detector(view.copy()).logits)
 
 
-def test_what_it_says_of_itself(model_path: Path) -> None:
+def test_a_detector_names_its_file_card_and_provider(model_path: Path) -> None:
     detector = Detector(model_path, device="cpu")
     assert detector.name == str(model_path)
     assert detector.sha256 == hashlib.sha256(model_path.read_bytes()).hexdigest()
@@ -137,7 +137,7 @@ def test_weights_in_other_files_are_refused(where: str, tmp_path: Path, monkeypa
 
 
 @given(st.binary(max_size=300))
-def test_foreign_bytes_never_pass_the_look_into_the_file(data: bytes) -> None:
+def test_bytes_that_are_no_model_are_refused_before_onnxruntime_reads_them(data: bytes) -> None:
     try:
         check_self_contained(data)
     except ModelError:
@@ -185,11 +185,11 @@ def test_a_device_is_really_there_or_it_is_an_error(model_bytes: bytes, device: 
         assert Detector(model_bytes, device=device).provider == provider
 
 
-def test_auto_always_starts(model_bytes: bytes) -> None:
+def test_device_auto_always_starts(model_bytes: bytes) -> None:
     assert Detector(model_bytes).provider in ("CPUExecutionProvider", "CUDAExecutionProvider")
 
 
-def test_options_that_cannot_work(model_bytes: bytes) -> None:
+def test_options_that_cannot_work_are_refused(model_bytes: bytes) -> None:
     for options in ({"device": "gpu"}, {"threads": 0}):
         with pytest.raises(ConfigurationError):
             Detector(model_bytes, **options)  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ def kept_files(cache: Path) -> list[Path]:
     return list(cache.rglob("*.json"))
 
 
-def test_it_is_timed_once_cached_and_reported(cache: Path, timings: list[list[str]]) -> None:
+def test_engines_are_timed_once_and_the_choice_is_cached_and_reported(cache: Path, timings: list[list[str]]) -> None:
     first = Detector(MODEL, device="cpu", precision="auto", threads=1)
     assert timings == [ALL]
     (kept,) = kept_files(cache)
@@ -75,7 +75,7 @@ def test_it_is_timed_once_cached_and_reported(cache: Path, timings: list[list[st
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "engine", "said"),
+    ("milliseconds", "engine", "message"),
     [
         ((10, 12, 13), "onnxruntime", "computed by onnxruntime fp32: 10.0 ms; openvino fp32: 12.0 ms; "),
         ((10, 9.6, 9.7), "onnxruntime", "; openvino bf16: 9.7 ms; a gain below 5% is within noise; "),
@@ -86,15 +86,15 @@ def test_it_is_timed_once_cached_and_reported(cache: Path, timings: list[list[st
     ],
 )
 def test_a_less_trusted_engine_is_taken_only_for_a_gain_beyond_noise(
-    milliseconds: tuple[float, ...], engine: str, said: str, monkeypatch: pytest.MonkeyPatch
+    milliseconds: tuple[float, ...], engine: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_times(monkeypatch, *milliseconds)
     for how in ("; kept in", "; timed earlier, kept in"):
         detector = Detector(MODEL, device="cpu", precision="auto", threads=1)
         assert detector.provider == ("CPUExecutionProvider" if engine == "onnxruntime" else engine)
-        assert said in detector.choice
+        assert message in detector.choice
         assert how in detector.choice
-        assert ("within noise" in said) == ("within noise" in detector.choice)
+        assert ("within noise" in message) == ("within noise" in detector.choice)
         assert detector(picture()).probability == pytest.approx(Detector(MODEL)(picture()).probability, abs=1e-3)
 
 
@@ -174,9 +174,9 @@ def test_what_the_processor_cannot_do_is_cached_as_well(
 
 def test_an_engine_that_disagrees_is_left_out_whatever_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_model().replace(np.float32(8 / 255).tobytes(), np.float32(9 / 255).tobytes())
-    found = choose_engine(model, CARD, open_session(build_model(), "cpu", 1), 1)
-    assert found.engine == "onnxruntime"
-    assert "openvino fp32 left out: OpenVINO in fp32 gives the logits" in found.summary
+    choice = choose_engine(model, CARD, open_session(build_model(), "cpu", 1), 1)
+    assert choice.engine == "onnxruntime"
+    assert "openvino fp32 left out: OpenVINO in fp32 gives the logits" in choice.summary
 
 
 def test_a_cached_engine_that_does_not_start_any_more_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,14 +270,16 @@ def test_a_damaged_cache_is_timed_again_and_mended(cache: Path, timings: list[li
         kept.write_bytes(kept.read_bytes()[:40])
 
 
-def test_the_command_says_it_in_one_line_on_stderr(run_command: Runner, tmp_path: Path, examples: Path) -> None:
+def test_the_command_reports_the_choice_in_one_line_on_stderr(
+    run_command: Runner, tmp_path: Path, examples: Path
+) -> None:
     model = tmp_path / "x.onnx"
     model.write_bytes(MODEL)
     photo = sorted((examples / "real").iterdir())[0]
-    for said in (b"; kept in ", b"; timed earlier, kept in "):
+    for message in (b"; kept in ", b"; timed earlier, kept in "):
         done = run_command("screen", photo, "--model", model, "--precision", "auto", "--format", "jsonl")
         assert done.returncode == 0
         assert done.stderr.startswith(b"asr-screen: computed by ")
-        assert said in done.stderr
+        assert message in done.stderr
         assert done.stderr.count(b"\n") == 1
         assert [json.loads(line)["type"] for line in done.stdout.splitlines()] == ["image", "summary"]

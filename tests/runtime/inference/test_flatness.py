@@ -8,15 +8,13 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from runtime_samples import encoded, picture, shade
+from runtime_samples import EXAMPLES, encoded, picture, shade
 
 from asr_runtime import Detector, screen
 from asr_runtime.contract import Preprocess
 from asr_runtime.inference.flatness import FLAT, GRAPHICS, ONE_COLOUR, TOO_SMALL, judged_window, nothing_to_judge
 from asr_runtime.media.image import decode_image, read_image
 from asr_runtime.records import ImageRecord
-
-EXAMPLES = Path(__file__).parents[3] / "runtime" / "examples"
 
 
 def page(scale: float, ink: int, paper: int) -> NDArray[np.uint8]:
@@ -63,7 +61,7 @@ def test_every_example_is_judged_after_strong_compression_too(path: Path) -> Non
     assert nothing_to_judge(decode_image(data, path.name)) is None
 
 
-def test_what_is_looked_at_is_what_the_network_sees() -> None:
+def test_the_window_that_the_network_sees_is_examined() -> None:
     frame = np.zeros((300, 400, 3), np.uint8)
     frame[118:182, 168:232] = shade(120, 64, 64)
     assert nothing_to_judge(judged_window(frame, Preprocess("crop", 64))) is None
@@ -71,7 +69,7 @@ def test_what_is_looked_at_is_what_the_network_sees() -> None:
     assert judged_window(frame[:40], Preprocess("crop", 64)).shape == (40, 64, 3)
 
 
-def test_the_record_is_unsure_and_says_why(detector: Detector, tmp_path: Path) -> None:
+def test_the_record_of_a_blank_picture_is_unsure_and_says_why(detector: Detector, tmp_path: Path) -> None:
     for name, image in (("white.png", np.full((80, 80, 3), 255, np.uint8)), ("bright.png", shade(240, 80, 80))):
         (tmp_path / name).write_bytes(encoded(image, ".png"))
     records = screen([tmp_path / "white.png", tmp_path / "bright.png"], detector)

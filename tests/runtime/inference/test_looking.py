@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from runtime_samples import CARD, WHOLE_CARD, WHOLE_VIDEO_CARD, bright_corner, build_model, picture, shade
+from runtime_samples import CARD, EXAMPLES, WHOLE_CARD, WHOLE_VIDEO_CARD, bright_corner, build_model, picture, shade
 
 from asr_runtime import Detector, read_image
 from asr_runtime.contract import ModelCard, Preprocess
@@ -18,7 +18,7 @@ from asr_runtime.errors import ConfigurationError, DeadlineError, InferenceError
 from asr_runtime.inference.looking import choose_looks, chosen_look
 from asr_runtime.windows import Window
 
-COFFEE = Path(__file__).parents[3] / "runtime" / "examples" / "real" / "coffee.png"
+COFFEE = EXAMPLES / "real" / "coffee.png"
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_what_is_no_picture_is_refused(whole: Detector, image: NDArray[np.uint8]
             ask(image)
 
 
-def test_an_unknown_look_or_no_windows_at_all(whole: Detector) -> None:
+def test_an_unknown_look_and_a_map_of_no_windows_are_refused(whole: Detector) -> None:
     with pytest.raises(ConfigurationError, match="look 'half': expected one of auto, centre, whole"):
         whole.look(picture(), "half")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="at least 1"):
@@ -169,7 +169,7 @@ def test_each_window_has_the_deadline() -> None:
     assert detector.look(bright_corner(level=200)).kind == "whole"
 
 
-def test_the_program_in_the_documentation_gives_the_same(tmp_path: Path) -> None:
+def test_the_program_in_the_documentation_gives_the_same_probability(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "whole-picture.md").read_text()
     program: dict[str, Any] = {}
     exec(page.rpartition("```python\n")[2].partition("```")[0], program)
@@ -193,7 +193,7 @@ NOT_DEFAULT = dataclasses.replace(WHOLE_CARD, whole=dataclasses.replace(WHOLE_VI
     ],
     ids=["no figures", "pictures only", "videos too", "not better"],
 )
-def test_the_card_decides(card: ModelCard, images: str, videos: str) -> None:
+def test_the_card_decides_which_look_is_the_default(card: ModelCard, images: str, videos: str) -> None:
     assert (chosen_look(card, "auto"), chosen_look(card, "auto", video=True)) == (images, videos)
     assert chosen_look(card, "centre") == "centre"
 

@@ -31,9 +31,9 @@ def test_both_distributions_are_refused(run_command: Runner, tmp_path: Path, mod
     done = run_command("screen", "a.jpg", "--model", model_path, env=prepended(tmp_path))
     assert done.returncode == 2
     assert b"onnxruntime and onnxruntime-gpu are both installed" in done.stderr
-    found = run_command("doctor", "--model", model_path, env=prepended(tmp_path))
-    assert found.returncode == 2
-    assert b"both installed" in found.stdout
+    examined = run_command("doctor", "--model", model_path, env=prepended(tmp_path))
+    assert examined.returncode == 2
+    assert b"both installed" in examined.stdout
 
 
 def test_what_a_removed_distribution_leaves_behind_is_refused(

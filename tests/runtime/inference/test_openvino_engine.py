@@ -61,7 +61,7 @@ def test_float32_gives_the_scores_of_onnxruntime_on_real_pictures(
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 70), st.integers(1, 70)), min_size=1, max_size=4))
-def test_sizes_and_batches_in_any_order(
+def test_sizes_and_batches_in_any_order_give_the_scores_of_onnxruntime(
     brightness: tuple[Detector, OpenVinoSession], shapes: list[tuple[int, int, int]]
 ) -> None:
     detector, session = brightness
@@ -113,14 +113,14 @@ def test_bf16_without_a_passed_gate_is_refused_with_what_to_do(card: object) -> 
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"precision": "fp64"}, "expected one of file, bf16, auto"),
         ({"precision": "bf16", "device": "cuda"}, "precision bf16 is for the CPU"),
     ],
 )
-def test_combinations_that_cannot_work(model_bytes: bytes, options: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_combinations_that_cannot_work_are_refused(model_bytes: bytes, options: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         Detector(model_bytes, **options)  # type: ignore[arg-type]
 
 

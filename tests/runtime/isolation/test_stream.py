@@ -1,11 +1,10 @@
-"""A live source in a process of its own: the same pictures, and a stream that breaks it costs that connection."""
+"""A live source in a separate process gives the same pictures; a stream that breaks it ends that connection only."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import signal
-import stat
 import struct
 import subprocess
 import sys
@@ -14,14 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from child_samples import children, is_gone, limits, open_files
-from live_samples import free_port, until
+from child_samples import children, is_gone, limits, open_files, write_child
+from live_samples import free_port, serving, until
 from runtime_samples import black_png, encoded, environment, picture, read_stamp, stamped
 
 from asr_runtime import Detector, screen
@@ -69,15 +68,11 @@ def mjpeg(*pictures: bytes, lasting: bool = True, interval: float = 0.04) -> Ite
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/camera"
-    finally:
-        over.set()
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as root:
+        try:
+            yield f"{root}/camera"
+        finally:
+            over.set()
 
 
 @pytest.fixture(scope="module")
@@ -126,23 +121,23 @@ def test_a_damaged_and_a_giant_picture_are_skipped_and_the_end_is_reported(conne
         mjpeg(STAMPED[1], b"\xff\xd8 nothing", giant, STAMPED[2], lasting=False) as place,
         closing(connect(place)) as it,
     ):
-        said = []
+        outcomes = []
         for _ in range(4):
             it.grab()
             try:
-                said.append(str(read_stamp(it.retrieve())))
+                outcomes.append(str(read_stamp(it.retrieve())))
             except DecodeError as error:
-                said.append(str(error))
+                outcomes.append(str(error))
         kind, end = failure(it.grab)
-    assert said[0] == "1"
-    assert said[1].startswith("frame: not a complete image")
-    assert said[2] == f"a frame of more than {MAX_FRAME_PIXELS} pixels"
-    assert said[3] == "2"
+    assert outcomes[0] == "1"
+    assert outcomes[1].startswith("frame: not a complete image")
+    assert outcomes[2] == f"a frame of more than {MAX_FRAME_PIXELS} pixels"
+    assert outcomes[3] == "2"
     assert (kind, end) == (SourceError, "the source ended the stream")
 
 
 class Watched:
-    """A camera in a process of its own, and what it tells."""
+    """A camera in a separate process, and the states and frames that it gives."""
 
     def __init__(self, name: str, url: str) -> None:
         self._inbox: Inbox[Any] = Inbox(2)
@@ -310,12 +305,8 @@ NONSENSE = {
 def replace_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     """Make every child one that was taken over and answers with these bytes."""
 
-    def replace(said: bytes) -> None:
-        evil = tmp_path / "python"
-        (tmp_path / "answer").write_bytes(said)
-        evil.write_text(f"#!/bin/sh\n/bin/cat '{tmp_path}/answer'\nexec /bin/sleep 60\n")
-        evil.chmod(evil.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setattr(sys, "executable", str(evil))
+    def replace(data: bytes) -> None:
+        monkeypatch.setattr(sys, "executable", str(write_child(tmp_path, data)))
 
     return replace
 
@@ -326,11 +317,11 @@ def read_one() -> None:
         stream.retrieve()
 
 
-@pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE.keys())
+@pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE.keys())
 def test_a_stream_that_took_over_its_process_is_not_believed(
-    replace_child: Callable[[bytes], None], said: bytes
+    replace_child: Callable[[bytes], None], nonsense: bytes
 ) -> None:
-    replace_child(said)
+    replace_child(nonsense)
     began = time.monotonic()
     kind, message = failure(read_one)
     assert time.monotonic() - began < 3

@@ -115,7 +115,7 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = decode_image(pillow(Image.fromarray(half), "JPEG", exif=exif, quality=95), "x")
-    shown = {3: image[:, 40:], 6: image[:24], 8: image[40:]}[orientation]  # where it is seen white
+    shown = {3: image[:, 40:], 6: image[:24], 8: image[40:]}[orientation]  # the part that must be white
     assert image.shape[:2] == ((32, 64) if orientation == 3 else (64, 32))
     assert shown.mean() > 250
 
@@ -126,7 +126,7 @@ def test_a_picture_of_too_many_pixels_is_an_error(tmp_path: Path) -> None:
     bomb[16:24] = struct.pack(">II", side, side)
     bomb[29:33] = struct.pack(">I", zlib.crc32(bytes(bomb[12:29])))
     (tmp_path / "bomb.png").write_bytes(bomb)
-    # In a process of its own: OpenCV reads the limit when it is first imported. It must not take the memory.
+    # In a separate process: OpenCV reads the limit when it is first imported. The memory must not be taken.
     code = f"""
 import resource
 from asr_runtime import read_image

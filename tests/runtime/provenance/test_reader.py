@@ -194,13 +194,15 @@ def test_asr_screen_shows_claims_beside_the_verdict(run_command: Runner, model_p
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--claims", "--format", "csv"], "format csv has no place for claims"),
         (["--trust-anchors", "x.pem"], "belongs to --claims"),
         (["--claims", "--trust-anchors", "missing.pem"], "cannot be read"),
     ],
 )
-def test_impossible_options_are_refused(run_command: Runner, model_path: Path, options: list[str], said: str) -> None:
+def test_impossible_options_are_refused(
+    run_command: Runner, model_path: Path, options: list[str], message: str
+) -> None:
     done = run_command("screen", "x.png", "--model", model_path, *options)
-    assert (done.returncode, said in done.stderr.decode()) == (2, True), done.stderr
+    assert (done.returncode, message in done.stderr.decode()) == (2, True), done.stderr

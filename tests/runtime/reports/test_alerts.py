@@ -273,7 +273,7 @@ def test_alerts_go_on_where_nobody_reads_the_warnings() -> None:
         "mqtt://host/x?y",
     ],
 )
-def test_a_target_that_cannot_be_is_refused_at_once(target: str) -> None:
+def test_an_impossible_target_is_refused_at_once(target: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^alert target .*: expected"):
         Alerts([target], warn=pytest.fail)
 

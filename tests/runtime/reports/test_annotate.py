@@ -25,8 +25,8 @@ def play(path: Path) -> tuple[list[NDArray[np.uint8]], float]:
     video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     rate = video.get(cv2.CAP_PROP_FPS)
     frames = []
-    while (found := video.read())[0]:
-        frames.append(found[1])
+    while (read := video.read())[0]:
+        frames.append(read[1])
     video.release()
     return frames, rate
 

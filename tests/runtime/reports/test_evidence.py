@@ -107,7 +107,7 @@ def test_a_map_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="evidence map cannot be written"):
         FlaggedPictures(tmp_path / "file", "evidence map")

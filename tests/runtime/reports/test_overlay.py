@@ -75,6 +75,6 @@ def test_the_graph_shows_the_latest_frames() -> None:
 
 @pytest.mark.parametrize("source", ["", "x" * 5000, "日本\n\x1b[2J.mp4", "rtsp://***@10.0.0.7/cam?***"])
 @pytest.mark.parametrize("size", [(160, 90), (640, 480)])
-def test_no_name_breaks_it(source: str, size: tuple[int, int]) -> None:
+def test_no_name_of_a_source_breaks_the_drawing(source: str, size: tuple[int, int]) -> None:
     drawn(frame(source, "ai", 0, 1e9), *size)
     drawn(frame(source, "unsure", 0, -3.0), *size)

@@ -36,13 +36,13 @@ def samples(server: MetricsServer) -> dict[tuple[str, ...], float]:
     with urlopen(f"http://{server.address}/metrics", timeout=5) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=")
         text = answer.read().decode()
-    found = {}
+    values = {}
     for family in text_string_to_metric_families(text):
         assert family.name.startswith("asr_")
         assert family.documentation
         for sample in family.samples:
-            found[(sample.name, *(value for _, value in sorted(sample.labels.items())))] = sample.value
-    return found
+            values[(sample.name, *(value for _, value in sorted(sample.labels.items())))] = sample.value
+    return values
 
 
 def health(server: MetricsServer) -> tuple[int, dict[str, Any]]:
@@ -60,24 +60,24 @@ def test_metrics_count_what_a_live_source_gave(server: MetricsServer) -> None:
     for number, age in enumerate((0.03, 0.3, 3.0)):
         server.observe(frame("door", "ai" if number else "real", number, age=age, dropped=2))
     server.observe(ErrorRecord("door", "InferenceError", "door: not a number"))
-    found = samples(server)
-    assert found["asr_frames_total", "door", "ai"] == 2
-    assert found["asr_frames_total", "door", "real"] == 1
-    assert found["asr_errors_total", "InferenceError", "door"] == 1
-    assert found["asr_dropped_frames_total", "door"] == 6
-    assert found["asr_reconnects_total", "door"] == 2
-    assert found["asr_source_state", "door", "live"] == 1
-    assert found["asr_source_state", "door", "lost"] == 0
-    assert found["asr_frame_age_seconds_bucket", "0.5", "door"] == 2
-    assert found["asr_frame_age_seconds_count", "door"] == 3
-    assert found["asr_frame_age_seconds_sum", "door"] == pytest.approx(3.33)
-    assert found["asr_probability", "door"] == found["asr_smoothed_probability", "door"] == 0.75
-    assert abs(found["asr_last_result_timestamp_seconds", "door"] - time.time()) < 30
+    values = samples(server)
+    assert values["asr_frames_total", "door", "ai"] == 2
+    assert values["asr_frames_total", "door", "real"] == 1
+    assert values["asr_errors_total", "InferenceError", "door"] == 1
+    assert values["asr_dropped_frames_total", "door"] == 6
+    assert values["asr_reconnects_total", "door"] == 2
+    assert values["asr_source_state", "door", "live"] == 1
+    assert values["asr_source_state", "door", "lost"] == 0
+    assert values["asr_frame_age_seconds_bucket", "0.5", "door"] == 2
+    assert values["asr_frame_age_seconds_count", "door"] == 3
+    assert values["asr_frame_age_seconds_sum", "door"] == pytest.approx(3.33)
+    assert values["asr_probability", "door"] == values["asr_smoothed_probability", "door"] == 0.75
+    assert abs(values["asr_last_result_timestamp_seconds", "door"] - time.time()) < 30
 
 
 def test_a_source_has_its_counters_from_the_start(server: MetricsServer) -> None:
-    found = samples(server)
-    assert found["asr_reconnects_total", "door"] == found["asr_dropped_frames_total", "door"] == 0
+    values = samples(server)
+    assert values["asr_reconnects_total", "door"] == values["asr_dropped_frames_total", "door"] == 0
 
 
 def test_files_share_one_label_so_that_a_large_folder_does_not_fill_the_memory(server: MetricsServer) -> None:
@@ -88,9 +88,9 @@ def test_files_share_one_label_so_that_a_large_folder_does_not_fill_the_memory(s
         server.observe(frame(f"{number}.mp4", "ai"))
         server.observe(VideoRecord(f"{number}.mp4", 0.9, "ai", 0.9, 1, 0.0))
         server.observe(SegmentRecord(f"{number}.mp4", 0, 1, "ai", 0.9, 0.9, 1))
-    found = samples(server)
-    assert found["asr_frames_total", "files", "ai"] == 401
-    assert len(found) <= before + 1, "the smoothed probability of the files"
+    values = samples(server)
+    assert values["asr_frames_total", "files", "ai"] == 401
+    assert len(values) <= before + 1, "the smoothed probability of the files"
 
 
 def test_alerts_that_did_not_arrive_are_counted() -> None:

@@ -38,7 +38,7 @@ def test_a_video_is_saved_when_it_turns_to_ai_and_now_and_then_while_it_stays_so
     ]
 
 
-def test_every_source_is_on_its_own(tmp_path: Path) -> None:
+def test_every_source_has_its_own_interval(tmp_path: Path) -> None:
     snapshots = snapshots_in(tmp_path)
     for source in ("door", "yard", "door", "yard"):
         snapshots.observe(frame(source, "ai", 0, 1795409522.125, age=0.1), picture())
@@ -134,7 +134,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_half_of_a_file(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("place", ["/proc/snapshots", "/dev/null/snapshots"])
-def test_a_folder_that_cannot_be_is_refused_at_once(place: str) -> None:
+def test_a_folder_that_cannot_be_made_is_refused_at_once(place: str) -> None:
     with pytest.raises(OutputError, match=place):
         snapshots_in(place)
 

@@ -1,4 +1,4 @@
-"""Files are scored side by side, and nobody can tell from the records."""
+"""Files are scored side by side, and the records are the same as one after another."""
 
 from __future__ import annotations
 

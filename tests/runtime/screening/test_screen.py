@@ -176,7 +176,7 @@ def test_fps_out_of_range_is_refused_at_once(detector: Detector, fps: float) -> 
         screen(["a.jpg"], detector, fps=fps)
 
 
-def test_what_cannot_be_is_refused_at_once(detector: Detector) -> None:
+def test_impossible_sources_are_refused_at_once(detector: Detector) -> None:
     for sources, message in (
         ([], "no source"),
         (["a.jpg", "ftp://camera/1"], "expected one of rtsp://"),
@@ -267,9 +267,9 @@ def test_a_whole_look_that_the_card_has_no_figures_for_is_refused_at_once(detect
 def test_pictures_decoded_elsewhere_give_the_same_records(detector: Detector, clip: Path, tmp_path: Path) -> None:
     paths = [make("image", tmp_path, 0), make("cut", tmp_path, 1), clip]
     steps = [step for path in paths for step in decode_source(Source(str(path), _kind(path)), 5)]
-    found, expected = list(screen_decoded(steps, detector)), list(screen(paths, detector, fps=5))
-    assert [record.to_dict() for record in found[:-1]] == [record.to_dict() for record in expected[:-1]]
-    summary = account(found)
+    records, expected = list(screen_decoded(steps, detector)), list(screen(paths, detector, fps=5))
+    assert [record.to_dict() for record in records[:-1]] == [record.to_dict() for record in expected[:-1]]
+    summary = account(records)
     assert set(summary.to_dict()["looks"].values()) == {"centre"}
     assert (summary.read, summary.scored, summary.failed) == (102, 21, 1)
 

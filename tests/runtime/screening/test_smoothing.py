@@ -65,8 +65,8 @@ def test_a_cut_begins_anew() -> None:
 def test_noise_and_slow_changes_are_no_cuts() -> None:
     noise = np.random.default_rng(0)
     cuts = SceneCuts()
-    found = [cuts.between(noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)) for _ in range(50)]
-    assert sum(found) <= 1
+    cut = [cuts.between(noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)) for _ in range(50)]
+    assert sum(cut) <= 1
     cuts = SceneCuts()
     assert not any(cuts.between(np.full((48, 64, 3), level, np.uint8)) for level in range(0, 250, 10))
 
@@ -99,13 +99,13 @@ def test_a_whole_video_is_judged_by_the_rule_of_the_card() -> None:
     for track in (images, videos):
         for i, probability in enumerate((0.5, 0.6, 0.7)):
             assert track.add(i / 10, probability, SCENE).verdict == "unsure", "frames are judged as images"
-    pooled, found = images.video(), videos.video()
+    pooled, ruled = images.video(), videos.video()
     assert pooled is not None
-    assert found is not None
+    assert ruled is not None
     log_odds = np.mean([np.log(p / (1 - p)) for p in (0.5, 0.6, 0.7)])
     assert pooled.probability == pytest.approx(1 / (1 + np.exp(-log_odds)))
-    assert found.probability == pytest.approx(1 / (1 + np.exp(-(log_odds / 0.5 + 1.0))))
-    assert (pooled.verdict, found.verdict) == ("unsure", "ai")
+    assert ruled.probability == pytest.approx(1 / (1 + np.exp(-(log_odds / 0.5 + 1.0))))
+    assert (pooled.verdict, ruled.verdict) == ("unsure", "ai")
 
 
 def test_smoothing_follows_time_not_frames() -> None:
@@ -236,8 +236,8 @@ def test_a_cut_is_three_times_what_is_usual() -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 700), (700, 4), (127, 128), (300, 300)])
 def test_frames_of_any_size_are_compared(height: int, width: int) -> None:
     cuts = SceneCuts()
-    found = [cuts.between(np.full((height, width, 3), level, np.uint8)) for level in (0, 0, 200)]
-    assert found == [False, False, True]
+    cut = [cuts.between(np.full((height, width, 3), level, np.uint8)) for level in (0, 0, 200)]
+    assert cut == [False, False, True]
 
 
 def test_a_change_on_a_small_part_of_a_large_frame_is_no_cut() -> None:

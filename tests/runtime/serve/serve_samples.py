@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,6 +41,27 @@ class Client:
         return answer
 
 
+def request_head(*headers: str) -> bytes:
+    """Return the head of a request that posts a picture."""
+    return "\r\n".join(["POST /v1/screen HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
+
+
+def connect_and_send(client: Client, sent: bytes) -> socket.socket:
+    connection = socket.create_connection((client.host, client.port), timeout=60)
+    with contextlib.suppress(OSError):  # refused before all was sent
+        connection.sendall(sent)
+    return connection
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """Read until the server closes, or drops, the connection."""
+    parts = []
+    with connection, contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
 Serve = Callable[..., contextlib.AbstractContextManager[Client]]
 
 
@@ -51,8 +73,8 @@ def command(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
-            found = re.search(r"http://(\S+?)/", line)
-            assert found, line + process.stderr.read()
-            yield process, found[1]
+            address = re.search(r"http://(\S+?)/", line)
+            assert address, line + process.stderr.read()
+            yield process, address[1]
         finally:
             process.kill()

@@ -122,7 +122,7 @@ def test_the_api_page_describes_every_route_and_loads_nothing(server: Client) ->
 
 
 def test_mistakes_are_one_line_that_says_what_was_expected(server: Client) -> None:
-    for query, headers, body, status, said in (
+    for query, headers, body, status, message in (
         ("fps=0", {}, WHITE, 422, "fps: Input should be greater than 0"),
         ("format=xml", {}, WHITE, 422, "format: Input should be 'json' or 'jsonl'"),
         ("", {}, b"", 400, "no file came"),
@@ -130,8 +130,8 @@ def test_mistakes_are_one_line_that_says_what_was_expected(server: Client) -> No
         ("", {"Content-Type": "multipart/form-data; boundary=x"}, WHITE, 400, "not a valid multipart form"),
         ("", {"Content-Type": "multipart/form-data; boundary=x"}, b"--x\r\n", 400, "cut short"),
     ):
-        found, _, text = server.ask("POST", f"/v1/screen?{query}", body, headers)
-        assert (found, said in json.loads(text)["error"]) == (status, True), text
+        answered, _, text = server.ask("POST", f"/v1/screen?{query}", body, headers)
+        assert (answered, message in json.loads(text)["error"]) == (status, True), text
 
 
 def test_a_bomb_and_an_endless_inference_cost_only_themselves(serve: Serve) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from runtime_samples import build_model, encoded, shade
-from serve_samples import Client, Serve
+from serve_samples import Client, Serve, connect_and_send, read_to_end, request_head
 
 WHITE, BLACK = (encoded(shade(level, 32, 48), ".png") for level in (255, 0))
 PATIENCE = 0.4
@@ -24,22 +23,8 @@ def small(serve: Serve) -> Iterator[Client]:
         yield client
 
 
-def connect(client: Client, sent: bytes) -> socket.socket:
-    connection = socket.create_connection((client.host, client.port), timeout=20)
-    connection.sendall(sent)
-    return connection
-
-
-def rest(connection: socket.socket) -> bytes:
-    """Read until the server closes."""
-    with connection, contextlib.suppress(ConnectionResetError):
-        return b"".join(iter(lambda: connection.recv(65536), b""))
-    return b""
-
-
 def head(length: int | str, *more: str) -> bytes:
-    lines = ["POST /v1/screen HTTP/1.1", "Host: localhost", f"Content-Length: {length}", *more, "", ""]
-    return "\r\n".join(lines).encode()
+    return request_head(f"Content-Length: {length}", *more)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +32,12 @@ def head(length: int | str, *more: str) -> bytes:
 )
 def test_a_client_that_sends_no_request_is_cut_off(small: Client, sent: bytes) -> None:
     started = time.monotonic()
-    assert rest(connect(small, sent)) == b""
+    assert read_to_end(connect_and_send(small, sent)) == b""
     assert time.monotonic() - started < 5
 
 
 def test_headers_that_drip_do_not_keep_a_connection(small: Client) -> None:
-    connection = connect(small, b"GET / HTTP/1.1\r\n")
+    connection = connect_and_send(small, b"GET / HTTP/1.1\r\n")
     started = time.monotonic()
 
     def drip() -> None:
@@ -66,11 +51,11 @@ def test_headers_that_drip_do_not_keep_a_connection(small: Client) -> None:
 
 def test_a_body_that_stalls_is_refused_and_forgotten(small: Client) -> None:
     for answer in (
-        rest(connect(small, head(50_000) + WHITE)),
-        rest(connect(small, head(50_000, "Content-Type: multipart/form-data; boundary=x") + b"--x\r\nContent-")),
-        rest(
-            connect(small, b"POST /v1/screen HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")
+        read_to_end(connect_and_send(small, head(50_000) + WHITE)),
+        read_to_end(
+            connect_and_send(small, head(50_000, "Content-Type: multipart/form-data; boundary=x") + b"--x\r\nContent-")
         ),
+        read_to_end(connect_and_send(small, request_head("Transfer-Encoding: chunked") + b"5\r\nab")),
     ):
         assert b" 408 " in answer.splitlines()[0]
         assert b"the body came too slowly" in answer
@@ -79,18 +64,18 @@ def test_a_body_that_stalls_is_refused_and_forgotten(small: Client) -> None:
 
 def test_a_body_that_is_too_long_is_refused_before_it_is_read(small: Client) -> None:
     for length, status in (("100001", b" 413 "), ("9" * 19, b" 413 "), ("9" * 40, b" 400 "), ("-1", b" 400 ")):
-        with connect(small, head(length)) as connection:
+        with connect_and_send(small, head(length)) as connection:
             assert status in connection.recv(65536).splitlines()[0]
 
 
 def test_a_chunked_body_is_counted(small: Client) -> None:
     chunk = b"c350\r\n" + bytes(50_000) + b"\r\n"
     sent = b"POST /v1/screen HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + 3 * chunk
-    assert b" 413 " in rest(connect(small, sent)).splitlines()[0]
+    assert b" 413 " in read_to_end(connect_and_send(small, sent)).splitlines()[0]
 
 
 def test_a_body_longer_than_it_says_is_no_second_request(small: Client) -> None:
-    answer = rest(connect(small, head(len(BLACK)) + BLACK + b"and more\r\n\r\n"))
+    answer = read_to_end(connect_and_send(small, head(len(BLACK)) + BLACK + b"and more\r\n\r\n"))
     assert answer.count(b"HTTP/1.1 200") == 1
     assert b'"verdict": "real"' in answer
     assert b"HTTP/1.1 400" in answer
@@ -100,10 +85,10 @@ def test_files_and_bytes_of_all_clients_are_counted(small: Client) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n' + WHITE + b"\r\n"
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
     assert small.ask("POST", "/v1/screen", 4 * part + b"--x--\r\n", kind)[0] == 413
-    waiting = [connect(small, head(90_000) + bytes(80_000)) for _ in range(2)]
+    waiting = [connect_and_send(small, head(90_000) + bytes(80_000)) for _ in range(2)]
     assert any(b" 429 " in c.recv(65536).splitlines()[0] for c in waiting)
     for connection in waiting:
-        rest(connection)
+        read_to_end(connection)
     assert small.screen(BLACK)["records"][0]["verdict"] == "real"
 
 
@@ -137,7 +122,7 @@ def test_clients_that_do_not_read_or_go_away_do_not_hold_up_others(serve: Serve,
             connection.connect((client.host, client.port))
             connection.sendall(request)
             deaf.append(connection)
-        connect(client, request).close()
+        connect_and_send(client, request).close()
         assert client.screen(BLACK)["records"][0]["verdict"] == "real"
         assert client.screener is not None
         until = time.monotonic() + 10

@@ -40,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> list[Path]:
 
 @pytest.fixture
 def page(browser: Browser, server: Client) -> Iterator[Page]:
-    """The page; afterwards it must not have complained, nor have asked anyone but its server."""
+    """The page; afterwards its console must be empty, and it must have sent requests to its server only."""
     page = browser.new_page()
     asked: list[str] = []
     complaints: list[str] = []
@@ -193,8 +193,8 @@ def test_axe_finds_nothing_serious(browser: Browser, server: Client, files: list
 
 
 def serious(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found if v["impact"] in ("serious", "critical")]
+    violations = Axe().run(page).response["violations"]
+    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in violations if v["impact"] in ("serious", "critical")]
 
 
 def test_a_busy_server_is_asked_again(browser: Browser, serve: Serve, files: list[Path]) -> None:

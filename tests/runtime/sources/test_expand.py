@@ -16,9 +16,9 @@ from asr_runtime.sources.live import LiveSource, is_live, live_source, named_sou
 
 
 def names(arguments: Sequence[object], stdin: bytes = b"") -> list[str]:
-    found = list(Expansion([str(a) for a in arguments], io.BytesIO(stdin)))
-    assert all(isinstance(item, Source) for item in found), found
-    return sorted(item.name for item in found)
+    items = list(Expansion([str(a) for a in arguments], io.BytesIO(stdin)))
+    assert all(isinstance(item, Source) for item in items), items
+    return sorted(item.name for item in items)
 
 
 def only_error(argument: object, stdin: bytes = b"") -> str:
@@ -37,12 +37,12 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_a_folder_gives_all_images_and_videos_below(tree: Path) -> None:
-    found = names([tree])
+    given = names([tree])
     expected = ["a.jpg", "B.PNG", "x/c.webp", "x/y/d.mp4", "x/y/e.jpeg", ".hidden.jpg"]
-    assert found == sorted(str(tree / name) for name in expected)
+    assert given == sorted(str(tree / name) for name in expected)
 
 
-def test_kinds_go_by_suffix(tree: Path) -> None:
+def test_empty_files_are_pictures_or_videos_by_their_suffix(tree: Path) -> None:
     kinds = {Path(s.name).name: s.kind for s in Expansion([str(tree)]) if isinstance(s, Source)}
     assert kinds["d.mp4"] == "video"
     assert kinds["e.jpeg"] == kinds["B.PNG"] == "image"
@@ -56,10 +56,10 @@ def test_links_in_a_loop_end_and_give_each_file_once(tree: Path) -> None:
 
 
 def test_a_folder_is_listed_while_it_is_read(tree: Path) -> None:
-    found = iter(Expansion([str(tree), "missing"]))
-    next(found)
+    items = iter(Expansion([str(tree), "missing"]))
+    next(items)
     (tree / "x" / "late.jpg").touch()
-    assert str(tree / "x" / "late.jpg") in [item.name for item in found]
+    assert str(tree / "x" / "late.jpg") in [item.name for item in items]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_folder_is_listed_while_it_is_read(tree: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("absolute", [True, False])
-def test_patterns(
+def test_patterns_match_as_in_a_shell(
     tree: Path, pattern: str, expected: list[str], absolute: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tree)
@@ -93,8 +93,8 @@ def test_a_file_whose_name_looks_like_a_pattern_is_the_file(tree: Path) -> None:
 
 def test_what_leads_to_nothing_is_reported_and_the_rest_goes_on(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
-    found = list(Expansion([str(tree / "no.jpg"), str(tmp_path / "bare"), str(tree / "*.gif"), str(tree / "a.jpg")]))
-    assert [type(item) for item in found] == [Unreadable, Unreadable, Unreadable, Source]
+    items = list(Expansion([str(tree / "no.jpg"), str(tmp_path / "bare"), str(tree / "*.gif"), str(tree / "a.jpg")]))
+    assert [type(item) for item in items] == [Unreadable, Unreadable, Unreadable, Source]
     assert "no such file" in only_error(tree / "no.jpg")
     assert "no image and no video" in only_error(tmp_path / "bare")
     assert "no file matches" in only_error(tree / "*.gif")

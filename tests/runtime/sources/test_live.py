@@ -24,7 +24,7 @@ from asr_runtime.sources.live import is_live, live_source
         ("rtsp://[fe80::1%25eth0]/x", "rtsp://[fe80::1%eth0]/x"),
     ],
 )
-def test_an_argument_that_is_a_camera(argument: str, opened: str) -> None:
+def test_an_argument_that_names_a_camera_is_a_live_source(argument: str, opened: str) -> None:
     assert is_live(argument)
     assert live_source(argument).url == opened
 
@@ -33,7 +33,7 @@ def test_an_argument_that_is_a_camera(argument: str, opened: str) -> None:
     "argument",
     ["/dev/null", "/dev/v4l", "/dev/v4l/by-id", "/dev/videos", "video0", "1.5", "-1", "\u0661", "9" * 5000, "a\0b", ""],
 )
-def test_an_argument_that_is_none(argument: str) -> None:
+def test_other_arguments_are_no_live_sources(argument: str) -> None:
     assert not is_live(argument)
 
 

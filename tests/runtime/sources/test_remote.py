@@ -31,23 +31,23 @@ from asr_runtime.sources.remote import fetched_file, remote_file
 )
 def test_the_path_says_whether_a_url_is_a_file(url: str, kind: str | None, watched: str | None) -> None:
     for is_watched, expected in ((False, kind), (True, watched)):
-        found = remote_file(url, is_watched=is_watched)
-        assert (found and found.kind) == expected
+        file = remote_file(url, is_watched=is_watched)
+        assert (file and file.kind) == expected
 
 
 def test_a_file_never_shows_its_password() -> None:
-    found = remote_file("http://me:secret@host/photo.jpg")
-    assert found is not None
-    assert found.url == "http://me:secret@host/photo.jpg"
-    assert "secret" not in found.name + repr(found)
+    file = remote_file("http://me:secret@host/photo.jpg")
+    assert file is not None
+    assert file.url == "http://me:secret@host/photo.jpg"
+    assert "secret" not in file.name + repr(file)
 
 
 def test_a_server_that_never_answers_costs_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(remote._MOST_SECONDS, "image", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        found = remote_file(f"http://127.0.0.1:{silent.getsockname()[1]}/photo.jpg")
-        assert found is not None
+        file = remote_file(f"http://127.0.0.1:{silent.getsockname()[1]}/photo.jpg")
+        assert file is not None
         started = time.monotonic()
-        with pytest.raises(SourceError, match=r"photo\.jpg: no answer within 0\.3 s"), fetched_file(found):
+        with pytest.raises(SourceError, match=r"photo\.jpg: no answer within 0\.3 s"), fetched_file(file):
             pass
     assert time.monotonic() - started < 5

@@ -75,7 +75,7 @@ def test_binary_data_is_one_error_and_nothing_is_scanned(here: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\0"])
-def test_a_list_of_files(here: Path, ending: bytes) -> None:
+def test_a_list_of_files_is_read_line_by_line_or_split_at_nul(here: Path, ending: bytes) -> None:
     listed = ending.join([b"a.png", os.fsencode(here / "below/b c.png"), b"./a.png", b"missing.png", b"notes.txt"])
     for data in (listed, listed + ending):
         first, second, missing = given(data)
@@ -98,7 +98,7 @@ def test_a_pattern_and_a_camera_in_a_list_lead_nowhere(here: Path) -> None:
     assert not any("secret" in str(item) for item in items)
 
 
-def test_names_of_any_bytes(here: Path) -> None:
+def test_names_in_a_list_may_hold_any_bytes(here: Path) -> None:
     odd = os.fsdecode(b"caf\xe9\n\x1b.png")
     shutil.copy("a.png", odd)
     assert [item.name for item in given(os.fsencode(odd) + b"\0a.png\0")] == [odd, "a.png"]

@@ -25,7 +25,7 @@ for path in sys.argv[1:]:
 """
 
 
-def test_pictures_that_take_more_memory_than_there_is(tmp_path: Path) -> None:
+def test_pictures_that_take_more_memory_than_there_is_are_errors(tmp_path: Path) -> None:
     pictures = {
         "black.png": black_png(16_000),
         "deep.png": encoded(np.full((9000, 9000), 40_000, np.uint16), ".png"),

@@ -66,12 +66,12 @@ def _audit(root: Path) -> Audit:
 
 
 def test_data_without_a_leak_give_nothing_away(tmp_path: Path) -> None:
-    found = _audit(_data(tmp_path / "data", _jpeg(60, 95), _jpeg(60, 95)))
-    assert [f["what"] for f in found.findings if f["gives_away"]] == []
-    assert found.files is not None
-    assert found.content is not None
-    assert {f["what"] for f in found.findings} >= {"JPEG quality (of JPEG files)", "content"}
-    assert "Nothing was found that gives the label away" in audit_text(found)
+    result = _audit(_data(tmp_path / "data", _jpeg(60, 95), _jpeg(60, 95)))
+    assert [f["what"] for f in result.findings if f["gives_away"]] == []
+    assert result.files is not None
+    assert result.content is not None
+    assert {f["what"] for f in result.findings} >= {"JPEG quality (of JPEG files)", "content"}
+    assert "Nothing was found that gives the label away" in audit_text(result)
     assert audit_warning(find_data(tmp_path / "data")) is None
 
 
@@ -87,15 +87,15 @@ def test_data_without_a_leak_give_nothing_away(tmp_path: Path) -> None:
 def test_a_planted_leak_of_the_files_is_named(
     real: Save, ai: Save, of_ai: dict[str, Any], what: str, says: str, tmp_path: Path
 ) -> None:
-    found = _audit(_data(tmp_path / "data", real, ai, **of_ai))
-    assert found.files is not None
-    assert found.files["auroc"] > 0.95
-    finding = next(f for f in found.findings if f["what"] == what)
-    assert finding["auroc"] == found.findings[0]["auroc"]  # nothing tells more
+    result = _audit(_data(tmp_path / "data", real, ai, **of_ai))
+    assert result.files is not None
+    assert result.files["auroc"] > 0.95
+    finding = next(f for f in result.findings if f["what"] == what)
+    assert finding["auroc"] == result.findings[0]["auroc"]  # nothing tells more
     assert finding["gives_away"]
     assert says in finding["says"]
-    assert not any(f["gives_away"] for f in found.findings if f["kind"] == "content")
-    text = audit_text(found)
+    assert not any(f["gives_away"] for f in result.findings if f["kind"] == "content")
+    text = audit_text(result)
     assert text.index(f"{what}: {finding['says']}") > text.index("The files give the label away")
     warning = audit_warning(find_data(tmp_path / "data"))
     assert warning is not None
@@ -104,9 +104,9 @@ def test_a_planted_leak_of_the_files_is_named(
 
 
 def test_planted_content_is_distinguished_from_the_files(tmp_path: Path) -> None:
-    found = _audit(_data(tmp_path / "data", _jpeg(60, 95), _jpeg(60, 95), tint=70))
-    assert [f["what"] for f in found.findings if f["gives_away"]] == ["content"]
-    assert "The subjects give the label away" in audit_text(found)
+    result = _audit(_data(tmp_path / "data", _jpeg(60, 95), _jpeg(60, 95), tint=70))
+    assert [f["what"] for f in result.findings if f["gives_away"]] == ["content"]
+    assert "The subjects give the label away" in audit_text(result)
     warning = audit_warning(find_data(tmp_path / "data"))
     assert warning is not None
     assert "give the label away: subject matter (AUROC" in warning
@@ -121,12 +121,12 @@ def test_a_generator_that_is_left_out_is_measured_by_probes_that_never_saw_it(tm
         into.mkdir(parents=True)
         for index in range(count):
             _png(into / str(index), _picture(rng), rng)
-    found = _audit(root).leave_one_generator_out
-    assert set(found["generators"]) == {"maker", "lossless maker"}
+    result = _audit(root).leave_one_generator_out
+    assert set(result["generators"]) == {"maker", "lossless maker"}
     # Without it nothing hints at JPEG, and with only JPEG fakes the lossless ones look real.
-    assert found["generators"]["maker"]["files"] == pytest.approx(0.5, abs=0.01)
-    assert found["generators"]["lossless maker"]["files"] == pytest.approx(0.5, abs=0.01)
-    assert set(found) == {"mean_content", "mean_files", "generators"}
+    assert result["generators"]["maker"]["files"] == pytest.approx(0.5, abs=0.01)
+    assert result["generators"]["lossless maker"]["files"] == pytest.approx(0.5, abs=0.01)
+    assert set(result) == {"mean_content", "mean_files", "generators"}
 
 
 def test_copies_across_splits_and_unreadable_files_are_reported(
@@ -135,12 +135,12 @@ def test_copies_across_splits_and_unreadable_files_are_reported(
     root = _data(tmp_path / "data", _png, _png, (8, 6))
     shutil.copy(root / "photos" / "train" / "nature" / "0.png", root / "photos" / "val" / "nature" / "copy.png")
     (root / "maker" / "val" / "ai" / "broken.png").write_text("no picture")
-    found = _audit(root)
-    assert found.duplicates["exact"]["across_splits"] == 1
-    assert found.duplicates["exact"]["examples"] == [["photos/train/nature/0.png", "photos/val/nature/copy.png"]]
-    assert list(found.data["unreadable"]) == ["maker/val/ai/broken.png"]
+    result = _audit(root)
+    assert result.duplicates["exact"]["across_splits"] == 1
+    assert result.duplicates["exact"]["examples"] == [["photos/train/nature/0.png", "photos/val/nature/copy.png"]]
+    assert list(result.data["unreadable"]) == ["maker/val/ai/broken.png"]
     assert "skipped: maker/val/ai/broken.png: cannot identify image file" in caplog.text
-    text = audit_text(found)
+    text = audit_text(result)
     assert "photos/train/nature/0.png = photos/val/nature/copy.png" in text
     assert "unreadable, left out: 1: maker/val/ai/broken.png" in text
 
@@ -151,11 +151,11 @@ def test_without_a_validation_split_the_figures_are_cross_validated_and_a_handfu
     root = _data(tmp_path / "data", _jpeg(60, 95), _png, (20, 1))
     for folder in root.glob("*/val"):
         shutil.rmtree(folder)
-    found = _audit(root)
-    assert found.measured == "5-fold cross-validation on train"
-    assert found.files is not None
-    assert (found.files["auroc"], found.files["images"]) == (1.0, 40)
-    assert found.leave_one_generator_out == {"generators": {}}
+    result = _audit(root)
+    assert result.measured == "5-fold cross-validation on train"
+    assert result.files is not None
+    assert (result.files["auroc"], result.files["images"]) == (1.0, 40)
+    assert result.leave_one_generator_out == {"generators": {}}
     for file in sorted((root / "maker").rglob("*.png"))[3:]:
         file.unlink()
     handful = _audit(root)
@@ -166,8 +166,8 @@ def test_without_a_validation_split_the_figures_are_cross_validated_and_a_handfu
 @pytest.mark.parametrize("counts", [(8, 0), (7, 1), (5, 3), (6, 6)])
 def test_a_small_folder_is_judged_right_and_with_its_interval(tmp_path: Path, counts: tuple[int, int]) -> None:
     """Eight files a class, the container tells all: the trees of scikit-learn pass over categories that small."""
-    found = _audit(_data(tmp_path / "data", _jpeg(60, 95), _png, counts))
-    first = found.findings[0]
+    result = _audit(_data(tmp_path / "data", _jpeg(60, 95), _png, counts))
+    first = result.findings[0]
     assert (first["what"], first["auroc"], first["gives_away"]) == ("container", 1.0, True)
     low, high = first["interval"]
     assert 0.5 < low < 0.85
@@ -188,9 +188,9 @@ def test_small_pictures_have_no_content_figure(tmp_path: Path) -> None:
     root = _data(tmp_path / "data", _png, _png, (8, 6))
     for file in root.rglob("*.png"):
         cv2.imwrite(str(file), np.ascontiguousarray(cv2.imread(str(file))[:32, :32]))  # type: ignore[index]
-    found = _audit(root)
-    assert found.content is None
-    assert "images of 32 px show traces even in a thumbnail" in audit_text(found)
+    result = _audit(root)
+    assert result.content is None
+    assert "images of 32 px show traces even in a thumbnail" in audit_text(result)
 
 
 def test_the_command_prints_text_and_writes_everything_as_json(generators: Path, tmp_path: Path) -> None:
@@ -198,9 +198,9 @@ def test_the_command_prints_text_and_writes_everything_as_json(generators: Path,
     done = CliRunner().invoke(audit_command, ["--data", str(generators), "--json", str(path)])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("generators (layout generators): 16 real and 12 AI-generated in train")
-    found = json.loads(path.read_text())
-    assert found["duplicates"]["exact"]["across_splits"] == 0
-    groups = {(g["split"], g["class"], g["source"]): g for g in found["groups"]}
+    result = json.loads(path.read_text())
+    assert result["duplicates"]["exact"]["across_splits"] == 0
+    groups = {(g["split"], g["class"], g["source"]): g for g in result["groups"]}
     assert groups["val", "ai", "sd3"]["images"] == 4
     assert groups["val", "ai", None]["containers"] == {"JPEG": 8}
 
@@ -217,7 +217,7 @@ def test_shards_give_the_findings_of_their_folder(generators: Path, tmp_path: Pa
     data = find_data(generators)
     write_shards(data, tmp_path / "shards", 60_000, 0)
     folder, shards = audit(data, progress=False), audit(find_data(tmp_path / "shards"), progress=False)
-    facts = [sorted((f["what"], f["images"]) for f in found.findings) for found in (folder, shards)]
+    facts = [sorted((f["what"], f["images"]) for f in result.findings) for result in (folder, shards)]
     assert facts[0] == facts[1] != []
     assert {(g["split"], g["class"], g["source"], g["images"]) for g in shards.groups} == {
         (g["split"], g["class"], g["source"], g["images"]) for g in folder.groups
@@ -251,6 +251,6 @@ def test_of_a_very_large_split_some_files_are_read_and_that_is_said(
     generators: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_module, "_LARGEST_READ", 20)
-    found = audit(find_data(generators), progress=False)
-    assert "of 28 images of the split train, 20 drawn at random were read" in found.data["notes"]
-    assert sum(g["images"] for g in found.groups if g["source"] is None and g["split"] == "train") == 20
+    result = audit(find_data(generators), progress=False)
+    assert "of 28 images of the split train, 20 drawn at random were read" in result.data["notes"]
+    assert sum(g["images"] for g in result.groups if g["source"] is None and g["split"] == "train") == 20

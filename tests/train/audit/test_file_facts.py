@@ -24,22 +24,22 @@ def photo(examples: Path) -> Image.Image:
 
 @pytest.mark.parametrize("quality", [30, 75, 90, 96])
 @pytest.mark.parametrize("chroma", ["4:4:4", "4:2:2", "4:2:0"])
-def test_jpeg_quality_tables_and_chroma(photo: Image.Image, tmp_path: Path, quality: int, chroma: str) -> None:
+def test_jpeg_quality_tables_and_chroma_are_read(photo: Image.Image, tmp_path: Path, quality: int, chroma: str) -> None:
     photo.save(tmp_path / "x.jpg", quality=quality, subsampling=chroma, progressive=quality == 90)
-    found = read_facts((tmp_path / "x.jpg").read_bytes())
-    assert (found.container, found.quality, found.subsampling) == ("JPEG", quality, chroma)
-    assert found.tables is not None
-    assert found.tables.startswith("standard ")
-    assert found.progressive == (quality == 90)
-    assert (found.width, found.height) == (200, 136)
+    facts = read_facts((tmp_path / "x.jpg").read_bytes())
+    assert (facts.container, facts.quality, facts.subsampling) == ("JPEG", quality, chroma)
+    assert facts.tables is not None
+    assert facts.tables.startswith("standard ")
+    assert facts.progressive == (quality == 90)
+    assert (facts.width, facts.height) == (200, 136)
 
 
-def test_tables_of_ones_own_are_distinguished_from_the_standard_ones(photo: Image.Image, tmp_path: Path) -> None:
+def test_custom_tables_are_distinguished_from_the_standard_ones(photo: Image.Image, tmp_path: Path) -> None:
     tables = [[max(1, i // 3) for i in range(1, 65)], [5] * 64]
     photo.save(tmp_path / "x.jpg", qtables=tables)
-    found = read_facts((tmp_path / "x.jpg").read_bytes())
-    assert found.tables is not None
-    assert not found.tables.startswith("standard")
+    facts = read_facts((tmp_path / "x.jpg").read_bytes())
+    assert facts.tables is not None
+    assert not facts.tables.startswith("standard")
     cv2.imwrite(str(tmp_path / "grey.jpg"), np.asarray(photo.convert("L")), [cv2.IMWRITE_JPEG_QUALITY, 80])
     grey = read_facts((tmp_path / "grey.jpg").read_bytes())
     assert (grey.quality, grey.subsampling, grey.mode) == (80, "grey", "L")
@@ -47,7 +47,7 @@ def test_tables_of_ones_own_are_distinguished_from_the_standard_ones(photo: Imag
     assert grey.tables.startswith("standard")
 
 
-def test_containers_samples_and_metadata(photo: Image.Image, tmp_path: Path) -> None:
+def test_containers_sample_depth_and_metadata_are_read(photo: Image.Image, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[271] = "a camera"
     alpha = photo.copy()
@@ -58,8 +58,8 @@ def test_containers_samples_and_metadata(photo: Image.Image, tmp_path: Path) -> 
     alpha.save(tmp_path / "alpha.png")
     cv2.imwrite(str(tmp_path / "deep.png"), np.asarray(photo).astype(np.uint16) * 257)
     photo.save(tmp_path / "camera.jpg", exif=exif, icc_profile=b"profile", comment=b"hello")
-    found = {path.name: read_facts(path.read_bytes()) for path in tmp_path.iterdir()}
-    assert {name: f.container for name, f in found.items()} == {
+    facts = {path.name: read_facts(path.read_bytes()) for path in tmp_path.iterdir()}
+    assert {name: f.container for name, f in facts.items()} == {
         "lossless.webp": "WebP lossless",
         "lossy.webp": "WebP lossy",
         "alpha.webp": "WebP lossless",
@@ -67,12 +67,12 @@ def test_containers_samples_and_metadata(photo: Image.Image, tmp_path: Path) -> 
         "deep.png": "PNG",
         "camera.jpg": "JPEG",
     }
-    assert {name for name, f in found.items() if f.alpha} == {"alpha.webp", "alpha.png"}
-    assert {name for name, f in found.items() if f.bit_depth == 16} == {"deep.png"}
-    assert {name for name, f in found.items() if f.exif} == {"camera.jpg", "lossy.webp"}
-    assert {name for name, f in found.items() if f.icc} == {"camera.jpg"}
-    assert {name for name, f in found.items() if f.text} == {"camera.jpg"}
-    png = found["alpha.png"]
+    assert {name for name, f in facts.items() if f.alpha} == {"alpha.webp", "alpha.png"}
+    assert {name for name, f in facts.items() if f.bit_depth == 16} == {"deep.png"}
+    assert {name for name, f in facts.items() if f.exif} == {"camera.jpg", "lossy.webp"}
+    assert {name for name, f in facts.items() if f.icc} == {"camera.jpg"}
+    assert {name for name, f in facts.items() if f.text} == {"camera.jpg"}
+    png = facts["alpha.png"]
     assert (png.quality, png.tables, png.subsampling) == (None, None, None)
 
 
@@ -99,10 +99,10 @@ def test_a_picture_that_occurs_twice_is_found_whatever_was_done_to_the_file(exam
     samples += [Sample(p, 1, "x") for p in sorted(tmp_path.iterdir())]
     splits = ["train"] * len(originals) + ["val"] * 4
     facts, _ = file_facts(samples, Path("/"), hashes=True)
-    found = duplicates(samples, splits, facts, Path("/"))
-    counts = {kind: [found[kind][k] for k in ("across_splits", "across_classes", "within")] for kind in found}
+    copies = duplicates(samples, splits, facts, Path("/"))
+    counts = {kind: [copies[kind][k] for k in ("across_splits", "across_classes", "within")] for kind in copies}
     assert counts == {"exact": [1, 1, 0], "near": [1, 1, 0]}
-    assert [Path(p).name for p in found["near"]["examples"][0]] == [originals[1].name, "saved-again.jpg"]
+    assert [Path(p).name for p in copies["near"]["examples"][0]] == [originals[1].name, "saved-again.jpg"]
     assert [s.path.name for s, f in zip(samples, facts, strict=True) if f is not None and f.blank] == [
         "grey.png",
         "white.png",

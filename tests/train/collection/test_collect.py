@@ -40,13 +40,13 @@ def hosting(tmp_path: Path, examples: Path) -> Path:
 @pytest.fixture
 def rows(hosting: Path) -> list[dict[str, str]]:
     """The index of all pictures of both repositories."""
-    found = []
+    listed = []
     for label, name in enumerate(("photos", "sd3")):
         repository = hosting / "owner" / name
         for number, line in enumerate(_git(repository, "ls-tree", "HEAD").splitlines()):
             blob, path = line.split()[2], line.split("\t")[1]
             data = (repository / path).read_bytes()
-            found.append(
+            listed.append(
                 {
                     "label": str(label),
                     "source": name,
@@ -61,7 +61,7 @@ def rows(hosting: Path) -> list[dict[str, str]]:
                     "licence": "CC0-1.0",
                 }
             )
-    return found
+    return listed
 
 
 def _write(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -162,7 +162,7 @@ def test_a_row_that_cannot_be_right_is_refused(
         (b"\xff\xfe\x00", "not a CSV file in UTF-8"),
     ],
 )
-def test_an_index_that_is_none_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_no_index_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "index.csv").write_bytes(content)
     done = _run(tmp_path / "index.csv", "-o", tmp_path / "data", "--snapshots", tmp_path)
     assert (done.exit_code, message in done.output) == (2, True), done.output

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from asr_models import InputTransform
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import Augment, equalise, mirrored_window
-from asr_train.data.batches import BalancedSampler, EvaluationImages, TrainingImages, collate
+from asr_train.data.batches import EvaluationImages, TrainingImages, collate
+from asr_train.data.draws import BalancedSampler
 from asr_train.data.layouts import Sample
 
 _NOTHING = Augment(flip=False, rotation="none", reencode=0, resize=0, blur=0, noise=0, patch_mask=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tiny_training import tiny
 
 from asr_models import ASRNetLite, InputTransform, load_checkpoint
 from asr_runtime.contract import Calibration, Decision, VideoRule
@@ -23,16 +23,9 @@ from asr_train.data.layouts import Sample, find_data
 from asr_train.data.windows import corner, window_places
 from asr_train.figures.calibrate import video_figures
 from asr_train.figures.scoring import score_clips
-from asr_train.fitting.config import TrainConfig, recipe
 from asr_train.fitting.extraction import Extractor
 from asr_train.fitting.feature_tables import clip_table
 from asr_train.fitting.fit import train
-
-
-def _tiny(data: Path) -> TrainConfig:
-    given = {"options": {"blocks": 2}, "data": str(data), "views": 2, "batch_size": 4, "workers": 0, "ridge": 1.0}
-    config = recipe("asrnet-lite", **given)
-    return dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
 
 
 def test_a_clip_is_a_slow_pan_over_the_picture(examples: Path) -> None:
@@ -60,16 +53,16 @@ def test_only_the_middle_of_a_large_picture_is_encoded() -> None:
 @given(st.integers(1, 70), st.integers(1, 70))
 def test_any_size_works_and_repeats(height: int, width: int) -> None:
     image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
-    found = clip(image)
-    assert {frame.shape for frame in found} == {image.shape}
-    assert {frame.dtype for frame in found} == {np.dtype(np.uint8)}
-    assert all(np.array_equal(a, b) for a, b in zip(found, clip(image), strict=True))
+    frames = clip(image)
+    assert {frame.shape for frame in frames} == {image.shape}
+    assert {frame.dtype for frame in frames} == {np.dtype(np.uint8)}
+    assert all(np.array_equal(a, b) for a, b in zip(frames, clip(image), strict=True))
 
 
 def test_every_frame_comes_back_in_order() -> None:
     frames = [np.full((32, 48, 3), 20 * i, np.uint8) for i in range(12)]
-    found = h264(frames, 18)
-    assert [round(float(frame.mean()) / 20) for frame in found] == list(range(12))
+    decoded = h264(frames, 18)
+    assert [round(float(frame.mean()) / 20) for frame in decoded] == list(range(12))
 
 
 def test_a_large_split_is_thinned_evenly() -> None:
@@ -81,7 +74,7 @@ def test_a_large_split_is_thinned_evenly() -> None:
 
 
 def test_a_run_calibrates_videos_on_clips_of_unseen_sources(generators: Path, tmp_path: Path) -> None:
-    config = _tiny(generators)
+    config = tiny(generators)
     run = train(config, tmp_path)
     loaded = load_checkpoint(run.checkpoint)
     assert "H.264 clips" in loaded.video["calibration"]["fitted_on"]
@@ -97,10 +90,10 @@ def test_a_run_calibrates_videos_on_clips_of_unseen_sources(generators: Path, tm
     calibration = Calibration(**loaded.calibration)
     rule = VideoRule(Calibration(**loaded.video["calibration"]), Decision(**loaded.video["decision"]))
     figures = video_figures(labels, margins / calibration.temperature + calibration.shift, rule)
-    told = run.summary["val_video"]
-    assert told.keys() == figures.keys()
+    reported = run.summary["val_video"]
+    assert reported.keys() == figures.keys()
     for name in ("videos", "auroc", "balanced_ece_as_images"):  # the others jump with margins that lie at a threshold
-        assert told[name] == pytest.approx(figures[name], abs=1e-3)
+        assert reported[name] == pytest.approx(figures[name], abs=1e-3)
 
 
 def test_windows_come_in_turn_and_a_picture_without_room_is_left_out(generators: Path) -> None:

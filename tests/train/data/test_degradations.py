@@ -47,15 +47,15 @@ def _expected(image: NDArray[np.uint8], degradation: Degradation) -> tuple[int, 
 def test_a_photo_is_changed_but_stays_a_picture(degradation: Degradation, examples: Path) -> None:
     image = read_image(examples / "real" / "blouse.jpg")[:201, :150]
     before = image.copy()
-    found = degradation(image)
-    assert found.dtype == np.uint8
-    assert found.flags["C_CONTIGUOUS"]
-    assert found.shape == (*_expected(image, degradation), 3)
-    assert found.shape != image.shape or not np.array_equal(found, image)
+    degraded = degradation(image)
+    assert degraded.dtype == np.uint8
+    assert degraded.flags["C_CONTIGUOUS"]
+    assert degraded.shape == (*_expected(image, degradation), 3)
+    assert degraded.shape != image.shape or not np.array_equal(degraded, image)
     np.testing.assert_array_equal(image, before)
-    np.testing.assert_array_equal(found, degradation(image))
+    np.testing.assert_array_equal(degraded, degradation(image))
     if degradation.family not in EDITS:  # which change brightness on purpose
-        assert abs(found.mean() - image.mean()) < (
+        assert abs(degraded.mean() - image.mean()) < (
             12 if degradation.family in ("crop", "screenshot", "screenshot-sent") else 3
         )
 
@@ -64,23 +64,23 @@ def test_a_photo_is_changed_but_stays_a_picture(degradation: Degradation, exampl
 @given(height=st.integers(1, 70), width=st.integers(1, 70), degradation=st.sampled_from(_STRONGEST))
 def test_any_size_works_and_repeats(height: int, width: int, degradation: Degradation) -> None:
     image = _texture(height, width)
-    found = degradation(image)
-    assert found.dtype == np.uint8
-    assert found.ndim == 3
-    assert min(found.shape) >= 1
-    assert found.shape[2] == 3
-    np.testing.assert_array_equal(found, degradation(image))
+    degraded = degradation(image)
+    assert degraded.dtype == np.uint8
+    assert degraded.ndim == 3
+    assert min(degraded.shape) >= 1
+    assert degraded.shape[2] == 3
+    np.testing.assert_array_equal(degraded, degradation(image))
 
 
 @pytest.mark.parametrize("family", ["jpeg", "webp", "blur", "noise", "h264"])
 def test_a_greater_strength_does_more(family: str, examples: Path) -> None:
     image = read_image(examples / "real" / "blouse.jpg")[:160, :160]
-    found = [Degradation(family, s)(image).astype(float) - image for s in FAMILIES[family].strengths]
-    errors = [float(np.square(difference).mean()) for difference in found]
+    changes = [Degradation(family, s)(image).astype(float) - image for s in FAMILIES[family].strengths]
+    errors = [float(np.square(difference).mean()) for difference in changes]
     assert errors == sorted(errors)
 
 
-def test_a_cut_leaves_the_grid_of_the_first_encoding() -> None:
+def test_a_crop_does_not_start_on_the_grid_of_the_first_encoding() -> None:
     marked = np.zeros((384, 384, 3), np.uint8)
     marked[::8, :] = 255
     kept = Degradation("crop", 0.75)(marked)
@@ -90,7 +90,7 @@ def test_a_cut_leaves_the_grid_of_the_first_encoding() -> None:
 @pytest.mark.parametrize(
     "degradation", [Degradation("resize", 0.5), Degradation("screenshot", 360)], ids=lambda d: d.name
 )
-def test_reduction_averages(degradation: Degradation) -> None:
+def test_shrinking_averages_pixels(degradation: Degradation) -> None:
     stripes = np.zeros((720, 720, 3), np.uint8)
     stripes[:, ::2] = 255  # finer than half the size can show: must turn grey, neither black nor white
     middle = degradation(stripes)[100:-100, 100:-100]
@@ -98,11 +98,11 @@ def test_reduction_averages(degradation: Degradation) -> None:
     assert 126 <= middle.mean() <= 129
 
 
-def test_video_moves_the_picture_back(examples: Path) -> None:
+def test_the_frame_of_a_video_shows_the_picture_in_place(examples: Path) -> None:
     image = read_image(examples / "real" / "blouse.jpg")[:101, :99]
-    found = Degradation("h264", 18)(image)
+    degraded = Degradation("h264", 18)(image)
     errors = {
-        shift: np.abs(np.roll(found, shift, (0, 1))[8:-8, 8:-8].astype(float) - image[8:-8, 8:-8]).mean()
+        shift: np.abs(np.roll(degraded, shift, (0, 1))[8:-8, 8:-8].astype(float) - image[8:-8, 8:-8]).mean()
         for shift in (-1, 0, 1)
     }
     assert min(errors, key=lambda shift: errors[shift]) == 0
@@ -116,7 +116,7 @@ def test_noise_depends_on_the_picture_alone() -> None:
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05
 
 
-def test_names_families_and_pickles() -> None:
+def test_degradations_have_different_names_and_can_be_pickled() -> None:
     assert Degradation("resize", 0.75).name == "resize 0.75"
     assert len({d.name for d in _EVERY}) == len(_EVERY)
     assert pickle.loads(pickle.dumps(_EVERY)) == _EVERY  # reading processes may be spawned

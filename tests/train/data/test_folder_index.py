@@ -13,7 +13,7 @@ import pytest
 
 from asr_runtime.caches import cache_folder
 from asr_train.data import folder_index
-from asr_train.data.batches import BalancedSampler
+from asr_train.data.draws import BalancedSampler
 from asr_train.data.folder_index import FolderSamples
 from asr_train.data.layouts import find_data, picture_counts
 

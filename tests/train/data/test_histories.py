@@ -1,4 +1,4 @@
-"""Messengers shrink what is too large and save again; training pictures get an earlier life where that is asked for."""
+"""Histories: messengers shrink large pictures and save them again; training pictures are sent so where asked for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_messenger_shrinks_only_what_is_larger_than_it_sends(examples: Path) -
     np.testing.assert_array_equal(HISTORIES["messenger"].apply(photo, 1280), reencode(photo, ".jpg", 75))
 
 
-def test_every_more_sending_costs_more_of_the_picture(examples: Path) -> None:
+def test_every_further_sending_changes_the_picture_more(examples: Path) -> None:
     photo = read_image(examples / "real" / "blouse.jpg")[:256, :256]
     once, twice, thrice = (HISTORIES["forwarded"].apply(photo, times) for times in (1, 2, 3))
     np.testing.assert_array_equal(once, HISTORIES["messenger"].apply(photo, 1600))
@@ -40,7 +40,7 @@ def test_every_more_sending_costs_more_of_the_picture(examples: Path) -> None:
     assert _error(half, HISTORIES["site-sent"].apply(photo, 0.5)) > 0
 
 
-def test_an_earlier_life_changes_training_pictures_and_nothing_else_drawn(examples: Path) -> None:
+def test_a_history_changes_training_pictures_and_no_other_draw(examples: Path) -> None:
     path = examples / "real" / "blouse.jpg"
     image = read_image(path)
 

@@ -28,7 +28,7 @@ def _table(flat: Path, form: str = "{0}.jpg", encoding: str = "utf-8", header: s
     (flat / "label_test.csv").write_text("\n".join([header, *rows]) + "\n", encoding=encoding)
 
 
-def _found(flat: Path, by_position: bool = False) -> dict[str, int]:
+def _labels_of(flat: Path, by_position: bool = False) -> dict[str, int]:
     return {s.path.stem: s.label for s in find_data(flat, labels_by_position=by_position).test}
 
 
@@ -51,7 +51,7 @@ def _found(flat: Path, by_position: bool = False) -> dict[str, int]:
 )
 def test_rows_in_any_order_are_matched_by_file_name(flat: Path, form: str) -> None:
     _table(flat, form)
-    assert _found(flat) == _LABELS
+    assert _labels_of(flat) == _LABELS
     assert find_data(flat).notes == ("label_test.csv: rows matched to files by image_id",)
 
 
@@ -64,12 +64,12 @@ def test_encodings_of_spreadsheets_are_read(flat: Path, encoding: str) -> None:
         *(f"{stem}.jpg,{label}" for stem, label in _LABELS.items() if stem != "000"),
     ]
     (flat / "label_test.csv").write_text("\r\n".join(rows), encoding=encoding)
-    assert _found(flat) == {"\u00e4rger": 0, **{stem: label for stem, label in _LABELS.items() if stem != "000"}}
+    assert _labels_of(flat) == {"\u00e4rger": 0, **{stem: label for stem, label in _LABELS.items() if stem != "000"}}
 
 
 def test_columns_are_named_in_any_case(flat: Path) -> None:
     _table(flat, header="Image_ID, Label")
-    assert _found(flat) == _LABELS
+    assert _labels_of(flat) == _LABELS
 
 
 def test_names_that_match_no_file_are_refused_and_read_by_position_only_when_asked(flat: Path) -> None:
@@ -77,7 +77,7 @@ def test_names_that_match_no_file_are_refused_and_read_by_position_only_when_ask
     (flat / "label_test.csv").write_text("\n".join(["image_id,label", *rows]))
     with pytest.raises(DatasetError, match=r"no image_id names a file .*picture 100.*000.jpg.*--labels-by-position"):
         find_data(flat)
-    assert _found(flat, by_position=True) == _LABELS
+    assert _labels_of(flat, by_position=True) == _LABELS
     assert "by position, as asked" in find_data(flat, labels_by_position=True).notes[0]
     (flat / "label_test.csv").write_text("\n".join(["image_id,label", *rows[:-1]]))
     with pytest.raises(DatasetError, match="7 rows, 8 images"):
@@ -85,7 +85,7 @@ def test_names_that_match_no_file_are_refused_and_read_by_position_only_when_ask
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda rows: rows[:-1], r"\d+.jpg has no row \(7 rows, 8 images, 7 of them match\)"),
         (lambda rows: [*rows, "008.jpg,1"], "no file for image_id '008.jpg'"),
@@ -98,10 +98,10 @@ def test_names_that_match_no_file_are_refused_and_read_by_position_only_when_ask
         (lambda rows: [*rows, "000.jpg,fake"], "line 10: label 'fake'"),
     ],
 )
-def test_rows_that_nearly_match_are_refused(flat: Path, change: object, said: str) -> None:
+def test_rows_that_nearly_match_are_refused(flat: Path, change: object, message: str) -> None:
     rows = [f"{stem}.jpg,{label}" for stem, label in _LABELS.items()]
     (flat / "label_test.csv").write_text("\n".join(["image_id,label", *change(rows)]))  # type: ignore[operator]
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         find_data(flat)
 
 
@@ -109,11 +109,11 @@ def test_a_row_that_stands_twice_with_the_same_label_counts_once(flat: Path) -> 
     _table(flat)
     with (flat / "label_test.csv").open("a") as file:
         file.write("000.jpg,0\n./001.jpg,1\n")
-    assert _found(flat) == _LABELS
+    assert _labels_of(flat) == _LABELS
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"name,truth\n000.jpg,0\n", "expected image_id,label"),
         (b"", "expected image_id,label"),
@@ -121,9 +121,9 @@ def test_a_row_that_stands_twice_with_the_same_label_counts_once(flat: Path) -> 
         (b'image_id,label\n"' + b"x" * 200_000 + b'",0\n', "not a CSV file"),
     ],
 )
-def test_other_files_are_refused_in_one_line(flat: Path, content: bytes, said: str) -> None:
+def test_other_files_are_refused_in_one_line(flat: Path, content: bytes, message: str) -> None:
     (flat / "label_test.csv").write_bytes(content)
-    with pytest.raises(DatasetError, match=said) as caught:
+    with pytest.raises(DatasetError, match=message) as caught:
         find_data(flat)
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Data folders: what is found in them, and what is said of folders that are not."""
+"""Data folders: what is read from them, and the message for a folder that is none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asr_train.data.layouts import find_data
 from asr_train.data.roles import Folder
 
 
-def test_generators_are_found_by_themselves(generators: Path) -> None:
+def test_the_layout_generators_is_recognised(generators: Path) -> None:
     data = find_data(generators)
     assert data.layout == "generators"
     counts = Counter((s.source, s.label) for s in data.train)
@@ -111,7 +111,7 @@ def _write(path: Path, examples: Path, label: int, count: int = 2) -> None:
         ("real_vs_fake/real-vs-fake/train/real", "real_vs_fake/real-vs-fake/train/fake", {"real_vs_fake"}),
     ],
 )
-def test_layouts_are_recognised_as_the_world_ships_them(
+def test_layouts_of_published_data_are_recognised(
     examples: Path, tmp_path: Path, real: str, fake: str, sources: set[str]
 ) -> None:
     root = tmp_path / "data"

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -22,14 +21,15 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 from click.testing import CliRunner
+from live_samples import serving
 from scipy.stats import kstest, spearmanr
 
 from asr_runtime.errors import ConfigurationError, DatasetError, SourceError
 from asr_runtime.media.image import read_image
 from asr_train.cli import shards_command, train_command
 from asr_train.data.batches import TrainingImages
+from asr_train.data.draws import BalancedSampler, ShardOrder
 from asr_train.data.layouts import find_data, picture_counts
-from asr_train.data.shard_order import ShardOrder
 from asr_train.data.shards import INDEX, ShardSample, ShardSamples
 from asr_train.data.write_shards import write_shards
 
@@ -93,10 +93,8 @@ def server(own: Path) -> Iterator[str]:
     def handler(*given: object) -> _Ranges:
         return _Ranges(*given, directory=str(own))  # type: ignore[arg-type]
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as made:  # type: ignore[arg-type]
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
+    with serving(handler) as url:
+        yield url
 
 
 def test_shards_hold_the_files_and_webdataset_reads_them(pristine_generators: Path, shards: Path) -> None:
@@ -185,8 +183,9 @@ from pathlib import Path
 from asr_models import InputTransform
 from asr_train.data.augment import Augment
 from asr_train.data.batches import TrainingImages
+from asr_train.data.draws import ShardOrder
 from asr_train.data.layouts import find_data
-from asr_train.data.shard_order import ShardOrder
+
 def anonymous():  # kilobytes that are no file's
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0])
 
@@ -240,7 +239,6 @@ def test_draws_are_balanced_and_shuffled(tmp_path: Path) -> None:
 
 
 def test_small_sources_are_drawn_more_often_as_from_folders(shards: Path, pristine_generators: Path) -> None:
-    from asr_train.data.batches import BalancedSampler
 
     streamed, listed = find_data(shards).train, find_data(pristine_generators).train
     assert isinstance(streamed, ShardSamples)
@@ -258,9 +256,9 @@ def test_a_missing_or_cut_shard_costs_its_own_pictures_and_one_line(own: Path, t
     cut.write_bytes(cut.read_bytes()[:20_000])
     done = CliRunner().invoke(train_command, [*map(str, ["--data", own, "--runs", tmp_path / "runs", *_TRAINED])])
     assert done.exit_code == 0, done.output
-    said = " ".join(done.output.split())
-    assert "missing: train-000001.tar, with" in said
-    assert said.count("(no such file); its pictures are left out") == 1
+    output = " ".join(done.output.split())
+    assert "missing: train-000001.tar, with" in output
+    assert output.count("(no such file); its pictures are left out") == 1
     (run,) = (tmp_path / "runs").iterdir()
     summary = json.loads((run / "summary.json").read_text())
     assert 2 <= len(summary["unreadable"]) < whole
@@ -304,22 +302,22 @@ def test_a_damaged_index_is_refused_in_one_line(own: Path, damage: bytes | str) 
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("http://127.0.0.1:9/shards", "http://127.0.0.1:9/shards/index.parquet: cannot be read"),
         ("s3://bucket/shards", "s3"),
         ("nothing://x", "nothing"),
     ],
 )
-def test_a_store_that_cannot_be_reached_is_named_in_one_line(address: str, said: str) -> None:
+def test_a_store_that_cannot_be_reached_is_named_in_one_line(address: str, message: str) -> None:
     done = CliRunner().invoke(train_command, ["--data", address])
-    assert (done.exit_code, done.output.count("\n"), said in done.output) == (2, 1, True), done.output
+    assert (done.exit_code, done.output.count("\n"), message in done.output) == (2, 1, True), done.output
 
 
 def test_what_shards_cannot_do_is_refused(shards: Path) -> None:
-    said = "--leave-out does not work on shards; use asr-shards --leave-out"
+    message = "--leave-out does not work on shards; use asr-shards --leave-out"
     done = CliRunner().invoke(train_command, ["--data", str(shards), "--leave-out", "sd3"])
-    assert (done.exit_code, said in " ".join(done.output.split())) == (2, True), done.output
+    assert (done.exit_code, message in " ".join(done.output.split())) == (2, True), done.output
     with pytest.raises(ConfigurationError, match="per-source"):
         find_data(shards).thinned(1, 1)
     with pytest.raises(DatasetError, match="no such folder"):

@@ -1,4 +1,4 @@
-"""Evaluation on real pictures: what is held fixed, what stands beside the figures, and what is said where it cannot."""
+"""Evaluation on real pictures: content is controlled for, figures are compared, and what is impossible is reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def _evaluate(checkpoint: Path, data: Path, **options: Any) -> Evaluation:
     return evaluate_model(None, checkpoint, data, device="cpu", **options)
 
 
-def test_files_are_made_equal_by_default_and_stand_raw_beside_it(generators: Path, tmp_path: Path) -> None:
+def test_pictures_are_reencoded_by_default_and_the_figures_without_it_are_reported_too(
+    generators: Path, tmp_path: Path
+) -> None:
     path = _checkpoint(tmp_path, {})
     equal, raw = _evaluate(path, generators), _evaluate(path, generators, equalise=None)
     assert equal.protocol["re-encoding"] == "every image at JPEG 90"
@@ -62,8 +64,8 @@ def test_files_that_cannot_be_read_are_named_and_the_others_measured(
     folder = generators / "sd3" / "val" / "ai"
     (folder / "empty.png").touch()
     (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    found = _evaluate(_checkpoint(tmp_path, {}), generators)
-    assert (found.overall["images"], found.protocol["unreadable"]) == (16, ["empty.png", "gone.jpg"])
+    evaluation = _evaluate(_checkpoint(tmp_path, {}), generators)
+    assert (evaluation.overall["images"], evaluation.protocol["unreadable"]) == (16, ["empty.png", "gone.jpg"])
     assert f"skipped: {folder / 'empty.png'}: the file is empty" in caplog.text
     assert f"skipped: {folder / 'gone.jpg'}: cannot be read (No such file or directory)" in caplog.text
 
@@ -71,14 +73,16 @@ def test_files_that_cannot_be_read_are_named_and_the_others_measured(
 def test_the_content_only_probe_is_fitted_on_the_train_split_and_reported_beside_the_model(
     generators: Path, tmp_path: Path
 ) -> None:
-    found = _evaluate(_checkpoint(tmp_path, {}), generators)
-    assert found.scored.content is not None
-    assert found.content_probe is not None
-    assert found.content_probe["auroc"] == pytest.approx(roc_auc_score(found.scored.labels, found.scored.content))
-    assert found.content_probe["fitted_images"] == 28
-    expected = binary_metrics(found.scored.labels, found.scored.probability, found.scored.content)
-    assert found.overall["ca_auroc"] == expected["ca_auroc"]
-    assert "does not say what it was trained on" in found.protocol["content held fixed"]
+    evaluation = _evaluate(_checkpoint(tmp_path, {}), generators)
+    assert evaluation.scored.content is not None
+    assert evaluation.content_probe is not None
+    assert evaluation.content_probe["auroc"] == pytest.approx(
+        roc_auc_score(evaluation.scored.labels, evaluation.scored.content)
+    )
+    assert evaluation.content_probe["fitted_images"] == 28
+    expected = binary_metrics(evaluation.scored.labels, evaluation.scored.probability, evaluation.scored.content)
+    assert evaluation.overall["ca_auroc"] == expected["ca_auroc"]
+    assert "does not say what it was trained on" in evaluation.protocol["content held fixed"]
 
 
 @pytest.mark.parametrize(("left_out", "option"), [(["sd3"], ()), ([], ("sd3",)), (["sd3"], ("sd3",))])
@@ -87,12 +91,12 @@ def test_the_probe_sees_no_more_than_the_model_did(
 ) -> None:
     fingerprint = find_data(generators).without(left_out).summary()["fingerprint"]
     path = _checkpoint(tmp_path, {"left_out": left_out, "data": {"fingerprint": fingerprint}})
-    found = _evaluate(path, generators, leave_out=option)
-    assert found.content_probe is not None
-    assert found.content_probe["fitted_images"] == 28 - 8
-    said = found.protocol["content held fixed"]
-    assert "without sd3 (20 images): the model's own training data" in said
-    assert ("sd3" in found.by_source) is not bool(option)
+    evaluation = _evaluate(path, generators, leave_out=option)
+    assert evaluation.content_probe is not None
+    assert evaluation.content_probe["fitted_images"] == 28 - 8
+    note = evaluation.protocol["content held fixed"]
+    assert "without sd3 (20 images): the model's own training data" in note
+    assert ("sd3" in evaluation.by_source) is not bool(option)
 
 
 def test_other_data_than_the_model_was_trained_on_is_reported(generators: Path, tmp_path: Path) -> None:
@@ -116,20 +120,20 @@ def test_a_test_set_without_training_images_needs_them_named(generators: Path, t
 def test_pictures_too_small_for_a_thumbnail_have_no_content_adjusted_figure(folders: Path, tmp_path: Path) -> None:
     for file in sorted(folders.rglob("*.*g")) + sorted(folders.rglob("*.webp")):
         cv2.imwrite(str(file), np.ascontiguousarray(read_image(file)[:64, :64]))
-    found = _evaluate(_checkpoint(tmp_path, {}), folders)
-    assert found.content_probe is None
-    assert "images of 64 px show traces even in a thumbnail" in found.protocol["content held fixed"]
+    evaluation = _evaluate(_checkpoint(tmp_path, {}), folders)
+    assert evaluation.content_probe is None
+    assert "images of 64 px show traces even in a thumbnail" in evaluation.protocol["content held fixed"]
 
 
 def test_the_shift_at_jpeg_96_is_measured_against_the_files_as_they_are(generators: Path, tmp_path: Path) -> None:
     path = _checkpoint(tmp_path, {})
-    found = _evaluate(path, generators, reencoding_shift=True)
-    moved, at_96 = found.reencoding, _evaluate(path, generators, equalise=96)
+    evaluation = _evaluate(path, generators, reencoding_shift=True)
+    moved, at_96 = evaluation.reencoding, _evaluate(path, generators, equalise=96)
     assert moved is not None
-    assert found.raw is not None
+    assert evaluation.raw is not None
     assert moved["quality"] == 96
     assert moved["accuracy"] == at_96.overall["accuracy"]
-    assert moved["raw_accuracy"] == found.raw["accuracy"]
+    assert moved["raw_accuracy"] == evaluation.raw["accuracy"]
     assert moved["shift"] == pytest.approx(moved["accuracy"] - moved["raw_accuracy"])
 
 
@@ -148,18 +152,18 @@ def test_an_exported_file_is_measured_from_all_of_the_picture(generators: Path, 
     onnx.helper.set_model_props(file, {CARD_KEY: small.to_json()})
     path = str(tmp_path / "whole.onnx")
     onnx.save(file, path)
-    found = evaluate_model(path, None, generators, device="cpu", look="auto")
+    evaluation = evaluate_model(path, None, generators, device="cpu", look="auto")
     detector = Detector(path, device="cpu")
-    first = read_image(found.scored.samples[0].path)
+    first = read_image(evaluation.scored.samples[0].path)
     seen = detector.look(equalise(first, 90), "whole")
     assert seen.kind == "whole"
-    assert found.protocol["look"] == "windows all over each image"
-    assert (found.scored.probability[0], found.scored.margins[0]) == (seen.probability, seen.margin)
-    assert found.verdicts is not None
-    assert (found.verdicts["rule"], found.verdicts["ai_from"]) == ("of windows", 0.75)
+    assert evaluation.protocol["look"] == "windows all over each image"
+    assert (evaluation.scored.probability[0], evaluation.scored.margins[0]) == (seen.probability, seen.margin)
+    assert evaluation.verdicts is not None
+    assert (evaluation.verdicts["rule"], evaluation.verdicts["ai_from"]) == ("of windows", 0.75)
     centre = evaluate_model(path, None, generators, device="cpu")
     assert centre.protocol["look"] == "the centre of each image"
-    assert not np.array_equal(centre.scored.margins, found.scored.margins)
+    assert not np.array_equal(centre.scored.margins, evaluation.scored.margins)
 
 
 def test_a_checkpoint_is_measured_from_the_centre_only(generators: Path, tmp_path: Path) -> None:
@@ -168,10 +172,10 @@ def test_a_checkpoint_is_measured_from_the_centre_only(generators: Path, tmp_pat
 
 
 def test_the_models_own_thresholds_are_measured_where_it_has_them(generators: Path, tmp_path: Path) -> None:
-    found = _evaluate(_checkpoint(tmp_path, {}), generators).verdicts
-    assert found is not None
-    assert (found["rule"], found["real_below"], found["ai_from"]) == ("a test", 0.4, 0.6)
-    assert set(found["operating_points"][0]["found_by_source"]) == {"photos", "snaps"}
+    verdicts = _evaluate(_checkpoint(tmp_path, {}), generators).verdicts
+    assert verdicts is not None
+    assert (verdicts["rule"], verdicts["real_below"], verdicts["ai_from"]) == ("a test", 0.4, 0.6)
+    assert set(verdicts["operating_points"][0]["found_by_source"]) == {"photos", "snaps"}
     exported = evaluate_model("asrnet-lite", None, generators, device="cpu").verdicts
     assert exported is not None
     assert [p["false_positive_rate"] for p in exported["operating_points"]] == [0.01, 0.05]

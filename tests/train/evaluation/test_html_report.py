@@ -110,7 +110,7 @@ def complete(evaluation: Evaluation) -> Evaluation:
 
 def test_the_page_holds_what_a_reader_needs(complete: Evaluation) -> None:
     page = _Page(html_report(complete))
-    for said in (
+    for words in (
         "some.onnx on some data",
         "6 photographs and 6 generated pictures of",
         "Content-adjusted AUROC (ca-AUROC) is the share of pairs",
@@ -128,7 +128,7 @@ def test_the_page_holds_what_a_reader_needs(complete: Evaluation) -> None:
         "1 unreadable, left out: gone.jpg",
         "Limits",
     ):
-        assert said in re.sub(r"\s+", " ", page.text), said
+        assert words in re.sub(r"\s+", " ", page.text), words
     # headline, ROC, histogram, reliability, generators, photos, and a curve per family
     assert page.tags.count("svg") == 6 + 2
 
@@ -158,8 +158,14 @@ def test_pictures_are_pictures_and_the_worst_come_first(evaluation: Evaluation) 
         assert image is not None
         assert max(image.shape) <= 176
     worst = text[text.index("Photographs most surely called generated") :]
-    said = [float(p) for p in re.findall(r"P\(generated\) <strong>([\d.]+)", worst)]
-    assert said == [0.9, 0.74, 0.58, 0.3, 0.43]  # photos downwards from 0.9, then generated ones upwards from 0.3
+    probabilities = [float(p) for p in re.findall(r"P\(generated\) <strong>([\d.]+)", worst)]
+    assert probabilities == [
+        0.9,
+        0.74,
+        0.58,
+        0.3,
+        0.43,
+    ]  # photos downwards from 0.9, then generated ones upwards from 0.3
 
 
 def test_a_file_that_is_gone_leaves_a_page(evaluation: Evaluation) -> None:
@@ -187,9 +193,18 @@ def test_the_folder_holds_the_same_figures_for_programs(complete: Evaluation, tm
     written = write_report(complete, tmp_path / "report")
     names = ["metrics.json", "report.html", "report.txt", "result.csv", "robustness.json"]
     assert [p.name for p in written] == names
-    found = json.loads((tmp_path / "report" / "metrics.json").read_text())
-    assert set(found) == {"protocol", "overall", "by_source", "decisions", "verdicts", "content_probe", "raw", "pairs"}
-    assert found["overall"]["ca_auroc"] == complete.overall["ca_auroc"]
+    figures = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert set(figures) == {
+        "protocol",
+        "overall",
+        "by_source",
+        "decisions",
+        "verdicts",
+        "content_probe",
+        "raw",
+        "pairs",
+    }
+    assert figures["overall"]["ca_auroc"] == complete.overall["ca_auroc"]
     text = (tmp_path / "report" / "report.txt").read_text()
     assert f"  ca-AUROC    {complete.overall['ca_auroc']:.4f}  " in text
     assert "threshold for 5.0% of photos:" in text
@@ -197,16 +212,16 @@ def test_the_folder_holds_the_same_figures_for_programs(complete: Evaluation, tm
 
 
 def test_a_finding_no_better_than_content_is_called_that(evaluation: Evaluation) -> None:
-    def said(ca_auroc: float, low: float, left: float) -> str:
+    def verdict(ca_auroc: float, low: float, left: float) -> str:
         interval = {**evaluation.overall["interval"], "ca_auroc": [low, ca_auroc + 0.05]}
         overall = {**evaluation.overall, "ca_auroc": ca_auroc, "interval": interval}
         probe = {**(evaluation.content_probe or {}), "ca_auroc": left}
         return finding(dataclasses.replace(evaluation, overall=overall, content_probe=probe), "ca_auroc").verdict
 
-    assert "Subject matter alone still gets 63.6% there" in said(0.60, 0.54, 0.636)
-    assert "That is better than guessing." in said(0.75, 0.70, 0.60)
-    assert "That cannot be distinguished from guessing." in said(0.53, 0.48, 0.51)
-    assert "That is worse than guessing" in said(0.40, 0.35, 0.51)
+    assert "Subject matter alone still gets 63.6% there" in verdict(0.60, 0.54, 0.636)
+    assert "That is better than guessing." in verdict(0.75, 0.70, 0.60)
+    assert "That cannot be distinguished from guessing." in verdict(0.53, 0.48, 0.51)
+    assert "That is worse than guessing" in verdict(0.40, 0.35, 0.51)
 
 
 def test_plots_take_ink_and_font_from_the_page() -> None:

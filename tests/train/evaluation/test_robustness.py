@@ -25,10 +25,10 @@ from asr_train.figures.scoring import Scored
 
 
 def _samples(folder: Path) -> list[Sample]:
-    found = []
+    samples = []
     for label, name in enumerate(("real", "ai")):
-        found += [Sample(p, label, p.name.split("-")[0]) for p in sorted((folder / name).iterdir())]
-    return found
+        samples += [Sample(p, label, p.name.split("-")[0]) for p in sorted((folder / name).iterdir())]
+    return samples
 
 
 @pytest.fixture
@@ -67,14 +67,14 @@ class _Sharpness:
 
 
 def test_a_detector_of_fine_detail_survives_jpeg_and_dies_of_blur(sharpened: list[Sample]) -> None:
-    found = robustness(_Sharpness(), sharpened, families=["jpeg", "blur"])
-    assert found["undegraded"]["auroc"] == 1.0
-    jpeg, blur = found["families"]["jpeg"]["points"], found["families"]["blur"]["points"]
+    result = robustness(_Sharpness(), sharpened, families=["jpeg", "blur"])
+    assert result["undegraded"]["auroc"] == 1.0
+    jpeg, blur = result["families"]["jpeg"]["points"], result["families"]["blur"]["points"]
     assert [p["strength"] for p in jpeg] == list(FAMILIES["jpeg"].strengths)
     assert jpeg[2]["difference"]["auroc"] == 0
     assert blur[-1]["difference"]["auroc"] < -0.1
     assert blur[-1]["kept_threshold"]["tpr"] < jpeg[0]["kept_threshold"]["tpr"] == 1
-    assert json.loads(json.dumps(found)) == found  # plain data
+    assert json.loads(json.dumps(result)) == result  # plain data
 
 
 def test_every_image_is_encoded_alike_and_once(sharpened: list[Sample]) -> None:
@@ -88,8 +88,8 @@ def test_every_image_is_encoded_alike_and_once(sharpened: list[Sample]) -> None:
 
 def test_content_is_controlled_for_with_the_scores_of_the_undegraded_pictures(sharpened: list[Sample]) -> None:
     content = {sample.path: float(index // 2) for index, sample in enumerate(sharpened)}
-    found = robustness(_Sharpness(), sharpened, content, families=["crop"])
-    for figures in (found["undegraded"], *(p["figures"] for p in found["families"]["crop"]["points"])):
+    result = robustness(_Sharpness(), sharpened, content, families=["crop"])
+    for figures in (result["undegraded"], *(p["figures"] for p in result["families"]["crop"]["points"])):
         assert figures["ca_auroc"] == 1.0
         assert set(figures["interval"]) == set(FIGURES)
     assert robustness(_Sharpness(), sharpened, families=["crop"])["undegraded"]["ca_auroc"] is None
@@ -101,8 +101,8 @@ def test_images_a_codec_refuses_are_counted_and_leave_the_rest(sharpened: list[S
         scored = _Sharpness()(kept, quality, None)
         return Scored(scored.samples, scored.labels, scored.probability, scored.margins, {"a.png": "webp 75: refused"})
 
-    found = robustness(score, sharpened, families=["webp"])
-    for point in found["families"]["webp"]["points"]:
+    result = robustness(score, sharpened, families=["webp"])
+    for point in result["families"]["webp"]["points"]:
         assert (point["figures"], point["unreadable"]) == (None, 1)
     with pytest.raises(DatasetError, match="both classes"):
         robustness(_Sharpness(), [s for s in sharpened if s.label == 1])
@@ -117,11 +117,11 @@ def test_a_sample_has_every_source_in_proportion(sizes: list[int], wanted: int) 
         for source, size in enumerate(sizes)
         for i in range(size)
     ]
-    found = subsample(samples, wanted)
-    assert found == subsample(samples[::-1], wanted)
-    assert len(set(found)) == len(found)
+    drawn = subsample(samples, wanted)
+    assert drawn == subsample(samples[::-1], wanted)
+    assert len(set(drawn)) == len(drawn)
     for label in (0, 1):
-        counts = Counter(s.source for s in found if s.label == label)
+        counts = Counter(s.source for s in drawn if s.label == label)
         assert counts.total() == min(wanted, sum(sizes))
         for source, size in enumerate(sizes):
             assert abs(counts[f"s{source}"] - min(wanted, sum(sizes)) * size / sum(sizes)) <= 1 + len(sizes) / 2
@@ -142,9 +142,9 @@ def test_the_command_measures_the_built_in_model(folders: Path, tmp_path: Path) 
     line = ["--model", "asrnet-lite-tiny", "--data", str(folders), "--robustness", "2", "--report", str(report)]
     done = CliRunner().invoke(evaluate_command, line)
     assert done.exit_code == 0, done.output
-    found = json.loads((report / "robustness.json").read_text())
-    assert (found["images"], found["sampled"], set(found["families"])) == (4, True, set(FAMILIES))
-    at_90 = next(p for p in found["families"]["jpeg"]["points"] if p["strength"] == 90)
-    assert at_90["figures"] == found["undegraded"]  # the same encoding twice over is one and the same measurement
+    result = json.loads((report / "robustness.json").read_text())
+    assert (result["images"], result["sampled"], set(result["families"])) == (4, True, set(FAMILIES))
+    at_90 = next(p for p in result["families"]["jpeg"]["points"] if p["strength"] == 90)
+    assert at_90["figures"] == result["undegraded"]  # the same encoding twice over is one and the same measurement
     assert "H.264 video 40" in done.output
     assert "After degradations" in (report / "report.html").read_text()

@@ -120,12 +120,12 @@ def test_a_detector_that_is_always_unsure_is_warned_of(caplog: pytest.LogCapture
 def test_a_rule_keeps_its_promise_on_other_videos() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 20_000)
-    log_odds = rng.normal(labels * 2 - 2.5, 1.0)  # calibrated for images, would they all lie about -0.5
+    log_odds = rng.normal(labels * 2 - 2.5, 1.0)  # not calibrated: half way between the classes lies -1.5, not 0
     rule = calibrate_video(labels[:10_000], log_odds[:10_000], "a test")
-    found = video_figures(labels[10_000:], log_odds[10_000:], rule)
-    assert found["balanced_ece"] < 0.02 < 0.2 < found["balanced_ece_as_images"]
-    assert found["false_positive_rate"] == pytest.approx(0.05, abs=0.01)
-    assert found["videos"] == 10_000
+    figures = video_figures(labels[10_000:], log_odds[10_000:], rule)
+    assert figures["balanced_ece"] < 0.02 < 0.2 < figures["balanced_ece_as_images"]
+    assert figures["false_positive_rate"] == pytest.approx(0.05, abs=0.01)
+    assert figures["videos"] == 10_000
     assert video_figures(labels[labels == 0], log_odds[labels == 0], rule) == {}
     with pytest.raises(DatasetError, match="both classes"):
         calibrate_video(np.zeros(3, int), np.zeros(3), "a test")
@@ -179,7 +179,7 @@ def test_a_hand_made_set_of_videos() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     probability = np.array([0.1, 0.2, 0.5, 0.9, 0.3, 0.55, 0.8, 0.95])
     log_odds = np.log(probability / (1 - probability))
-    found = video_figures(labels, log_odds, VideoRule(Calibration(), Decision(0.4, 0.6)))
-    assert (found["unsure"], found["false_positive_rate"], found["true_positive_rate"]) == (2 / 8, 1 / 4, 2 / 4)
-    assert found["auroc"] == 12 / 16
-    assert found["balanced_ece"] == pytest.approx(found["balanced_ece_as_images"])
+    figures = video_figures(labels, log_odds, VideoRule(Calibration(), Decision(0.4, 0.6)))
+    assert (figures["unsure"], figures["false_positive_rate"], figures["true_positive_rate"]) == (2 / 8, 1 / 4, 2 / 4)
+    assert figures["auroc"] == 12 / 16
+    assert figures["balanced_ece"] == pytest.approx(figures["balanced_ece_as_images"])

@@ -14,7 +14,7 @@ from asr_runtime.errors import DatasetError
 from asr_runtime.media.image import read_image
 from asr_train.data.layouts import Sample
 from asr_train.figures import content
-from asr_train.figures.content import content_features, fit_content_probe, source_weights, too_small
+from asr_train.figures.content import content_features, fit_content_probe, picture_weights, too_small
 
 
 @pytest.fixture
@@ -105,9 +105,9 @@ def test_a_probe_needs_both_classes(samples: list[Sample]) -> None:
 def test_classes_weigh_the_same_and_a_source_by_the_root_of_its_images() -> None:
     counts = {(0, "photos"): 100, (1, "big"): 64, (1, "small"): 4}
     samples = [Sample(Path(f"{s}{i}"), label, s) for (label, s), n in counts.items() for i in range(n)]
-    found = source_weights(samples)
-    shares = {s: sum(w for w, x in zip(found, samples, strict=True) if x.source == s) for _, s in counts}
-    assert found.mean() == pytest.approx(1)
+    weights = picture_weights(samples)
+    shares = {s: sum(w for w, x in zip(weights, samples, strict=True) if x.source == s) for _, s in counts}
+    assert weights.mean() == pytest.approx(1)
     assert shares["photos"] == pytest.approx(shares["big"] + shares["small"])
     assert shares["big"] / shares["small"] == pytest.approx(8 / 2)
 

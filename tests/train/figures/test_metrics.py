@@ -27,11 +27,11 @@ from asr_train.figures.metrics import (
 def test_a_hand_made_case() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     probability = np.array([0.1, 0.2, 0.6, 0.3, 0.9, 0.8, 0.4, 0.7])
-    found = binary_metrics(labels, probability)
-    assert found["confusion_matrix"] == [[3, 1], [1, 3]]
-    assert (found["accuracy"], found["precision"], found["recall"], found["f1"]) == (0.75, 0.75, 0.75, 0.75)
-    assert found["auroc"] == 15 / 16  # one of 16 pairs is in the wrong order
-    assert found["tpr_at_fpr_5%"] == 0.75
+    figures = binary_metrics(labels, probability)
+    assert figures["confusion_matrix"] == [[3, 1], [1, 3]]
+    assert (figures["accuracy"], figures["precision"], figures["recall"], figures["f1"]) == (0.75, 0.75, 0.75, 0.75)
+    assert figures["auroc"] == 15 / 16  # one of 16 pairs is in the wrong order
+    assert figures["tpr_at_fpr_5%"] == 0.75
 
 
 @settings(max_examples=60)
@@ -49,19 +49,19 @@ def test_a_threshold_keeps_its_promise_and_is_the_lowest_that_does(scores: list[
 def test_a_generator_is_measured_against_its_own_photos_where_it_has_them() -> None:
     labels = np.array([0, 0, 1, 1, 0, 1])
     probability = np.array([0.1, 0.9, 0.8, 0.7, 0.2, 0.6])
-    found = metrics_by_source(labels, probability, ["a", "a", "a", "a", "photos", "b"])
-    assert (found["a"]["against"], found["a"]["images"]) == ("own photos", 4)
-    assert found["a"]["auroc"] == 0.5
-    assert (found["b"]["against"], found["b"]["images"]) == ("all photos", 4)
-    assert found["b"]["auroc"] == pytest.approx(2 / 3)
-    assert found["photos"] == {
+    by_source = metrics_by_source(labels, probability, ["a", "a", "a", "a", "photos", "b"])
+    assert (by_source["a"]["against"], by_source["a"]["images"]) == ("own photos", 4)
+    assert by_source["a"]["auroc"] == 0.5
+    assert (by_source["b"]["against"], by_source["b"]["images"]) == ("all photos", 4)
+    assert by_source["b"]["auroc"] == pytest.approx(2 / 3)
+    assert by_source["photos"] == {
         "images": 1,
         "against": None,
         "accuracy": 1.0,
         "mean_probability": 0.2,
         "interval": {"accuracy": [1.0, 1.0]},
     }
-    assert list(found) == ["a", "b", "photos"]  # worst generator first, photos last
+    assert list(by_source) == ["a", "b", "photos"]  # worst generator first, photos last
 
 
 def test_the_worst_generator_is_the_one_that_is_worst_with_content_controlled_for() -> None:
@@ -72,17 +72,17 @@ def test_the_worst_generator_is_the_one_that_is_worst_with_content_controlled_fo
     content = np.concatenate([rng.normal(0, 1, n), rng.normal(2, 1, n), rng.normal(0, 1, n)])
     trace = np.concatenate([rng.normal(0, 1, 2 * n), rng.normal(1, 1, n)])
     probability = 1 / (1 + np.exp(-(content + trace)))
-    found = metrics_by_source(labels, probability, sources, content)
-    assert found["by subject"]["auroc"] > found["by trace"]["auroc"] + 0.1
-    assert [name for name, figures in found.items() if figures["against"]] == ["by subject", "by trace"]
-    assert found["by subject"]["content_auroc"] > 0.85
-    assert abs(found["by trace"]["content_auroc"] - 0.5) < 0.1
+    by_source = metrics_by_source(labels, probability, sources, content)
+    assert by_source["by subject"]["auroc"] > by_source["by trace"]["auroc"] + 0.1
+    assert [name for name, figures in by_source.items() if figures["against"]] == ["by subject", "by trace"]
+    assert by_source["by subject"]["content_auroc"] > 0.85
+    assert abs(by_source["by trace"]["content_auroc"] - 0.5) < 0.1
 
 
 def test_one_class_alone_gives_no_curve_but_an_accuracy() -> None:
-    found = binary_metrics(np.array([1, 1]), np.array([0.9, 0.2]))
-    assert (found["auroc"], found["ap"], found["tpr_at_fpr_1%"]) == (None, None, None)
-    assert found["accuracy"] == 0.5
+    figures = binary_metrics(np.array([1, 1]), np.array([0.9, 0.2]))
+    assert (figures["auroc"], figures["ap"], figures["tpr_at_fpr_1%"]) == (None, None, None)
+    assert figures["accuracy"] == 0.5
 
 
 def _images(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
@@ -133,8 +133,8 @@ def test_the_content_adjusted_auroc_pools_the_pairs_of_each_bin(cases: list[tupl
             if strata[i] == strata[j]:
                 pairs += 1
                 right += (scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j])
-    found = content_adjusted_auroc(labels, scores, content, bins)
-    assert found == (pytest.approx(right / pairs) if pairs else None)
+    adjusted = content_adjusted_auroc(labels, scores, content, bins)
+    assert adjusted == (pytest.approx(right / pairs) if pairs else None)
 
 
 def test_content_is_put_into_eight_bins_of_as_many_images() -> None:
@@ -146,9 +146,9 @@ def test_content_is_put_into_eight_bins_of_as_many_images() -> None:
 def test_content_that_separates_the_classes_leaves_nothing_to_compare() -> None:
     labels = np.array([0, 0, 1, 1])
     assert content_adjusted_auroc(labels, np.array([0.1, 0.2, 0.3, 0.4]), labels.astype(float), 2) is None
-    found = binary_metrics(labels, np.array([0.1, 0.2, 0.3, 0.4]), labels.astype(float))
-    assert found["ca_auroc"] is None
-    assert "ca_auroc" not in found["interval"]
+    figures = binary_metrics(labels, np.array([0.1, 0.2, 0.3, 0.4]), labels.astype(float))
+    assert figures["ca_auroc"] is None
+    assert "ca_auroc" not in figures["interval"]
 
 
 @settings(max_examples=30)
@@ -157,22 +157,22 @@ def test_intervals_contain_their_figure_and_lie_between_0_and_1(data: st.DataObj
     labels = np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
     probability = np.array(data.draw(st.lists(st.floats(0, 1, width=32), min_size=n, max_size=n)))
     content = np.array(data.draw(st.lists(st.integers(0, 4), min_size=n, max_size=n)))
-    found = binary_metrics(labels, probability, content)
-    assert set(found["interval"]) == {
+    figures = binary_metrics(labels, probability, content)
+    assert set(figures["interval"]) == {
         key
         for key in ("accuracy", "ece", "auroc", "ca_auroc", "ap", "tpr_at_fpr_1%", "tpr_at_fpr_5%")
-        if found[key] is not None
+        if figures[key] is not None
     }
-    for key, (low, high) in found["interval"].items():
-        assert 0 <= low <= found[key] <= high <= 1 + 1e-9, key
+    for key, (low, high) in figures["interval"].items():
+        assert 0 <= low <= figures[key] <= high <= 1 + 1e-9, key
 
 
 def test_intervals_shrink_with_the_number_of_images_and_cover_what_they_promise() -> None:
     def interval(n: int, seed: int) -> list[float]:
         labels, _, rng = _images(n, seed)
         scores = 1 / (1 + np.exp(-rng.normal(labels, 1.0)))
-        found: list[float] = binary_metrics(labels, scores)["interval"]["auroc"]
-        return found
+        ends: list[float] = binary_metrics(labels, scores)["interval"]["auroc"]
+        return ends
 
     widths = [high - low for low, high in (interval(n, 0) for n in (100, 400, 1600))]
     assert widths[0] / widths[1] == pytest.approx(2, rel=0.35)
@@ -189,9 +189,9 @@ def test_a_resample_of_every_image_once_gives_the_figures_themselves(monkeypatch
     probability = np.round(1 / (1 + np.exp(-rng.normal(labels, 1.0))), 2)  # with ties
     expected = binary_metrics(labels, probability, content)
     monkeypatch.setattr(bootstrap, "_resamples", lambda labels, seed: iter([np.ones((1, len(labels)))]))
-    found = bootstrap_intervals(labels, probability, content_strata(content), (0.01, 0.05), 15, expected)
-    assert len(found) == 7
-    for key, (low, high) in found.items():
+    intervals = bootstrap_intervals(labels, probability, content_strata(content), (0.01, 0.05), 15, expected)
+    assert len(intervals) == 7
+    for key, (low, high) in intervals.items():
         assert (low, high) == pytest.approx((expected[key], expected[key]), abs=1e-6), key
     twice = np.repeat(np.arange(300), 1 + labels)  # every generated image drawn twice
     drawn = bootstrap._figures(labels, probability, None, (0.05,), 15, np.array([1.0 + labels]))
@@ -217,13 +217,13 @@ def test_verdicts_and_thresholds_are_measured_on_each_photo_source() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1, 1])
     probability = np.array([0.1, 0.5, 0.95, 0.2, 0.9, 0.1, 0.5])
     sources = ["a", "a", "b", "b", "g", "g", "g"]
-    found = verdict_metrics(
+    figures = verdict_metrics(
         labels, probability, sources, Decision(0.3, 0.8, "a test"), (OperatingPoint(0.05, 0.92, 0.5),)
     )
-    assert found["unsure"] == pytest.approx(2 / 7)
-    assert (found["unsure_real"], found["unsure_ai"]) == pytest.approx((1 / 4, 1 / 3))
-    assert found["error"] == pytest.approx(2 / 5)  # 0.95 called ai, 0.1 called real
-    (point,) = found["operating_points"]
+    assert figures["unsure"] == pytest.approx(2 / 7)
+    assert (figures["unsure_real"], figures["unsure_ai"]) == pytest.approx((1 / 4, 1 / 3))
+    assert figures["error"] == pytest.approx(2 / 5)  # 0.95 called ai, 0.1 called real
+    (point,) = figures["operating_points"]
     assert (point["false_positive_rate"], point["found"], point["true_positive_rate"]) == (0.05, 0.25, 0.0)
     assert list(point["found_by_source"].items()) == [("b", 0.5), ("a", 0.0)]
 
@@ -263,24 +263,24 @@ def test_tables_of_several_sets_add_up() -> None:
 
 def test_figures_that_nothing_is_left_for_are_none() -> None:
     labels, unsure = np.array([0, 1]), np.array([0.5, 0.5])
-    found = verdict_metrics(labels, unsure, ["a", "g"], Decision(), (OperatingPoint(0.05, 0.5, 1.0),))
-    assert (found["unsure"], found["error"]) == (1.0, None)
-    assert found["operating_points"][0]["found"] == 1.0  # at the threshold is above it
+    figures = verdict_metrics(labels, unsure, ["a", "g"], Decision(), (OperatingPoint(0.05, 0.5, 1.0),))
+    assert (figures["unsure"], figures["error"]) == (1.0, None)
+    assert figures["operating_points"][0]["found"] == 1.0  # at the threshold is above it
     alone = verdict_metrics(labels[1:], unsure[1:], ["g"], Decision(), (OperatingPoint(0.05, 0.5, 1.0),))
     assert (alone["unsure_real"], alone["operating_points"][0]["found_by_source"]) == (None, {})
 
 
 def test_a_generator_without_any_photos_is_the_worst() -> None:
-    found = metrics_by_source(np.array([1, 1]), np.array([0.9, 0.4]), ["b", "a"])
-    assert [figures["auroc"] for figures in found.values()] == [None, None]
-    assert [figures["content_auroc"] for figures in found.values()] == [None, None]
+    by_source = metrics_by_source(np.array([1, 1]), np.array([0.9, 0.4]), ["b", "a"])
+    assert [figures["auroc"] for figures in by_source.values()] == [None, None]
+    assert [figures["content_auroc"] for figures in by_source.values()] == [None, None]
     with_photos = metrics_by_source(np.array([0, 0, 1, 1]), np.array([0.6, 0.1, 0.9, 0.2]), ["x", "y", "a", "b"])
     assert list(with_photos) == ["b", "a", "x", "y"]  # worst photos first, after the generators
 
 
 def test_nothing_called_ai_has_no_precision() -> None:
-    found = binary_metrics(np.array([0, 1]), np.array([0.1, 0.2]))
-    assert (found["precision"], found["recall"], found["f1"], found["accuracy"]) == (0.0, 0.0, 0.0, 0.5)
+    figures = binary_metrics(np.array([0, 1]), np.array([0.1, 0.2]))
+    assert (figures["precision"], figures["recall"], figures["f1"], figures["accuracy"]) == (0.0, 0.0, 0.0, 0.5)
     assert binary_metrics(np.array([0, 1]), np.array([0.1, 0.5]))["recall"] == 1.0  # ai from 0.5 on
 
 
@@ -302,14 +302,14 @@ def test_the_ends_of_an_interval_are_quantiles_of_a_thousand_resamples() -> None
     labels, _, rng = _images(80)
     probability = rng.random(80)
     point = binary_metrics(labels, probability)
-    found = bootstrap_intervals(labels, probability, None, (0.05,), 15, point, seed=3)
+    intervals = bootstrap_intervals(labels, probability, None, (0.05,), 15, point, seed=3)
     counts = resampled(labels, 1000, np.random.default_rng(3))
     accuracies = counts @ ((probability >= 0.5) == (labels == 1)) / 80
-    assert found["accuracy"] == pytest.approx(np.quantile(accuracies, [0.025, 0.975]))
-    assert found == bootstrap_intervals(labels, probability, None, (0.05,), 15, point, seed=3)
+    assert intervals["accuracy"] == pytest.approx(np.quantile(accuracies, [0.025, 0.975]))
+    assert intervals == bootstrap_intervals(labels, probability, None, (0.05,), 15, point, seed=3)
     first = bootstrap_intervals(labels, probability, None, (0.05,), 15, point)
-    assert first == bootstrap_intervals(labels, probability, None, (0.05,), 15, point, seed=0) != found
-    assert "tpr_at_fpr_1%" not in found
+    assert first == bootstrap_intervals(labels, probability, None, (0.05,), 15, point, seed=0) != intervals
+    assert "tpr_at_fpr_1%" not in intervals
 
 
 def test_a_probability_of_one_half_is_ai_in_every_resample_too() -> None:
@@ -331,6 +331,6 @@ def test_many_images_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) ->
 def test_of_the_verdicts_that_are_decided_the_wrong_ones_count_for_both_classes() -> None:
     labels = np.array([1, 1, 1, 1, 0, 0, 0])
     probability = np.array([0.9, 0.8, 0.1, 0.5, 0.9, 0.1, 0.2])  # ai, ai, real (wrong), unsure; ai (wrong), real, real
-    found = verdict_metrics(labels, probability, list("aaaarrr"), Decision(0.4, 0.6), [])
-    assert found["error"] == pytest.approx(2 / 6)
-    assert (found["unsure_ai"], found["unsure_real"]) == (0.25, 0.0)
+    figures = verdict_metrics(labels, probability, list("aaaarrr"), Decision(0.4, 0.6), [])
+    assert figures["error"] == pytest.approx(2 / 6)
+    assert (figures["unsure_ai"], figures["unsure_real"]) == (0.25, 0.0)

@@ -1,4 +1,4 @@
-"""Content-matched pairs: which images are one, and figures that content cannot move."""
+"""Content-matched pairs: which images form a pair, and figures that content does not change."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ def test_a_detector_of_content_is_at_one_half_and_a_detector_of_traces_at_one() 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=40))
 def test_figures_are_what_their_definitions_say(scores: list[tuple[int, int]]) -> None:
     photo, twin = np.array(scores, float).T
-    [found] = pair_figures(_samples(len(scores)), np.concatenate([photo, twin])).values()
+    [figures] = pair_figures(_samples(len(scores)), np.concatenate([photo, twin])).values()
     labels = np.repeat([0, 1], len(scores))
-    assert found["auroc"] == pytest.approx(roc_auc_score(labels, np.concatenate([photo, twin])))
-    assert found["ranked_right"] == pytest.approx(np.mean([(t > p) + (t == p) / 2 for p, t in scores]))
+    assert figures["auroc"] == pytest.approx(roc_auc_score(labels, np.concatenate([photo, twin])))
+    assert figures["ranked_right"] == pytest.approx(np.mean([(t > p) + (t == p) / 2 for p, t in scores]))
 
 
 def test_intervals_cover_what_other_draws_give_and_shrink_with_more_pairs() -> None:
     def draw(count: int, seed: int) -> dict[str, object]:
         rng = np.random.default_rng(seed)
         scores = np.concatenate([rng.normal(0, 1, count), rng.normal(1, 1, count)])
-        [found] = pair_figures(_samples(count), scores).values()
-        return found
+        [figures] = pair_figures(_samples(count), scores).values()
+        return figures
 
     true = 0.7602  # P(N(1, 1) > N(0, 1))
     covered = []
@@ -81,6 +81,6 @@ def test_pooled_figures_compare_within_sources_only() -> None:
     # The second source scores 10 higher altogether: across sources its photos would beat the first one's twins.
     samples = [*_samples(30, "resynthesised_a"), *_samples(30, "resynthesised_b")]
     scores = np.concatenate([np.zeros(30), np.ones(30), np.full(30, 10.0), np.full(30, 11.0)])
-    found = pair_figures(samples, scores)
-    assert list(found) == ["resynthesised_a", "resynthesised_b", "all"]
-    assert (found["all"]["pairs"], found["all"]["auroc"]) == (60, 1.0)
+    figures = pair_figures(samples, scores)
+    assert list(figures) == ["resynthesised_a", "resynthesised_b", "all"]
+    assert (figures["all"]["pairs"], figures["all"]["auroc"]) == (60, 1.0)

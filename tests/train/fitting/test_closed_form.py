@@ -160,13 +160,13 @@ def test_a_class_of_which_nothing_can_be_read_is_refused(
 
 @pytest.mark.parametrize("protocol", ["leave-one-generator-out", "leave-one-generator-and-photos-out"])
 def test_protocols_need_one_extraction(generators: Path, tmp_path: Path, protocol: str) -> None:
-    found = leave_out_protocol(protocol, tiny(generators), tmp_path, at_least=3, progress=False)
-    assert set(found["generators"]) == {"midjourney", "sd3"}
-    assert found["generators"]["sd3"].get("ca_auroc") is None or 0 <= found["mean_ca_auroc"] <= 1  # few pictures
-    assert 0 <= found["mean_auroc"] <= 1
+    result = leave_out_protocol(protocol, tiny(generators), tmp_path, at_least=3, progress=False)
+    assert set(result["generators"]) == {"midjourney", "sd3"}
+    assert result["generators"]["sd3"].get("ca_auroc") is None or 0 <= result["mean_ca_auroc"] <= 1  # few pictures
+    assert 0 <= result["mean_auroc"] <= 1
     assert len(list(tmp_path.glob("features/*.npz"))) == 8  # four sources, two splits
     stored = json.loads((tmp_path / f"{protocol}.json").read_text())
-    assert stored == json.loads(json.dumps(found))
+    assert stored == json.loads(json.dumps(result))
 
 
 def test_a_generator_left_out_is_judged_under_degradations(generators: Path, tmp_path: Path) -> None:
@@ -175,11 +175,11 @@ def test_a_generator_left_out_is_judged_under_degradations(generators: Path, tmp
         return leave_out_protocol(name, config, tmp_path, at_least=3, progress=False, degradations=degradations)
 
     mild, none, harsh = degradation("jpeg", 90), degradation("crop", 0.75), degradation("blur", 2)
-    found = judged(mild, none, harsh)
-    sd3 = found["generators"]["sd3"]
-    assert list(found["mean_degraded"]) == ["jpeg 90", "crop 0.75", "blur 2"]
-    blurred = [figures["degraded"]["blur 2"]["auroc"] for figures in found["generators"].values()]
-    assert found["mean_degraded"]["blur 2"]["auroc"] == pytest.approx(sum(blurred) / 2)
+    result = judged(mild, none, harsh)
+    sd3 = result["generators"]["sd3"]
+    assert list(result["mean_degraded"]) == ["jpeg 90", "crop 0.75", "blur 2"]
+    blurred = [figures["degraded"]["blur 2"]["auroc"] for figures in result["generators"].values()]
+    assert result["mean_degraded"]["blur 2"]["auroc"] == pytest.approx(sum(blurred) / 2)
     # Every picture is judged at JPEG 90 anyway, and this degradation is just that.
     assert sd3["degraded"]["jpeg 90"]["auroc"] == sd3["auroc"]
     assert sd3["degraded"]["jpeg 90"]["ca_auroc"] == sd3["ca_auroc"]
@@ -218,12 +218,12 @@ def pairs(generators: Path, tmp_path: Path) -> Path:
 
 def test_a_resynthesiser_is_judged_seen_and_never_seen(generators: Path, pairs: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(tiny(generators), pairs=str(pairs), pair_weight=10.0, equalise="off")
-    found = leave_out_protocol("leave-one-resynthesiser-out", config, tmp_path / "runs", progress=False)
-    strong, weak = found["generators"]["resynthesised_strong"], found["generators"]["resynthesised_weak"]
+    result = leave_out_protocol("leave-one-resynthesiser-out", config, tmp_path / "runs", progress=False)
+    strong, weak = result["generators"]["resynthesised_strong"], result["generators"]["resynthesised_weak"]
     assert strong["seen_auroc"] > 0.9
     assert strong["seen_ranked_right"] == 1.0
     assert strong["pairs"] == weak["pairs"] == len(list((generators / "photos" / "val" / "nature").iterdir()))
-    assert found["mean_auroc"] == pytest.approx((strong["auroc"] + weak["auroc"]) / 2)
+    assert result["mean_auroc"] == pytest.approx((strong["auroc"] + weak["auroc"]) / 2)
     shutil.rmtree(pairs / "resynthesised_strong" / "train")  # never seen: as if it were not there
     rest = ClosedForm(network_with_two_blocks(), config, find_data(generators), tmp_path / "rest")
     unseen = rest.pair_figures(rest.head())["resynthesised_strong"]
@@ -266,8 +266,8 @@ def test_a_resynthesiser_protocol_without_its_pairs_is_refused(
 
 
 def test_learning_curves_end_where_leaving_one_out_stands(generators: Path, tmp_path: Path) -> None:
-    found = learning_curves(tiny(generators), tmp_path, at_least=3, progress=False)
-    curves = found["curves"]
+    result = learning_curves(tiny(generators), tmp_path, at_least=3, progress=False)
+    curves = result["curves"]
     assert [p["count"] for p in curves["photo sources"]] == [1, 2]
     assert [p["count"] for p in curves["generators"]] == [1]  # of two, one is judged
     counts = [p["count"] for p in curves["images"]]
@@ -276,7 +276,7 @@ def test_learning_curves_end_where_leaving_one_out_stands(generators: Path, tmp_
     whole = leave_out_protocol("leave-one-generator-out", tiny(generators), tmp_path, at_least=3, progress=False)
     for curve in curves.values():
         assert curve[-1]["auroc"] == pytest.approx(whole["mean_auroc"])
-    assert json.loads((tmp_path / "learning-curves.json").read_text()) == json.loads(json.dumps(found))
+    assert json.loads((tmp_path / "learning-curves.json").read_text()) == json.loads(json.dumps(result))
     assert (tmp_path / "learning-curves.svg").read_text().startswith("<svg ")
 
 
@@ -299,15 +299,15 @@ def test_the_command_takes_its_options(generators: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("--model asrnet-lite --epochs 3", "--epochs: asrnet-lite is solved for in closed form"),
         ("--model asrnet --pair-weight 0.1", "--pair-weight: asrnet is trained by gradient descent"),
     ],
 )
-def test_options_that_would_be_ignored_are_refused(generators: Path, line: str, said: str) -> None:
+def test_options_that_would_be_ignored_are_refused(generators: Path, line: str, message: str) -> None:
     done = CliRunner().invoke(train_command, [*line.split(), "--data", str(generators)])
-    assert (done.exit_code, said in done.output) == (2, True), done.output
+    assert (done.exit_code, message in done.output) == (2, True), done.output
 
 
 def test_missing_pairs_are_refused_by_name(generators: Path, tmp_path: Path) -> None:

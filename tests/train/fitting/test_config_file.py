@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from tiny_training import run_train
 
 from asr_runtime.errors import ConfigurationError
-from asr_train.cli import train_command
 from asr_train.fitting.config import ClosedFormConfig, LoopConfig, TrainConfig, recipe
 from asr_train.fitting.config_file import load_config, read_config, write_config
 
@@ -34,17 +33,17 @@ def test_what_is_written_is_read_and_trains_the_same(tmp_path: Path, config: Tra
 def test_what_a_file_leaves_out_is_the_recipes(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('model = "asrnet-lite"\nridge = 1\n[augment]\nblur = 0.5\n[options]\nscales = [2]\n')
-    found = recipe(**read_config(path))
+    config = recipe(**read_config(path))
     plain = recipe("asrnet-lite")
-    assert isinstance(found, ClosedFormConfig)
-    assert (found.ridge, found.options, found.augment.edit) == (1.0, {"scales": [2]}, plain.augment.edit)
-    assert found == dataclasses.replace(
+    assert isinstance(config, ClosedFormConfig)
+    assert (config.ridge, config.options, config.augment.edit) == (1.0, {"scales": [2]}, plain.augment.edit)
+    assert config == dataclasses.replace(
         plain, ridge=1.0, options={"scales": [2]}, augment=dataclasses.replace(plain.augment, blur=0.5)
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("learning_rate = 1", "unknown key 'learning_rate' for asrnet; expected one of model, options"),
         ("[augment]\nblurr = 1", "unknown key 'augment.blurr' for asrnet; expected one of flip"),
@@ -60,17 +59,13 @@ def test_what_a_file_leaves_out_is_the_recipes(tmp_path: Path) -> None:
         ("lr = = 3", "not TOML"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "c.toml"
     path.write_text(text + "\n")
     with pytest.raises(ConfigurationError) as caught:
         read_config(path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert said in str(caught.value)
-
-
-def _train(*args: object) -> Result:
-    return CliRunner().invoke(train_command, [*map(str, args)])
+    assert message in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*LeafSpec.*")
@@ -80,7 +75,7 @@ def test_options_win_over_the_file_and_the_file_over_defaults(generators: Path, 
         f'data = "{generators}"\nepochs = 7\nbatch_size = 4\nlr = 0.003\nseed = 5\nworkers = 0\nequalise = "off"\n'
         '[options]\ndim = 4\nprototypes = 2\n[preprocess]\nmode = "crop"\nsize = 40\n[augment]\nflip = false\n'
     )
-    done = _train("--config", path, "--epochs", 1, "--prototypes", 3, "--runs", tmp_path / "runs", "--blur", 0.25)
+    done = run_train("--config", path, "--epochs", 1, "--prototypes", 3, "--runs", tmp_path / "runs", "--blur", 0.25)
     assert done.exit_code == 0, done.output
     (folder,) = (tmp_path / "runs").iterdir()
     config = load_config(folder / "config.toml")
@@ -93,7 +88,7 @@ def test_options_win_over_the_file_and_the_file_over_defaults(generators: Path, 
 def test_a_config_beside_resume_or_for_another_network_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('model = "asrnet-lite"\nridge = 1.0\n')
-    done = _train("--config", path, "--resume", tmp_path)
+    done = run_train("--config", path, "--resume", tmp_path)
     assert (done.exit_code, "--config: a resumed run keeps its own configuration" in done.output) == (2, True)
-    done = _train("--config", path, "--model", "asrnet")
+    done = run_train("--config", path, "--model", "asrnet")
     assert (done.exit_code, "unknown key 'ridge' for asrnet" in done.output) == (2, True), done.output

@@ -9,26 +9,18 @@ import numpy as np
 import pytest
 import torch
 from loaded_features import views_of, windows_of
+from tiny_training import tiny
 
 from asr_models import ASRNetLite
 from asr_train.data.layouts import find_data
 from asr_train.fitting import extraction
 from asr_train.fitting.closed_form import pretrained
-from asr_train.fitting.config import ClosedFormConfig, recipe
 from asr_train.fitting.extraction import Extractor, _openvino
 from asr_train.fitting.features import FeatureStore
 
 
-def _config(data: Path, windows: int = 1) -> ClosedFormConfig:
-    config = recipe(
-        "asrnet-lite", options={"blocks": 2}, data=str(data), views=2, windows=windows, batch_size=4, workers=0
-    )
-    assert isinstance(config, ClosedFormConfig)
-    return dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
-
-
 def test_openvino_gives_the_features_of_pytorch(generators: Path) -> None:
-    network = pretrained(_config(generators))
+    network = pretrained(tiny(generators))
     assert isinstance(network, ASRNetLite)
     x = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -37,7 +29,7 @@ def test_openvino_gives_the_features_of_pytorch(generators: Path) -> None:
 
 
 def test_a_stopped_extraction_goes_on_with_what_is_missing(generators: Path, tmp_path: Path) -> None:
-    config, data = _config(generators, windows=5), find_data(generators)
+    config, data = tiny(generators, windows=5), find_data(generators)
     whole = FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
     files = sorted((tmp_path / "features").glob("*.npz"))
     times = {file: file.stat().st_mtime_ns for file in files}
@@ -50,7 +42,7 @@ def test_a_stopped_extraction_goes_on_with_what_is_missing(generators: Path, tmp
 
 
 def test_another_recipe_has_files_of_its_own(generators: Path, tmp_path: Path) -> None:
-    config, data = _config(generators), find_data(generators)
+    config, data = tiny(generators), find_data(generators)
     counts = []
     for one in (config, config, dataclasses.replace(config, seed=43)):
         FeatureStore(Extractor(pretrained(one), one), data, tmp_path)
@@ -62,7 +54,7 @@ def test_another_recipe_has_files_of_its_own(generators: Path, tmp_path: Path) -
 def test_features_of_other_code_are_not_used(
     generators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
-    config, data = _config(generators), find_data(generators)
+    config, data = tiny(generators), find_data(generators)
     FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
     files = set((tmp_path / "features").glob("*.npz"))
     now = extraction.made_by()
@@ -77,7 +69,7 @@ def test_the_version_of_features_covers_what_makes_them() -> None:
 
 
 def test_another_picture_of_the_same_name_and_size_is_extracted_again(generators: Path, tmp_path: Path) -> None:
-    config, data = _config(generators), find_data(generators)
+    config, data = tiny(generators), find_data(generators)
     before = windows_of(FeatureStore(Extractor(pretrained(config), config), data, tmp_path))
     path = data.train[0].path
     other, own = data.train[1].path.read_bytes(), path.read_bytes()
@@ -92,7 +84,7 @@ def test_another_picture_of_the_same_name_and_size_is_extracted_again(generators
 def test_a_damaged_file_of_features_is_made_again(
     generators: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
-    config, data = _config(generators), find_data(generators)
+    config, data = tiny(generators), find_data(generators)
     whole = FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
     windows, views = windows_of(whole), views_of(whole)
     file = max((tmp_path / "features").glob("*.npz"), key=lambda path: path.stat().st_size)
@@ -113,7 +105,7 @@ def test_a_damaged_file_of_features_is_made_again(
 def test_unreadable_pictures_are_named_and_the_others_keep_their_places(generators: Path, tmp_path: Path) -> None:
     broken = sorted((generators / "photos" / "val" / "nature").iterdir())[1]
     broken.write_bytes(b"\xff\xd8\xff")
-    config, data = _config(generators), find_data(generators)
+    config, data = tiny(generators), find_data(generators)
     table = FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
     assert list(table.unreadable) == [str(broken)]
     samples = table.samples(np.arange(len(table)))
@@ -125,7 +117,7 @@ def test_unreadable_pictures_are_named_and_the_others_keep_their_places(generato
 def test_a_picture_that_can_be_read_again_is_extracted(
     generators: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config, data = _config(generators), find_data(generators)
+    config, data = tiny(generators), find_data(generators)
     away = data.train[0].path
     away.rename(tmp_path / "away")  # a disk that was gone for a while: the list of pictures is from before
     without = FeatureStore(Extractor(pretrained(config), config), data, tmp_path)

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_training import run_train, tiny_loop
 
 from asr_models import WeightsError, create_model, load_checkpoint
 from asr_runtime.errors import ConfigurationError, DatasetError
-from asr_train.cli import evaluate_command, train_command
-from asr_train.fitting.config import TrainConfig, recipe
+from asr_train.cli import evaluate_command
+from asr_train.fitting.config import LoopConfig, recipe
 from asr_train.fitting.config_file import load_config
 from asr_train.fitting.fit import resume, train
 
@@ -34,14 +35,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def _tiny(data: Path, **changes: object) -> TrainConfig:
-    given = {"options": {"dim": 4}, "data": str(data), "epochs": 2, "batch_size": 4, "workers": 0, "lr": 1e-3}
-    config = recipe("asrnet", **{**given, **changes})
-    return dataclasses.replace(config, preprocess={"mode": "crop", "size": 48})
-
-
-def _train(*args: object) -> Result:
-    return CliRunner().invoke(train_command, [*map(str, args)])
+def _tiny(data: Path, **changes: object) -> LoopConfig:
+    return tiny_loop(data, **{"lr": 1e-3, **changes})
 
 
 def test_a_run_folder_holds_what_the_run_was_and_what_came_of_it(generators: Path, tmp_path: Path) -> None:
@@ -110,11 +105,11 @@ def test_a_stopped_run_says_how_to_go_on_and_can_be_resumed(
                 time.sleep(0.01)  # `timeout` signals the process, then its group
                 os.killpg(process.pid, number)
                 break
-        said = process.stderr.read()
+        messages = process.stderr.read()
     (folder,) = (tmp_path / "runs").iterdir()
-    assert process.returncode == code, said
-    assert f"stopped by {number.name}; go on with asr-train --resume {folder}" in said
-    assert "Traceback" not in said
+    assert process.returncode == code, messages
+    assert f"stopped by {number.name}; go on with asr-train --resume {folder}" in messages
+    assert "Traceback" not in messages
     epochs = len(torch.load(folder / "resume.ckpt", weights_only=True)["callbacks"]["BestEpoch"]["history"])
     assert load_checkpoint(folder / "checkpoint_asrnet.pth").name == "asrnet"
     with pytest.raises(
@@ -137,7 +132,7 @@ def finished(pristine_generators: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "said"),
+    ("name", "damage", "message"),
     [
         ("config.toml", b"", "configuration is damaged"),
         ("config.toml", b'model = "asrnet', "configuration is damaged"),
@@ -151,12 +146,12 @@ def finished(pristine_generators: Path, tmp_path_factory: pytest.TempPathFactory
     ],
 )
 def test_a_damaged_run_is_refused_in_one_line(
-    pristine_generators: Path, tmp_path: Path, finished: Path, name: str, damage: bytes, said: str
+    pristine_generators: Path, tmp_path: Path, finished: Path, name: str, damage: bytes, message: str
 ) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
     (run / name).write_bytes(damage)
-    done = _train("--resume", run, "--data", pristine_generators)
-    assert (done.exit_code, said in done.output, done.output.count("\n")) == (2, True, 1), done.output
+    done = run_train("--resume", run, "--data", pristine_generators)
+    assert (done.exit_code, message in done.output, done.output.count("\n")) == (2, True, 1), done.output
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut", pickle.dumps({"a": 1}), None])
@@ -221,7 +216,7 @@ def test_an_unreadable_training_file_is_named_counted_and_skipped(
 def test_the_published_command_lines_work(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # --data is the folder `dataset`, as published
     line = "--model asrnet --epochs 1 --batch_size 8 --lr 2e-4 --dim 4 --crop_size 48 --workers 0"
-    done = _train(*line.split())
+    done = run_train(*line.split())
     assert done.exit_code == 0, done.output
     (run,) = (tmp_path / "runs").iterdir()
     line = f"--model asrnet --checkpoint {run}/checkpoint_asrnet.pth --workers 0"
@@ -242,15 +237,15 @@ def test_leaving_one_generator_out_never_shows_it(
     from asr_train.protocols.leave_out import leave_out_protocol
 
     config = _tiny(generators, epochs=1)
-    found = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", at_least=3)
-    assert set(found["generators"]) == {"midjourney", "sd3"}
-    result = found["generators"]["sd3"]
+    result = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", at_least=3)
+    assert set(result["generators"]) == {"midjourney", "sd3"}
+    result = result["generators"]["sd3"]
     assert (result["ai"], result["real"]) == (4, 8)
     summary = json.loads((tmp_path / "runs" / result["run"] / "summary.json").read_text())
     assert summary["left_out"] == ["sd3"]
     assert "sd3" not in json.dumps(summary["data"])
     again = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", at_least=3)
-    assert again == found  # nothing was trained again: the run folder's name is the same
+    assert again == result  # nothing was trained again: the run folder's name is the same
     next((generators / "photos" / "val" / "nature").iterdir()).unlink()
     given = {"at_least": 3, "progress": False, "degradations": [degradation("jpeg", 90)]}
     changed = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", **given)["generators"]["sd3"]
@@ -261,7 +256,7 @@ def test_leaving_one_generator_out_never_shows_it(
 @pytest.mark.heavy
 @pytest.mark.parametrize("spectrum", ["global", "patch"])
 def test_the_fft_resnet_trains_in_its_published_recipe(generators: Path, tmp_path: Path, spectrum: str) -> None:
-    done = _train(
+    done = run_train(
         "--model", "fft-resnet34", "--spectrum", spectrum, "--weights", "none", "--data", generators,
         "--epochs", 1, "--batch-size", 4, "--runs", tmp_path / "runs", "--workers", 0,
     )  # fmt: skip
@@ -288,7 +283,7 @@ def test_the_published_recipes_are_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["--model", "resnet34"], "fft-resnet34"),
         (["--epochs", "0"], "epochs 0"),
@@ -309,17 +304,17 @@ def test_the_published_recipes_are_the_defaults() -> None:
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
-    args: list[str], said: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    args: list[str], message: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = _train(*args)
+    result = run_train(*args)
     assert result.exit_code == 2, result.output
-    assert said in result.output
+    assert message in result.output
     assert "Traceback" not in result.output
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         ([], "expected either --checkpoint X.pth or --model X.onnx"),
         (["--checkpoint", "a.pth", "--model", "a.onnx"], "expected either --checkpoint X.pth or --model X.onnx"),
@@ -332,12 +327,12 @@ def test_mistakes_are_one_line_and_exit_code_2(
     ],
 )
 def test_evaluation_says_what_it_lacks(
-    args: list[str], said: str, folders: Path, monkeypatch: pytest.MonkeyPatch
+    args: list[str], message: str, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folders.parent)
     result = CliRunner().invoke(evaluate_command, args)
     assert result.exit_code == 2, result.output
-    assert re.search(said, result.output.replace("\n", " "))
+    assert re.search(message, result.output.replace("\n", " "))
 
 
 def test_the_built_in_model_can_be_evaluated_by_name(folders: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
@@ -18,13 +17,15 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_training import run_train, tiny_loop
 
 from asr_models import load_checkpoint
 from asr_runtime.errors import ConfigurationError
-from asr_train.data.batches import BalancedSampler, RankBatches
+from asr_train.data.batches import RankBatches
+from asr_train.data.draws import BalancedSampler
 from asr_train.data.layouts import Sample, find_data
 from asr_train.fitting import fit as fit_module
-from asr_train.fitting.config import LoopConfig, recipe
+from asr_train.fitting.config import recipe
 from asr_train.fitting.fit import resume, train
 from asr_train.fitting.launch import launch, was_launched
 
@@ -36,13 +37,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def _tiny(data: Path, **changes: object) -> LoopConfig:
-    given = {"options": {"dim": 4}, "data": str(data), "epochs": 2, "batch_size": 8, "workers": 0}
-    config = recipe("asrnet", **{**given, **changes})
-    assert isinstance(config, LoopConfig)
-    return dataclasses.replace(config, preprocess={"mode": "crop", "size": 48})
-
-
 def _run(starter: list[str], data: Path, out: Path, **options: object) -> dict[str, Any]:
     out.mkdir()
     command = [sys.executable, *starter, str(_PROGRAM), str(data), str(out), json.dumps(options)]
@@ -50,8 +44,8 @@ def _run(starter: list[str], data: Path, out: Path, **options: object) -> dict[s
         command, env={**os.environ, **_VARIABLES}, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads((out / "summary.json").read_text())
-    return found
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return summary
 
 
 @pytest.mark.heavy
@@ -102,8 +96,8 @@ def test_srun_starts_ranks_too(pristine_generators: Path, tmp_path: Path) -> Non
         )
         for rank in range(2)
     ]
-    said = [task.communicate(timeout=200)[1] for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], said
+    messages = [task.communicate(timeout=200)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], messages
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["size"], len(summary["history"])) == (2, 2)
     # 16 draws, batches of 8 in two parts: 2 steps an epoch.
@@ -148,7 +142,7 @@ def _environment(pid: str) -> dict[str, str]:
 def test_an_epoch_that_was_interrupted_goes_on_behind_its_last_batch(
     generators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = _tiny(generators, epoch_size=16, batch_size=4, save_every=1, lr=1e-3)
+    config = tiny_loop(generators, epoch_size=16, save_every=1, lr=1e-3)
     whole = train(config, tmp_path / "whole")
 
     @contextlib.contextmanager
@@ -190,20 +184,20 @@ def test_ranks_share_every_batch_without_overlap(pristine_generators: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"batch_size": 6, "accumulate": 4}, "batch_size 6: expected a multiple of accumulate 4"),
         ({"accumulate": 0}, "accumulate 0"),
         ({"save_every": 0}, "save_every 0"),
     ],
 )
-def test_values_that_cannot_work_are_refused(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_values_that_cannot_work_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         recipe("asrnet", **given)
 
 
 @pytest.mark.parametrize(
-    ("variables", "options", "said"),
+    ("variables", "options", "message"),
     [
         ({}, ["--nodes", 2], "--nodes 2: expected MASTER_ADDR, the address of the first machine, and NODE_RANK"),
         ({}, ["--devices", 2, "--protocol", "learning-curves"], "trains in one process; leave out --devices"),
@@ -212,16 +206,13 @@ def test_values_that_cannot_work_are_refused(given: dict[str, Any], said: str) -
     ],
 )
 def test_ranks_that_cannot_be_are_refused_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], options: list[object], said: str
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], options: list[object], message: str
 ) -> None:
-    from click.testing import CliRunner
-
-    from asr_train.cli import train_command
 
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    done = CliRunner().invoke(train_command, [*map(str, options)])
-    assert (done.exit_code, said in done.output, done.output.count("\n")) == (2, True, 1), done.output
+    done = run_train(*options)
+    assert (done.exit_code, message in done.output, done.output.count("\n")) == (2, True, 1), done.output
 
 
 def test_a_refused_launch_leaves_nothing_for_later_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,14 +82,14 @@ def test_pictures_left_out_leave_no_trace(without: tuple[str, ...]) -> None:
     gone = np.array([1, 4, 5, 14, 20])  # of a and c
     changed = views.copy()
     changed[:, gone] = 100.0
-    found = RidgeFit(with_features(changed, labels, sources), 0.1).head(without, gone)
-    assert found.weight == pytest.approx(
+    head = RidgeFit(with_features(changed, labels, sources), 0.1).head(without, gone)
+    assert head.weight == pytest.approx(
         RidgeFit(with_features(views, labels, sources), 0.1).head(without, gone).weight, rel=1e-4
     )
     kept = np.setdiff1d(np.flatnonzero(~np.isin(sources, without)), gone)
     if len(set(sources[kept])) == 2:  # each class has one source: its weight does not matter
         never = RidgeFit(with_features(views[:, kept], labels[kept], sources[kept]), 0.1).head()
-        assert found.weight == pytest.approx(never.weight, rel=1e-4)
+        assert head.weight == pytest.approx(never.weight, rel=1e-4)
 
 
 def test_what_was_left_out_before_is_not_read_again() -> None:
@@ -121,7 +121,7 @@ def test_a_lone_source_is_the_only_one_of_its_class() -> None:
     assert fit.lone(1, "d", {"c", "a"})
 
 
-def test_its_memory_goes_with_it() -> None:
+def test_a_fit_that_is_deleted_frees_its_memory_at_once() -> None:
     fit = RidgeFit(with_features(*_pictures(9)), 0.1)
     fit.head({"b"})
     gone = weakref.ref(fit)
@@ -224,9 +224,9 @@ def test_a_feature_that_is_constant_in_what_is_left_is_solved_whatever_rounding_
         views, labels, sources = _pictures(seed)
         by_source = np.where(np.isin(sources, ["b", "d"]), 0.0, 1000.0 + seed / 7)
         more = np.concatenate([views, np.tile(by_source[None, :, None], (len(views), 1, 1))], axis=2).astype(np.float32)
-        found = RidgeFit(with_features(more, labels, sources), 1e-3).head({"b", "d"}).weight
+        weight = RidgeFit(with_features(more, labels, sources), 1e-3).head({"b", "d"}).weight
         alone = RidgeFit(with_features(views, labels, sources), 1e-3).head({"b", "d"}).weight
-        assert found[:-1] == pytest.approx(alone, rel=1e-2, abs=1e-3)
+        assert weight[:-1] == pytest.approx(alone, rel=1e-2, abs=1e-3)
 
 
 @pytest.mark.parametrize("without", [(), ("b",), ("a", "d")])

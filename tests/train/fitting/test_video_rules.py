@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tiny_training import tiny
 
 from asr_models import load_checkpoint
 from asr_runtime.contract import WholeLook, from_checkpoint
 from asr_train.data.layouts import Sample
 from asr_train.data.windows import window_places
-from asr_train.fitting.config import recipe
 from asr_train.fitting.fit import train
 from asr_train.fitting.video_rules import ClipMargins, whole_video_rule
 from asr_train.fitting.whole_look import whole_look
@@ -52,12 +52,10 @@ def test_clips_of_one_class_give_no_rule() -> None:
 
 
 def test_a_run_with_windows_calibrates_whole_videos(generators: Path, tmp_path: Path) -> None:
-    given = {"options": {"blocks": 2}, "data": str(generators), "views": 1, "workers": 0, "ridge": 1.0, "windows": 5}
-    config = recipe("asrnet-lite", **given)
-    run = train(dataclasses.replace(config, preprocess={**config.preprocess, "size": 48}), tmp_path)
+    config = tiny(generators, views=1, windows=5)
+    run = train(config, tmp_path)
     figures = run.summary["val_video_whole"]
     whole = from_checkpoint(WholeLook, load_checkpoint(run.checkpoint).whole, "x")
     assert (whole.video is not None) == (figures["unseen_auroc"] > figures["unseen_centre_auroc"])
     assert len(list(tmp_path.glob("clips-*.npz"))) == 2
-    only_some = dataclasses.replace(config, top=2, preprocess={**config.preprocess, "size": 48})
-    assert "val_video_whole" not in train(only_some, tmp_path).summary
+    assert "val_video_whole" not in train(dataclasses.replace(config, top=2), tmp_path).summary

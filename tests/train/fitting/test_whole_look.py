@@ -40,7 +40,7 @@ def test_windows_on_the_same_pixels_count_once() -> None:
     assert has_room(np.array([[1.0, 1.0], [1.0, 2.0]])).tolist() == [False, True]
 
 
-def test_it_is_the_default_where_it_ranks_better() -> None:
+def test_a_whole_look_is_the_default_where_it_ranks_better() -> None:
     assert _look(5).is_default
     labels, margins = _margins()
     margins[:-10, 1:] = np.random.default_rng(1).normal(0, 9.0, (390, 4))
@@ -49,7 +49,7 @@ def test_it_is_the_default_where_it_ranks_better() -> None:
     assert not worse.is_default
 
 
-def test_without_room_or_windows_there_is_none() -> None:
+def test_without_room_or_windows_there_is_no_whole_look() -> None:
     labels, margins = _margins()
     assert whole_look(labels, margins[:, :1], window_places(1), 1, "here") is None
     assert whole_look(labels[-10:], margins[-10:], window_places(5), 5, "here") is None

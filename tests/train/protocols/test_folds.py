@@ -56,8 +56,8 @@ def test_images_of_different_folds_are_not_compared() -> None:
         scored = Scored(fold.samples, labels, 1 / (1 + np.exp(-margins)), margins, {})
         judged.append((fold, _Judged(scored, Decision(), (OperatingPoint(0.05, 0.9, 0.5),)), np.zeros(len(labels))))
     assert len(judged) == 2
-    found = _pooled(judged)
-    assert (found["auroc"], found["ca_auroc"]) == (1.0, 1.0)
+    figures = _pooled(judged)
+    assert (figures["auroc"], figures["ca_auroc"]) == (1.0, 1.0)
 
 
 def test_folds_of_many_images_are_found_quickly() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tiny_training import tiny
 
 from asr_models import load_checkpoint
 from asr_runtime.contract import WholeLook, from_checkpoint
@@ -19,7 +20,7 @@ from asr_train.data.families import Families, read_families
 from asr_train.data.layouts import DataFolder, Sample, find_data
 from asr_train.data.write_shards import write_shards
 from asr_train.fitting.closed_form import ClosedForm, pretrained
-from asr_train.fitting.config import ClosedFormConfig, recipe
+from asr_train.fitting.config import ClosedFormConfig
 from asr_train.fitting.fit import train
 from asr_train.protocols.folds import Fold
 from asr_train.protocols.leave_families_out import (
@@ -44,11 +45,7 @@ def data(generators: Path) -> Path:
 
 
 def _config(data: Path) -> ClosedFormConfig:
-    config = recipe(
-        "asrnet-lite", options={"blocks": 2}, data=str(data), views=1, windows=5, batch_size=4, workers=0, ridge=1.0
-    )
-    assert isinstance(config, ClosedFormConfig)
-    return dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
+    return tiny(data, views=1, windows=5)
 
 
 @pytest.mark.parametrize(
@@ -153,43 +150,45 @@ _PHOTOS = {"phone": 2, "camera": 1, "scan": 4, "rare": 1}
 
 
 def test_a_family_is_left_out_with_the_sources_that_mix_and_judged_by_all_photos() -> None:
-    found = family_folds("leave-one-family-out", _DATA, _FAMILIES, 6)
-    assert list(found) == ["A", "B"]
-    (fold,) = found["A"]
+    folds_by_name = family_folds("leave-one-family-out", _DATA, _FAMILIES, 6)
+    assert list(folds_by_name) == ["A", "B"]
+    (fold,) = folds_by_name["A"]
     assert (fold.generator, fold.photos, fold.without) == ("A", None, ("many", "new", "old"))
     assert _of(fold) == {"old": 3, "new": 4, **_PHOTOS}
     assert list(family_folds("leave-one-family-out", _DATA, _FAMILIES, 7)) == ["A"]
 
 
 def test_a_kind_of_photos_is_judged_by_half_as_many_pictures_against_known_generators() -> None:
-    found = family_folds("leave-one-photo-kind-out", _DATA, _FAMILIES, 6)
-    assert list(found) == ["phone", "scan"]
-    (fold,) = found["phone"]
+    folds_by_name = family_folds("leave-one-photo-kind-out", _DATA, _FAMILIES, 6)
+    assert list(folds_by_name) == ["phone", "scan"]
+    (fold,) = folds_by_name["phone"]
     assert (fold.generator, fold.photos, fold.without) == ("phone", "phone", ("camera", "phone"))
     assert _of(fold) == {"old": 3, "new": 4, "other": 6, "phone": 2, "camera": 1}
     assert list(family_folds("leave-one-photo-kind-out", _DATA, _FAMILIES, 1)) == ["painting", "phone", "scan"]
 
 
 def test_every_pair_of_a_family_and_a_kind_is_a_fold() -> None:
-    found = family_folds("leave-one-family-and-photo-kind-out", _DATA, _FAMILIES, 6)
-    assert {family: [fold.photos for fold in folds] for family, folds in found.items()} == {
+    folds_by_name = family_folds("leave-one-family-and-photo-kind-out", _DATA, _FAMILIES, 6)
+    assert {family: [fold.photos for fold in folds] for family, folds in folds_by_name.items()} == {
         "A": ["phone", "scan"],
         "B": ["phone", "scan"],
     }
-    assert found["B"][1].without == ("many", "other", "scan")
-    assert _of(found["B"][1]) == {"other": 6, "scan": 4}
+    assert folds_by_name["B"][1].without == ("many", "other", "scan")
+    assert _of(folds_by_name["B"][1]) == {"other": 6, "scan": 4}
     with pytest.raises(DatasetError, match="no family with 9 validation images"):
         family_folds("leave-one-family-and-photo-kind-out", _DATA, _FAMILIES, 9)  # no kind has 4 and a family 9
 
 
 def test_later_generators_are_those_from_2024_on_and_of_unknown_year() -> None:
-    found = family_folds("leave-later-generators-out", _DATA, _FAMILIES, 4)
-    assert list(found) == ["A", "B"]
-    assert found["A"][0].without == found["B"][0].without == ("new", "other")
-    assert _of(found["A"][0]) == {"new": 4, **_PHOTOS}
+    folds_by_name = family_folds("leave-later-generators-out", _DATA, _FAMILIES, 4)
+    assert list(folds_by_name) == ["A", "B"]
+    assert folds_by_name["A"][0].without == folds_by_name["B"][0].without == ("new", "other")
+    assert _of(folds_by_name["A"][0]) == {"new": 4, **_PHOTOS}
     assert list(family_folds("leave-later-generators-out", _DATA, _FAMILIES, 5)) == ["B"]  # of A only four are later
     nameless = Families(_FAMILIES.names, {k: v for k, v in _FAMILIES.years.items() if k[1] != "old"})
-    assert found["A"][0].without != family_folds("leave-later-generators-out", _DATA, nameless, 4)["A"][0].without
+    assert (
+        folds_by_name["A"][0].without != family_folds("leave-later-generators-out", _DATA, nameless, 4)["A"][0].without
+    )
 
 
 def _judgement(margins: list[float], labels: list[int], content: list[float], source: str = "x") -> _Judgement:
@@ -202,10 +201,10 @@ def _judgement(margins: list[float], labels: list[int], content: list[float], so
 def test_images_of_two_folds_are_not_compared() -> None:
     one = _judgement([-2.0, -1.0, 1.0], [0, 0, 1], [0.0, 0.0, 0.0], "a")
     other = _judgement([8.0, 9.0], [0, 1], [0.0, 0.0], "b")  # all higher than the other fold's
-    found = _figures([one, other], "centre")
-    assert (found["auroc"], found["ca_auroc"]) == (1.0, 1.0)
-    assert (found["images"], found["ai"], found["real"]) == (5, 2, 3)
-    assert "interval" not in found
+    figures = _figures([one, other], "centre")
+    assert (figures["auroc"], figures["ca_auroc"]) == (1.0, 1.0)
+    assert (figures["images"], figures["ai"], figures["real"]) == (5, 2, 3)
+    assert "interval" not in figures
     twice = _figures([one, one], "centre")
     assert (twice["images"], twice["ai"], twice["real"]) == (6, 1, 2)  # the same pictures in two folds
     alone = _figures([one], "whole")  # a look that the fold lacks is that of its centre
@@ -216,10 +215,10 @@ def test_images_of_two_folds_are_not_compared() -> None:
 
 def test_means_are_over_families_that_have_the_figure() -> None:
     figures = [{"ca_auroc": c, "auroc": a, "balanced_ece": 0.1} for c, a in ((None, 0.5), (0.6, 0.7), (0.8, 0.9))]
-    found = _means(figures)
-    assert (found["ca_auroc"], found["auroc"], found["balanced_ece"]) == pytest.approx((0.7, 0.7, 0.1))
-    assert found["interval"]["ca_auroc"] == pytest.approx([0.6, 0.8])
-    low, high = found["interval"]["auroc"]
+    means = _means(figures)
+    assert (means["ca_auroc"], means["auroc"], means["balanced_ece"]) == pytest.approx((0.7, 0.7, 0.1))
+    assert means["interval"]["ca_auroc"] == pytest.approx([0.6, 0.8])
+    low, high = means["interval"]["auroc"]
     assert 0.5 <= low < 0.6 < 0.8 < high <= 0.9
     single = _means(figures[:1])
     assert (single["ca_auroc"], single["auroc"], single["interval"]) == (None, 0.5, {})
@@ -236,14 +235,14 @@ def test_a_summary_shows_the_default_look_and_the_worst_family_first() -> None:
         "none": {"centre": of(0.8), "whole": of(None)},
     }
     everything = [_judgement([-3.0, 0.0, 3.0], [0, 1, 1], [0.0] * 3, "phone")]
-    found = _summary({"protocol": "x"}, results, everything, _FAMILIES, "whole")
-    assert list(found["generators"]) == ["none", "good", "bad"]
-    assert found["generators"]["good"]["looks"]["centre"]["ca_auroc"] == 0.9
-    assert (found["protocol"]["look"], found["mean_ca_auroc"]) == ("whole", pytest.approx(0.7))
-    assert "mean_interval" not in found
-    assert found["looks"]["centre"]["ca_auroc"] == pytest.approx(0.8)
+    summary = _summary({"protocol": "x"}, results, everything, _FAMILIES, "whole")
+    assert list(summary["generators"]) == ["none", "good", "bad"]
+    assert summary["generators"]["good"]["looks"]["centre"]["ca_auroc"] == 0.9
+    assert (summary["protocol"]["look"], summary["mean_ca_auroc"]) == ("whole", pytest.approx(0.7))
+    assert "mean_interval" not in summary
+    assert summary["looks"]["centre"]["ca_auroc"] == pytest.approx(0.8)
     table = _decisions(everything, _FAMILIES, "whole")
-    assert table == found["decisions"]["whole"]
+    assert table == summary["decisions"]["whole"]
     assert table["real"]["families"] == {"phone": {"images": 1, "called_ai": 0.0, "called_real": 1.0, "unsure": 0.0}}
     assert (table["ai"]["called_ai"], table["ai"]["unsure"]) == (0.5, 0.5)
 
@@ -251,12 +250,12 @@ def test_a_summary_shows_the_default_look_and_the_worst_family_first() -> None:
 def test_shards_are_judged_as_their_folder(data: Path, tmp_path: Path) -> None:
     write_shards(find_data(data), tmp_path / "shards", 60_000, 0)
     families = read_families(data.parent / "families.csv")
-    found = [
+    results = [
         families_protocol("leave-one-family-out", _config(root), families, tmp_path / name, at_least=2, progress=False)
         for name, root in (("folder", data), ("streamed", tmp_path / "shards"))
     ]
-    for name, figures in found[0]["generators"].items():
-        assert found[1]["generators"][name]["auroc"] == pytest.approx(figures["auroc"])
-        assert found[1]["generators"][name]["images"] == figures["images"]
+    for name, figures in results[0]["generators"].items():
+        assert results[1]["generators"][name]["auroc"] == pytest.approx(figures["auroc"])
+        assert results[1]["generators"][name]["images"] == figures["images"]
     with pytest.raises(ConfigurationError, match="--leave-out does not work on shards"):
         dataclasses.replace(_config(tmp_path / "shards"), leave_out=("sd3",)).pictures()

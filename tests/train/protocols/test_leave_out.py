@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_training import tiny
 
 from asr_runtime.contract import Decision, OperatingPoint
 from asr_runtime.errors import DatasetError
@@ -33,25 +34,25 @@ def _judged(photos: str, real: list[float], ai: list[float], threshold: float) -
 def test_false_positives_are_counted_per_photo_source_by_the_threshold_of_five_percent() -> None:
     one = _judged("phone", [0.1, 0.2, 0.7, 0.9], [0.8, 0.6], 0.7)
     other = _judged("scan", [0.3], [0.8, 0.2], 0.9)
-    found = _pooled([one, other])
-    assert found["false_positives"] == {
+    figures = _pooled([one, other])
+    assert figures["false_positives"] == {
         "phone": {"photos": 4, "found": 0.5},
         "scan": {"photos": 1, "found": 0.0},
     }
-    assert found["false_positive_rate_at_5%"] == pytest.approx(2 / 5)
-    assert found["images"] == 9
+    assert figures["false_positive_rate_at_5%"] == pytest.approx(2 / 5)
+    assert figures["images"] == 9
     # Pairs within a fold: of 8 and 2 pairs, 5 and 1 are in the right order.
-    assert found["auroc"] == found["ca_auroc"] == pytest.approx(6 / 10)
+    assert figures["auroc"] == figures["ca_auroc"] == pytest.approx(6 / 10)
     labels = np.array([0, 0, 0, 0, 1, 1, 0, 1, 1])
     probability = np.array([0.1, 0.2, 0.7, 0.9, 0.8, 0.6, 0.3, 0.8, 0.2])
-    assert found["balanced_ece"] == pytest.approx(balanced_calibration_error(labels, probability))
-    assert found["reliability"] == reliability(labels, probability).tolist()
+    assert figures["balanced_ece"] == pytest.approx(balanced_calibration_error(labels, probability))
+    assert figures["reliability"] == reliability(labels, probability).tolist()
 
 
 def test_content_that_parts_the_classes_of_every_fold_leaves_no_adjusted_figure() -> None:
     fold, judged, _ = _judged("phone", [0.1] * 8, [0.9] * 8, 0.7)
-    found = _pooled([(fold, judged, np.array([-5.0] * 8 + [5.0] * 8))])
-    assert (found["ca_auroc"], found["auroc"]) == (None, 1.0)
+    figures = _pooled([(fold, judged, np.array([-5.0] * 8 + [5.0] * 8))])
+    assert (figures["ca_auroc"], figures["auroc"]) == (None, 1.0)
 
 
 def test_means_are_over_the_generators_that_have_the_figure() -> None:
@@ -62,12 +63,12 @@ def test_means_are_over_the_generators_that_have_the_figure() -> None:
     }
     for figures in results.values():
         figures["degraded"]["blur"]["ca_auroc"] = None  # type: ignore[index]
-    found = _summary({"protocol": "x", "degradations": ["blur"]}, results)
-    assert (found["mean_auroc"], found["mean_ca_auroc"]) == pytest.approx((0.7, 0.5))
-    assert "mean_accuracy" not in found
+    summary = _summary({"protocol": "x", "degradations": ["blur"]}, results)
+    assert (summary["mean_auroc"], summary["mean_ca_auroc"]) == pytest.approx((0.7, 0.5))
+    assert "mean_accuracy" not in summary
     together = balanced_calibration_error(np.array([0, 1, 0, 1]), np.array([0.2, 0.9, 0.4, 0.5]))
-    assert found["pooled_balanced_ece"] == pytest.approx(together)
-    assert found["mean_degraded"] == {"blur": {"auroc": pytest.approx(0.6), "ca_auroc": None}}
+    assert summary["pooled_balanced_ece"] == pytest.approx(together)
+    assert summary["mean_degraded"] == {"blur": {"auroc": pytest.approx(0.6), "ca_auroc": None}}
     plain = _summary({"protocol": "x"}, {"a": {"auroc": 0.8}})
     assert plain == {"protocol": {"protocol": "x"}, "mean_auroc": 0.8, "generators": {"a": {"auroc": 0.8}}}
 
@@ -75,15 +76,14 @@ def test_means_are_over_the_generators_that_have_the_figure() -> None:
 def test_figures_that_stand_there_are_taken_under_the_same_configuration_and_no_other(
     generators: Path, tmp_path: Path
 ) -> None:
-    config = recipe("asrnet-lite", data=str(generators), options={"blocks": 2}, views=1, workers=0, ridge=1.0)
-    config = dataclasses.replace(config, preprocess={**config.preprocess, "size": 48})
+    config = tiny(generators, views=1)
     runs = tmp_path / "new" / "runs"
 
     def judged(**changed: Any) -> dict[str, Any]:
-        found = leave_out_protocol(
+        result = leave_out_protocol(
             "leave-one-generator-out", dataclasses.replace(config, **changed), runs, at_least=3, progress=False
         )
-        return {name: figures["auroc"] for name, figures in found["generators"].items()}
+        return {name: figures["auroc"] for name, figures in result["generators"].items()}
 
     first = judged()
     path = runs / "leave-one-generator-out.json"

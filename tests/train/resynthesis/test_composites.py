@@ -1,4 +1,4 @@
-"""asr-composite: one region of a photo is filled, everything else stays; asr-evaluate --regions finds what it can."""
+"""asr-composite: one region of a photo is filled, everything else stays; asr-evaluate --regions measures it."""
 
 from __future__ import annotations
 
@@ -97,22 +97,22 @@ def test_windows_inside_the_region_are_compared_with_those_outside(whole: Path, 
 
 
 def test_mistakes_are_one_line(whole: Path, tmp_path: Path) -> None:
-    for more, said in (
+    for more, message in (
         (("--with", "taef2"), "taef2: no weights given"),
         (("--with", "pasted", "--side", "100"), "side 100: expected at least 256"),
         (("--with", "pasted", "--most", "0"), "most 0: expected at least 1"),
         (("--with", "pasted", "--split", "train"), "no images for the split 'train'"),
     ):
         done = _run(whole, tmp_path / "out", *more)
-        assert (done.exit_code, done.stderr.count("\n"), said in done.stderr) == (2, 1, True), done.output
+        assert (done.exit_code, done.stderr.count("\n"), message in done.stderr) == (2, 1, True), done.output
     small = tmp_path / "small" / "shop" / "val" / "nature"
     small.mkdir(parents=True)
     cv2.imwrite(str(small / "small.png"), np.zeros((100, 300, 3), np.uint8))
     done = _run(tmp_path / "small", tmp_path / "out", "--with", _FAST)
     assert (done.exit_code, "300 x 100 pixels" in done.stderr) == (1, True)
-    for given, said in (
+    for given, message in (
         (("--model", "asrnet-lite-tiny", "--data", str(whole)), "make them with asr-composite"),
         (("--checkpoint", "x.pth", "--data", str(whole)), "expected an exported file"),
     ):
         refused = CliRunner().invoke(evaluate_command, [*given, "--regions"])
-        assert (refused.exit_code, said in refused.stderr) == (2, True), refused.output
+        assert (refused.exit_code, message in refused.stderr) == (2, True), refused.output

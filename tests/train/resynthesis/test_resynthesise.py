@@ -1,4 +1,4 @@
-"""asr-resynthesise: it makes a data folder of pairs, a run that was stopped goes on, mistakes are one line."""
+"""asr-resynthesise makes a data folder of pairs; a run that was stopped goes on; mistakes are one line."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_photos_that_give_no_pair_are_named_and_the_others_go_on(generators: Pat
 def test_what_cannot_work_is_refused_in_one_line(generators: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert _run(generators, out, "--split", "val").exit_code == 0
-    for more, said in (
+    for more, message in (
         (("--side", "72"), "holds windows of side 64; take --side 64 or another folder"),
         (("--side", "60"), "side 60: expected a multiple of 8"),
         (("--workers", "0"), "workers 0: expected at least 1"),
@@ -135,7 +135,7 @@ def test_what_cannot_work_is_refused_in_one_line(generators: Path, tmp_path: Pat
         (("--split", "test"), "no images for the split 'test'"),
     ):
         done = _run(generators, out, *more)
-        assert (done.exit_code, done.stderr.count("\n"), said in done.stderr) == (2, 1, True), done.output
+        assert (done.exit_code, done.stderr.count("\n"), message in done.stderr) == (2, 1, True), done.output
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "index.csv").write_text("path,label\n")

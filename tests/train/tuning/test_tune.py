@@ -1,4 +1,4 @@
-"""asr-tune on a handful of pictures: a study, gone on with, in two processes, ended early, compared, and its page."""
+"""asr-tune on a handful of pictures: studies are continued, run by two processes, ended early, compared, and shown."""
 
 from __future__ import annotations
 
@@ -160,9 +160,9 @@ def test_a_loop_is_searched_and_a_killed_search_goes_on(pristine_generators: Pat
     command = [sys.executable, "-c", source, *map(str, options), "--trials", "50"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        said = next(line for line in process.stderr if "trial 1 " in line)
+        progress = next(line for line in process.stderr if "trial 1 " in line)
         process.send_signal(signal.SIGKILL)
-    assert "G multiply-adds" in said
+    assert "G multiply-adds" in progress
     before = _study(tmp_path)
     finished = sum(trial.state.is_finished() for trial in before.trials)
     done = _tune(*options, "--trials", finished + 2)
@@ -178,7 +178,7 @@ def test_a_loop_is_searched_and_a_killed_search_goes_on(pristine_generators: Pat
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--judge", "DALL-E"], "--judge DALL-E: expected one of Midjourney, Stable Diffusion 3"),
         (["--model", "asrnet", "--model", "asrnet-lite"], "solved in closed form and judged otherwise"),
@@ -189,11 +189,11 @@ def test_a_loop_is_searched_and_a_killed_search_goes_on(pristine_generators: Pat
     ],
 )
 def test_what_cannot_be_searched_is_one_line(
-    pristine_generators: Path, tmp_path: Path, options: list[object], said: str
+    pristine_generators: Path, tmp_path: Path, options: list[object], message: str
 ) -> None:
     done = _tune(*_files(tmp_path, pristine_generators), *options)
     assert done.exit_code == 2, done.output
-    assert said in done.output.splitlines()[-1], done.output
+    assert message in done.output.splitlines()[-1], done.output
 
 
 def test_families_are_needed(pristine_generators: Path, tmp_path: Path) -> None:

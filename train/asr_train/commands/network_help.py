@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING
 
 import click
 
@@ -16,9 +15,6 @@ from asr_train.fitting.config import (
     TrainConfig,
     config_type,
 )
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["ARGUMENTS", "AUGMENTATION", "NETWORK", "HelpOfTheNetwork"]
 

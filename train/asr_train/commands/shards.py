@@ -37,7 +37,7 @@ def shards_command(
     from asr_train.data.write_shards import write_shards
 
     log_to_stderr()
-    found = find_data(data, layout, labels_by_position).without(leave_out)
-    written = write_shards(found, output, shard_size * 10**6, seed)
-    pictures = len(found.train) + len(found.val) + len(found.test)
+    folder = find_data(data, layout, labels_by_position).without(leave_out)
+    written = write_shards(folder, output, shard_size * 10**6, seed)
+    pictures = len(folder.train) + len(folder.val) + len(folder.test)
     click.echo(f"{output}: {pictures} pictures in {len(written)} tar files")

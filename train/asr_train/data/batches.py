@@ -6,7 +6,7 @@ A batch is a `Batch`: frames (B, S, S, 3) BGR in [0, 255], uint8 or float32, bef
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -21,11 +21,10 @@ from torch.utils.data import Dataset, Sampler
 from asr_models import InputTransform
 from asr_runtime.errors import InputError
 from asr_train.data.augment import Augment, equalise, mirrored_window
-from asr_train.data.layouts import Sample, grouped, picture_counts
+from asr_train.data.layouts import Sample
 from asr_train.data.windows import CENTRE, Place, equalised_window
 
 __all__ = [
-    "BalancedSampler",
     "Batch",
     "EvaluationImages",
     "Item",
@@ -33,7 +32,6 @@ __all__ = [
     "RankBatches",
     "TrainingImages",
     "collate",
-    "source_weights",
 ]
 
 
@@ -105,7 +103,7 @@ class TrainingImages(Dataset[Item]):
         return torch.from_numpy(self.augment.pose(crop, rng))
 
     def _native(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.generic]:
-        """Random window at (nearly) native resolution, degraded, then cut at an offset of its own.
+        """Random window at (nearly) native resolution, degraded, then cut at another random offset.
 
         The second cut keeps the block grid of the re-encoding from always starting at the crop's corner.
         """
@@ -213,51 +211,6 @@ class PictureViews(Dataset[list[Item]]):
         if index < len(self.draws):
             frames += [self.trained.view(image, draw) for draw in self.draws[index]]
         return [Item(index, sample.label, frame) for frame in frames]
-
-
-class BalancedSampler(Sampler[tuple[int, int]]):
-    """Draw (index, draw) pairs with replacement, both classes equally often.
-
-    Args:
-        samples: the training split.
-        balance: `sources`: within a class a source of n images is drawn in proportion to sqrt(n), between one share
-            each (small sources would be learnt by heart) and their natural share. `classes`: within a class every
-            image equally. `none`: every image equally, whatever its class.
-        length: draws per epoch.
-        seed: with the epoch it fixes every draw, so a resumed run goes on as it would have.
-    """
-
-    def __init__(self, samples: Sequence[Sample], balance: str, length: int, seed: int) -> None:
-        often = source_weights(picture_counts(samples), balance)
-        groups, group_of = grouped(samples)
-        weights = np.array([often.get(group, 0.0) for group in groups])[group_of]
-        self.weights = weights / weights.sum()
-        self.length, self.seed, self.epoch = length, seed, 0
-
-    def __len__(self) -> int:
-        """Draws per epoch."""
-        return self.length
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose draws come next (Lightning calls this)."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield (index, draw)."""
-        rng = np.random.default_rng((self.seed, self.epoch))
-        indices = rng.choice(len(self.weights), self.length, p=self.weights)
-        draws = rng.integers(0, 2**63 - 1, self.length)
-        yield from zip(indices.tolist(), draws.tolist(), strict=True)
-
-
-def source_weights(counts: Mapping[tuple[int, str], int], balance: str) -> dict[tuple[int, str], float]:
-    """Return the probability of one draw to be a given picture of each (label, source), as `BalancedSampler` draws."""
-    power = {"sources": 0.5, "classes": 1.0}.get(balance)
-    if power is None:
-        return dict.fromkeys(counts, 1 / sum(counts.values()))
-    total = {label: sum(n**power for (k, _), n in counts.items() if k == label) for label in (0, 1)}
-    classes = sum(value > 0 for value in total.values())
-    return {(k, s): n ** (power - 1) / total[k] / classes for (k, s), n in counts.items()}
 
 
 class RankBatches(Sampler[list[tuple[int, int]]]):

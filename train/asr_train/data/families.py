@@ -36,7 +36,7 @@ class Families:
     years: Mapping[tuple[int, str], int]
 
     def of(self, label: int, source: str) -> str:
-        """Return the family of a source; a source whose family is not known is one of its own."""
+        """Return the family of a source; a source whose family is not known is its own family."""
         name = self.names.get((label, source), "")
         return source if name in _UNKNOWN else name
 

@@ -123,8 +123,8 @@ def with_content(root: Path, files: pa.Table) -> pa.Table:
     contents, is_new = _known_contents(files, known)
     paths = _joined(files["path"])
     for row in np.flatnonzero(is_new).tolist():
-        found = content_of_ends(root / os.fsdecode(paths[row].as_py()))
-        contents[row] = np.frombuffer(found or _UNREADABLE, np.uint8)
+        content = content_of_ends(root / os.fsdecode(paths[row].as_py()))
+        contents[row] = np.frombuffer(content or _UNREADABLE, np.uint8)
     column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(files), [None, pa.py_buffer(contents)])
     files = files.set_column(3, FILES.field("content"), column)
     if is_new.any() or known is None or len(known) != len(files):

@@ -109,8 +109,8 @@ def _files(root: Path, folder: str, names: list[str]) -> pa.Table:
     top = os.path.join(root, folder)  # noqa: PTH118
     for row, name in enumerate(names):
         with contextlib.suppress(OSError):
-            found = os.stat(f"{top}/{name}")  # noqa: PTH116
-            facts[row] = found.st_size, found.st_mtime_ns
+            status = os.stat(f"{top}/{name}")  # noqa: PTH116
+            facts[row] = status.st_size, status.st_mtime_ns
     before = os.fsencode(f"{folder}/" if folder else "")
     paths = pa.array([before + os.fsencode(name) for name in names], pa.binary())
     nothing = pa.nulls(len(names), pa.binary(16))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.machine import package_version
 from asr_train.data.layouts import Sample
 from asr_train.evaluation.report_pictures import thumbnail, traces
+from asr_train.figures.html_page import html_page
 from asr_train.figures.plots import (
     Row,
     plot_bars,
@@ -52,16 +50,12 @@ def html_report(evaluation: Evaluation) -> str:
     Returns:
         HTML, UTF-8, self-contained, under about 1 MB.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("asr_train.evaluation", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return html_page(
+        "asr_train.evaluation",
+        "report.html.jinja",
+        {"figure": _figure, "percent": _percent, "interval": _interval, "signed": _signed},
+        _context(evaluation),
     )
-    environment.filters |= {"figure": _figure, "percent": _percent, "interval": _interval, "signed": _signed}
-    page = environment.get_template("report.html.jinja").render(**_context(evaluation))
-    return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are no text
 
 
 def _context(evaluation: Evaluation) -> dict[str, Any]:
@@ -81,8 +75,6 @@ def _context(evaluation: Evaluation) -> dict[str, Any]:
         "examples": _examples(evaluation),
         "mistakes": _mistakes(scored.samples, scored.labels, scored.probability),
         "protocol": {k: v for k, v in evaluation.protocol.items() if k not in ("unreadable", "equalise")},
-        "written": date.today().isoformat(),
-        "version": package_version("asrnet-edge"),
     }
 
 

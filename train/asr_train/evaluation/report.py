@@ -58,7 +58,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
         "report.txt": report_text(evaluation),
         "report.html": html_report(evaluation),
     }
-    if evaluation.robustness is not None:  # a file of its own: metrics.json travels inside exported models
+    if evaluation.robustness is not None:  # a separate file: metrics.json travels inside exported models
         texts["robustness.json"] = json.dumps(evaluation.robustness, indent=2) + "\n"
     for name, text in texts.items():
         write_whole(folder / name, text, what="the report")

@@ -156,7 +156,7 @@ def _grouped(labels: NDArray[np.int_], scores: NDArray[np.floating[Any]], counts
 def _calibration_error(labels: NDArray[np.int_], probability: Floats, bins: int, counts: Floats) -> Floats:
     """Expected calibration error: |mean probability - share of ai| per bin, weighted by its images."""
     edges = np.linspace(0, 1, bins + 1, dtype=np.float32)
-    which = np.digitize(probability.astype(np.float32), edges) - 1  # 1.0 has a bin of its own, as in torchmetrics
+    which = np.digitize(probability.astype(np.float32), edges) - 1  # 1.0 has its own bin, as in torchmetrics
     gap = np.zeros((len(labels), bins + 1))
     gap[np.arange(len(labels)), which] = probability - labels
     return np.asarray(np.abs(counts @ gap).sum(1) / len(labels))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,8 @@ from asr_runtime.errors import DatasetError, InputError, OutputError, SourceErro
 from asr_runtime.media.image import decode_image
 from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import whole_file
-from asr_train.data.layouts import Sample
+from asr_train.data.draws import source_weights
+from asr_train.data.layouts import Sample, picture_counts
 
 __all__ = [
     "SMALLEST_SIDE",
@@ -36,7 +36,7 @@ __all__ = [
     "content_features",
     "fit_content_probe",
     "fit_features",
-    "source_weights",
+    "picture_weights",
     "too_small",
 ]
 
@@ -117,16 +117,14 @@ def fit_features(features: NDArray[np.float32], samples: Sequence[Sample], fitte
     if len(set(labels.tolist())) < 2:
         raise DatasetError("the content-only probe needs readable training images of both classes")
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=1000))
-    classifier.fit(features[readable], labels, logisticregression__sample_weight=source_weights(usable))
+    classifier.fit(features[readable], labels, logisticregression__sample_weight=picture_weights(usable))
     return ContentProbe(classifier, len(usable), fitted_on)
 
 
-def source_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
+def picture_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
     """Return weights (n,) of mean 1: classes weigh the same, within a class a source of n images weighs sqrt(n)."""
-    counts = Counter((s.label, s.source) for s in samples)
-    per_class = {label: sum(n**0.5 for (k, _), n in counts.items() if k == label) for label in (0, 1)}
-    weights = np.array([counts[s.label, s.source] ** -0.5 / per_class[s.label] for s in samples])
-    return np.asarray(weights * (len(samples) / weights.sum()), np.float64)
+    weights = source_weights(picture_counts(samples), "sources")
+    return np.array([weights[s.label, s.source] * len(samples) for s in samples])
 
 
 def too_small(samples: Sequence[Sample]) -> int | None:
@@ -203,14 +201,14 @@ def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def _describe(
-    network: EfficientNetLite0, waiting: Sequence[tuple[int, str, NDArray[np.uint8]]], found: NDArray[np.float32]
+    network: EfficientNetLite0, waiting: Sequence[tuple[int, str, NDArray[np.uint8]]], features: NDArray[np.float32]
 ) -> None:
     """Compute the rows that wait, and write them to the cache."""
     frames_nhwc = torch.from_numpy(np.stack([image[..., ::-1] for _, _, image in waiting]))
     x = (frames_nhwc.permute(0, 3, 1, 2).float() - 127) / 128  # (N, 224, 224, 3) -> (N, 3, 224, 224)
     pooled = network(x.to(_device()))[-1].mean((2, 3)).cpu().numpy()  # (N, 1280, 7, 7) -> (N, 1280)
     for (index, key, _), row in zip(waiting, pooled, strict=True):
-        found[index] = row
+        features[index] = row
         _cache(key, row)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import json
@@ -13,7 +12,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from asr_models import ASRNetLite, InputTransform
 from asr_runtime.inference.openvino_engine import openvino_core
+from asr_runtime.machine import package_version
 from asr_runtime.reports.progress import progress_bar
 from asr_runtime.whole_file import whole_file
 from asr_train.data.batches import Batch, Item, TrainingImages, collate
@@ -214,10 +213,7 @@ def draw(seed: int, view: int, name: str) -> int:
 @lru_cache(1)
 def made_by() -> dict[str, str]:
     """Return what decodes, degrades and cuts pictures and computes features here: our code, and the packages."""
-    versions = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
+    versions = {name: version for name in _PACKAGES if (version := package_version(name)) is not None}
     return {"code": code_version(_FEATURES_COME_FROM, _ALONE), **versions}
 
 

@@ -53,8 +53,8 @@ def launch(arguments: Sequence[str], devices: int, nodes: int, how_to_go_on: Cal
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    if (found := torch.cuda.device_count()) and devices > found:
-        raise ConfigurationError(f"--devices {devices}: this machine has {found} GPUs")
+    if (devices_here := torch.cuda.device_count()) and devices > devices_here:
+        raise ConfigurationError(f"--devices {devices}: this machine has {devices_here} GPUs")
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
         for each in (name, *(n for n in logging.root.manager.loggerDict if n.startswith(name + "."))):
             logging.getLogger(each).setLevel(logging.CRITICAL)

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.machine import has_bf16
 from asr_train.data.batches import EvaluationImages, RankBatches, TrainingImages, collate
+from asr_train.data.draws import training_draws
 from asr_train.data.layouts import DataFolder
-from asr_train.data.shard_order import training_draws
 from asr_train.fitting.config import LoopConfig
 from asr_train.fitting.detector_module import DetectorModule
 from asr_train.fitting.loop_callbacks import BestEpoch, Position, StopAfterBatch

@@ -60,8 +60,8 @@ class Pictures:
         def blocks(chosen: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int_], NDArray[np.float32]]]:
             wanted = np.zeros(len(place), bool)
             wanted[rows[chosen]] = True
-            for found, features in self.blocks(wanted):
-                yield place[found], features
+            for own_rows, features in self.blocks(wanted):
+                yield place[own_rows], features
 
         return Pictures(self.groups, self.group_of[rows], self.size, blocks)
 
@@ -223,9 +223,9 @@ class RidgeFit:
     def _last_moments(self, label: int, sources: frozenset[str]) -> _Moments:
         """Return the moments of sources of a class; the last ones are kept."""
         if (label, sources) not in self._kept:
-            found = self._moments(self.pictures.of(sources, label))
-            second = found.second.astype(self._dtype, copy=False)
-            self._kept[label, sources] = _Moments(found.weight, found.first, second)
+            moments = self._moments(self.pictures.of(sources, label))
+            second = moments.second.astype(self._dtype, copy=False)
+            self._kept[label, sources] = _Moments(moments.weight, moments.first, second)
         self._kept.move_to_end((label, sources))
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)

@@ -28,8 +28,7 @@ def stop_on_signal(how_to_go_on: Callable[[], str | None]) -> Iterator[Callable[
 
     A terminal, `timeout`, systemd and SLURM send the signal to the reading processes as well. These end by it without
     a message, and whatever error follows the signal (a lost worker, for one) counts as the stop. Outside the main
-    thread no
-    signal is waited for.
+    thread no signal is waited for.
 
     Args:
         how_to_go_on: called after the stop; what the log says, None for nothing.

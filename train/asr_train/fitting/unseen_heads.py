@@ -105,34 +105,34 @@ class UnseenHeads:
         Raises:
             DatasetError: the only source of a class has fewer than two distinct pictures.
         """
-        found = [
+        scored = [
             (own, score(self.head({*without, *group}), own))
             if self._fit.solvable({*without, *group})
             else self._by_sources(score, rows, own, without)
             for group in self.together
             if len(own := np.flatnonzero(self._fit.pictures.of(group)[rows]))
         ]
-        return _in_order(found)
+        return _in_order(scored)
 
     def _by_sources(
         self, score: _Scores, rows: NDArray[np.int_], own: NDArray[np.int_], without: Collection[str]
     ) -> tuple[NDArray[np.int_], Array]:
         """As `unseen`, for each source of the places `own` by itself: of its class there is hardly another."""
         pictures = self._fit.pictures
-        found: list[tuple[NDArray[np.int_], Array]] = []
+        scored: list[tuple[NDArray[np.int_], Array]] = []
         groups = [pictures.groups[group] for group in np.unique(pictures.group_of[rows[own]]).tolist()]
         for source in sorted({name for _, name in groups}):
             if not any(self._fit.lone(label, source, without) for label in (0, 1)):
                 places = own[pictures.of({source})[rows[own]]]
-                found.append((places, score(self.head({*without, source}), places)))
+                scored.append((places, score(self.head({*without, source}), places)))
                 continue
             for label in sorted({label for label, name in groups if name == source}):
                 lone = self._fit.lone(label, source, without)
                 for part in self._folds(label, source) if lone else [self._of(label, source)]:
                     places = own[np.isin(rows[own], part)]
                     if len(places):
-                        found.append((places, score(self._head_without(part, without), places)))
-        return np.concatenate([places for places, _ in found]), np.concatenate([margins for _, margins in found])
+                        scored.append((places, score(self._head_without(part, without), places)))
+        return np.concatenate([places for places, _ in scored]), np.concatenate([margins for _, margins in scored])
 
     def _of(self, label: int, source: str) -> NDArray[np.int_]:
         return np.flatnonzero(self._fit.pictures.of({source}, label))
@@ -162,9 +162,9 @@ class UnseenHeads:
         return self._without_rows[key]
 
 
-def _in_order(found: Sequence[tuple[NDArray[np.int_], Array]]) -> Array:
+def _in_order(scored: Sequence[tuple[NDArray[np.int_], Array]]) -> Array:
     """Put margins (m, ...) of parts of the pictures to their places: (n, ...)."""
-    values = np.concatenate([margins for _, margins in found])
+    values = np.concatenate([margins for _, margins in scored])
     margins = np.empty_like(values)
-    margins[np.concatenate([places for places, _ in found])] = values
+    margins[np.concatenate([places for places, _ in scored])] = values
     return margins

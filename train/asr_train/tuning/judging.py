@@ -117,7 +117,7 @@ class Judge:
     def _loop(self, config: LoopConfig, names: Sequence[str], after: After) -> dict[str, float]:
         without = sorted({source for name in names for source in self._folds[name].without})
         judged = list({sample.path: sample for name in names for sample in self._folds[name].samples}.values())
-        # Lightning wants a validation split of its own; what counts is scored by `_EachEpoch`.
+        # Lightning needs a validation split; what counts is scored by `_EachEpoch`.
         few = tuple(sample for label in (0, 1) for sample in [s for s in judged if s.label == label][:_FEW])
         train = tuple(sample for sample in self.data.train if sample.source not in without)
         data = dataclasses.replace(self.data, train=train, val=few)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import date
 from functools import partial
-from importlib import metadata
 from typing import Any
 
-import jinja2
 import numpy as np
 import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from asr_train.figures.html_page import html_page
 from asr_train.figures.plots import Row, plot_bars, plot_front
 from asr_train.tuning.comparison import front
 from asr_train.tuning.study import FIGURE, MACS, STEPS, Search
@@ -71,15 +69,12 @@ def study_page(study: Study, search: Search, best: FrozenTrial) -> str:
     Returns:
         HTML, UTF-8, self-contained.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("asr_train.tuning", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return html_page(
+        "asr_train.tuning",
+        "study.html.jinja",
+        {"figure": _figure, "macs": _macs, "choice": _choice},
+        _context(study, search, best),
     )
-    environment.filters |= {"figure": _figure, "macs": _macs, "choice": _choice}
-    return environment.get_template("study.html.jinja").render(**_context(study, search, best))
 
 
 def _context(study: Study, search: Search, best: FrozenTrial) -> dict[str, Any]:
@@ -109,8 +104,6 @@ def _context(study: Study, search: Search, best: FrozenTrial) -> dict[str, Any]:
         },
         "comparison": _comparison(study.user_attrs.get("comparison")),
         "facts": study.user_attrs["facts"],
-        "written": date.today().isoformat(),
-        "version": metadata.version("asrnet-edge"),
     }
 
 

@@ -65,7 +65,7 @@ def prepared(
     if len({config_type(model) for model in models}) > 1:
         raise ConfigurationError(
             "--model: asrnet-lite is solved in closed form and judged otherwise than networks that are trained; "
-            "search for it in a study of its own"
+            "search for it in a separate study"
         )
     closed = config_type(models[0]) is ClosedFormConfig
     base = read_config(config, models[0]) if config else {}
