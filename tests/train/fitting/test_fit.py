@@ -239,9 +239,9 @@ def test_leaving_one_generator_out_never_shows_it(
     config = _tiny(generators, epochs=1)
     result = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", at_least=3)
     assert set(result["generators"]) == {"midjourney", "sd3"}
-    result = result["generators"]["sd3"]
-    assert (result["ai"], result["real"]) == (4, 8)
-    summary = json.loads((tmp_path / "runs" / result["run"] / "summary.json").read_text())
+    figures = result["generators"]["sd3"]
+    assert (figures["ai"], figures["real"]) == (4, 8)
+    summary = json.loads((tmp_path / "runs" / figures["run"] / "summary.json").read_text())
     assert summary["left_out"] == ["sd3"]
     assert "sd3" not in json.dumps(summary["data"])
     again = leave_out_protocol("leave-one-generator-out", config, tmp_path / "runs", at_least=3)
