@@ -110,12 +110,12 @@ def bench_command(
     from asr_bench.engines import available
     from asr_bench.looks import look_costs
     from asr_bench.report import changes, markdown, write_benchmark
-    from asr_export.precision_gate import calibration_images
+    from asr_export.precision_gate import labelled_halves
     from asr_models import load_checkpoint
 
     loaded = load_checkpoint(checkpoint) if checkpoint else None
     chosen = engines or tuple(available(loaded is not None))
-    images = calibration_images(quality)[1] if quality else None
+    images = labelled_halves(quality)[1] if quality else None
     measured = benchmark(exported, checkpoint, loaded, chosen, threads, rounds or 50, batches, images)
     pipeline = end_to_end(exported[0], source, threads) if source else None
     costs = look_costs(exported[0], threads) if looks else None

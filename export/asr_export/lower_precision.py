@@ -11,7 +11,7 @@ import onnx
 from asr_export.answers import answers, onnxruntime
 from asr_export.parity import judge, tolerance
 from asr_export.parity_inputs import adversarial_frames, packaged_images, real_frames
-from asr_export.precision_gate import PrecisionGate, calibration_images, gate_bf16
+from asr_export.precision_gate import PrecisionGate, gate_bf16, labelled_halves
 from asr_export.quantise import quantise
 from asr_models import create_model
 from asr_runtime import Detector
@@ -33,7 +33,7 @@ def lowered(
         model: the graph; it is not changed.
         card: of the file to be, without the figures of its parity.
         precision: `int8` or `bf16`.
-        labelled_images: folder of images that it is judged by (`precision_gate.calibration_images`).
+        labelled_images: folder of images that it is judged by (`precision_gate.labelled_halves`).
 
     Returns:
         The graph, and the card with the figures of the gate.
@@ -43,11 +43,11 @@ def lowered(
         ConfigurationError: too few labelled images.
         DependencyError: OpenVINO is not installed, for `bf16`.
     """
-    calibration, holdout = calibration_images(labelled_images)
+    measured, holdout = labelled_halves(labelled_images)
     reduced = model
     more: dict[str, Any] = {}
     if precision == "int8":
-        quantised = quantise(model, card, calibration, holdout)
+        quantised = quantise(model, card, measured, holdout)
         reduced, card, passed = quantised.model, quantised.card, quantised.gate
         more = {"sensitivity": quantised.sensitivity}
     else:

@@ -33,11 +33,11 @@ __all__ = [
     "PrecisionGate",
     "auroc",
     "calibrated",
-    "calibration_images",
     "float32_scores",
     "gate_bf16",
     "jpeg_copy",
     "judged",
+    "labelled_halves",
     "looks",
     "margins",
 ]
@@ -120,7 +120,7 @@ class PrecisionGate:
         )
 
 
-def calibration_images(folder: Path) -> tuple[Images, Images]:
+def labelled_halves(folder: Path) -> tuple[Images, Images]:
     """Find labelled images and split them in two halves, by the SHA-256 of their names.
 
     The label is the name of a folder above the file: `nature`, `0_real` or `real`, and `ai`, `1_fake` or `fake`.

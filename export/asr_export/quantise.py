@@ -57,24 +57,24 @@ class Quantised:
     sensitivity: dict[str, float]
 
 
-def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdout: Images) -> Quantised:
-    """Quantise as many convolutions as verdicts on the calibration images allow, and judge that graph.
+def quantise(model: onnx.ModelProto, card: ModelCard, measured: Images, holdout: Images) -> Quantised:
+    """Quantise as many convolutions as verdicts on the measured images allow, and judge that graph.
 
     Args:
         model: the float32 graph.
         card: of the 8-bit file to be; its thresholds are where verdicts flip.
-        calibration: images that ranges, covariances, sensitivities and corrections are measured on.
+        measured: images that ranges, covariances, sensitivities and corrections are measured on.
         holdout: images that the gate is judged by.
 
     Raises:
-        GateError: even with half of the convolutions in float32 verdicts do not hold on the calibration images, or
+        GateError: even with half of the convolutions in float32 verdicts do not hold on the measured images, or
             those of the graph that was chosen do not on the hold-out images.
     """
     named = _named(model)
-    measured = calibration.paths[:: max(1, len(calibration.paths) // _RANGED)]
-    ranges, kernels = _ranges(named, measured), round_kernels(named, measured)
+    ranged = measured.paths[:: max(1, len(measured.paths) // _RANGED)]
+    ranges, kernels = _ranges(named, ranged), round_kernels(named, ranged)
     convolutions = [node.name for node in named.graph.node if node.op_type == "Conv"]
-    swept = calibration.paths[:: max(1, len(calibration.paths) // _SWEPT)]
+    swept = measured.paths[:: max(1, len(measured.paths) // _SWEPT)]
     centre = replace(card, whole=None)
     exact = margins(looks(named, centre, swept, "centres in float32"))
     sensitivity = {}
@@ -82,14 +82,14 @@ def quantise(model: onnx.ModelProto, card: ModelCard, calibration: Images, holdo
         moved = margins(looks(_quantised(named, ranges, kernels, [node]), centre, swept, node))
         sensitivity[node] = float(np.sqrt(np.mean((moved - exact) ** 2)) / exact.std())
     order = sorted(convolutions, key=lambda node: sensitivity[node])
-    float32 = float32_scores(named, card, calibration.paths)
+    float32 = float32_scores(named, card, measured.paths)
     for count in np.unique(np.linspace(len(order), len(order) / 2, _STEPS).round().astype(int))[::-1]:
         graph = _quantised(named, ranges, kernels, order[:count])
-        found = looks(graph, card, calibration.paths, "correction")
-        corrected = _correct(graph, card, margins(found), margins(float32.looks))
+        lower = looks(graph, card, measured.paths, "correction")
+        corrected = _correct(graph, card, margins(lower), margins(float32.looks))
         how = f"{count} of {len(order)} convolutions in 8 bits"
-        verdict = judged("int8", calibrated(found, corrected), float32, calibration, how)
-        log.info("int8, calibration images, %s", verdict)
+        verdict = judged("int8", calibrated(lower, corrected), float32, measured, how)
+        log.info("int8, on the images that it was measured on, %s", verdict)
         if verdict.passed:
             lower = looks(graph, corrected, holdout.paths, "judging int8")
             verdict = judged("int8", lower, float32_scores(named, card, holdout.paths), holdout, how)
@@ -205,16 +205,16 @@ def _keep_in_float32(model: onnx.ModelProto) -> None:
 
 
 def _correct(
-    graph: onnx.ModelProto, card: ModelCard, found: NDArray[np.float64], exact: NDArray[np.float64]
+    graph: onnx.ModelProto, card: ModelCard, lower: NDArray[np.float64], exact: NDArray[np.float64]
 ) -> ModelCard:
-    """Fit exact = scale * found + offset, put it before the sigmoid of the graph, and return the card for it.
+    """Fit exact = scale * lower + offset, put it before the sigmoid of the graph, and return the card for it.
 
     With z = margin / temperature + shift, the corrected margin gives scale * z + (1 - scale) * shift +
     offset / temperature.
     """
-    scale, offset = np.polyfit(found, exact, 1).tolist()
+    scale, offset = np.polyfit(lower, exact, 1).tolist()
     if not 0.5 < scale < 2:  # margins that have lost their order: nothing that a line could mend
-        scale, offset = 1.0, float((exact - found).mean())
+        scale, offset = 1.0, float((exact - lower).mean())
     calibration = card.calibration
     change = offset / calibration.temperature
     (sigmoid,) = [node for node in graph.graph.node if "probability" in node.output]

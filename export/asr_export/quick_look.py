@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from asr_export.precision_gate import Images, calibration_images, jpeg_copy
+from asr_export.precision_gate import Images, jpeg_copy, labelled_halves
 from asr_runtime import Detector, read_image
 from asr_runtime.contract import CARD_KEY, ModelCard, Verdict, WholeLook
 from asr_runtime.errors import ConfigurationError, GateError
@@ -62,7 +62,7 @@ def add_quick_look(exported: Path, folder: Path, output: Path) -> QuickLook:
 
     Args:
         exported: a file of `export`.
-        folder: labelled pictures (`precision_gate.calibration_images`), which training has not seen.
+        folder: labelled pictures (`precision_gate.labelled_halves`), which training has not seen.
         output: the file to write; may be `exported`.
 
     Raises:
@@ -71,7 +71,7 @@ def add_quick_look(exported: Path, folder: Path, output: Path) -> QuickLook:
         GateError: quick looks would change too many verdicts; nothing is written.
         OutputError: the file cannot be written.
     """
-    card, result = learn_stops(Detector(exported, device="cpu"), *calibration_images(folder))
+    card, result = learn_stops(Detector(exported, device="cpu"), *labelled_halves(folder))
     model = onnx.load(exported)
     onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
     write_whole(output, model.SerializeToString(), what="model")

@@ -22,10 +22,10 @@ from asr_export.precision_gate import (
     Float32,
     Images,
     calibrated,
-    calibration_images,
     float32_scores,
     jpeg_copy,
     judged,
+    labelled_halves,
     looks,
 )
 from asr_export.quantise import _named
@@ -96,7 +96,7 @@ def test_a_file_that_passes_for_bf16_stays_in_float32_and_says_so(
     page = card_text(dataclasses.replace(low.card, training={}), "x", 1, 1.0)
     assert f"{figures['changed']:.2%} of the verdicts change (JPEG 96 changes " in page
     # What the gate judged is what the runtime computes.
-    _, holdout = calibration_images(calibration)
+    _, holdout = labelled_halves(calibration)
     images = [read_image(path) for path in holdout.paths]
     errors = [abs(float(low(image).probability[0] - full(image).probability[0])) for image in images]
     assert figures["probability"] == pytest.approx(np.mean(errors), rel=0.02)
@@ -207,7 +207,7 @@ def test_labelled_images_are_asked_for(checkpoint: Path, examples: Path, tmp_pat
 
 
 def test_the_halves_share_no_image_and_hold_both_classes(calibration: Path, examples: Path) -> None:
-    first, second = calibration_images(calibration)
+    first, second = labelled_halves(calibration)
     assert not set(first.paths) & set(second.paths)
     assert len(first.paths) + len(second.paths) == 96
     for half in (first, second):
@@ -216,7 +216,7 @@ def test_the_halves_share_no_image_and_hold_both_classes(calibration: Path, exam
             (label == 1) == (path.parent.name == "ai") for path, label in zip(half.paths, half.labels, strict=True)
         )
     with pytest.raises(ConfigurationError, match="expected at least 40"):
-        calibration_images(examples)
+        labelled_halves(examples)
 
 
 _REAL, _UNSURE, _AI = 0.1, 0.5, 0.9  # probabilities of the three verdicts
@@ -250,7 +250,7 @@ def test_the_gate_compares_with_what_jpeg_changes(lower: list[float], of_copies:
 
 
 def test_jpeg_copies_are_other_pictures(exported: Path, calibration: Path) -> None:
-    images, _ = calibration_images(calibration)
+    images, _ = labelled_halves(calibration)
     float32 = float32_scores(onnx.load(exported), Detector(exported).card, images.paths[:8])
     pairs = zip(float32.looks, float32.of_copies, strict=True)
     differences = [abs(look.probability - copy.probability) for look, copy in pairs]

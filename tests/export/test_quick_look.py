@@ -13,7 +13,7 @@ import onnx
 import pytest
 from runtime_samples import WHOLE_CARD, build_model
 
-from asr_export.precision_gate import calibration_images
+from asr_export.precision_gate import labelled_halves
 from asr_export.quick_look import add_quick_look, learn_stops
 from asr_runtime import Detector, read_image
 from asr_runtime.errors import ConfigurationError, GateError
@@ -50,7 +50,7 @@ def test_quick_looks_keep_the_verdicts_and_save_windows(model: Path, pictures: P
     detector = Detector(output, device="cpu", threads=1)
     assert detector.card.metrics["quick look"] == dataclasses.asdict(result)
     assert onnx.load(output).graph == onnx.load(model).graph
-    _, judged = calibration_images(pictures)
+    _, judged = labelled_halves(pictures)
     looks = [(detector.look(image, "quick"), detector.look(image, "whole")) for image in map(read_image, judged.paths)]
     assert result.pictures == len(judged.paths)
     assert result.changed == np.mean([quick.verdict != whole.verdict for quick, whole in looks])
@@ -60,7 +60,7 @@ def test_quick_looks_keep_the_verdicts_and_save_windows(model: Path, pictures: P
 
 
 def test_stops_that_turn_verdicts_around_are_refused(model: Path, pictures: Path, tmp_path: Path) -> None:
-    learned, judged = calibration_images(pictures)
+    learned, judged = labelled_halves(pictures)
     bright_centre = np.random.default_rng(0).integers(10, 30, (160, 200, 3), dtype=np.uint8)
     bright_centre[40:120, 60:140] += 200
     cv2.imwrite(str(path := tmp_path / "bright_centre.png"), bright_centre)
@@ -72,13 +72,13 @@ def test_stops_that_turn_verdicts_around_are_refused(model: Path, pictures: Path
 def test_a_card_that_averages_the_largest_margins_only_is_refused(pictures: Path) -> None:
     detector = Detector(build_model(WHOLE_CARD), device="cpu", threads=1)
     with pytest.raises(ConfigurationError, match="no look at the mean of several windows"):
-        learn_stops(detector, *calibration_images(pictures))
+        learn_stops(detector, *labelled_halves(pictures))
 
 
 def test_a_panorama_that_no_jpeg_can_hold_is_judged_as_well(model: Path, pictures: Path, tmp_path: Path) -> None:
     dark = np.random.default_rng(0).integers(10, 30, (160, 65_501, 3), dtype=np.uint8)
     cv2.imwrite(str(panorama := tmp_path / "panorama.png"), dark)
-    learned, judged = calibration_images(pictures)
+    learned, judged = labelled_halves(pictures)
     more = dataclasses.replace(judged, paths=(*judged.paths, panorama), labels=np.append(judged.labels, 0))
     _, result = learn_stops(Detector(model, device="cpu", threads=1), learned, more)
     assert result.pictures == len(judged.paths) + 1
