@@ -124,6 +124,12 @@ def _result(result: Mapping[str, Any]) -> list[str]:
             f"{result['changed']:.2%} of the verdicts change (JPEG 96 changes {result['changed_by_jpeg_96']:.2%}), "
             f"{result['reversed']} from real to ai or back, on {result['images']} images."
         ]
+    if "windows" in result:
+        return [
+            f"Quick looks take {result['windows']:.0%} of the windows; {result['changed']:.2%} of the verdicts change "
+            f"(JPEG 96 changes {result['changed_by_jpeg96']:.2%}), {result['flips']} from real to ai or back, on "
+            f"{result['pictures']} images."
+        ]
     protocol = result.get("protocol", {})
     facts = [f"{k}: {v}" for k, v in protocol.items() if isinstance(v, str | int) and k != "fingerprint"]
     rows = dict(result.get("generators", {}))
@@ -158,8 +164,10 @@ def _decisions(look: str, table: Mapping[str, Any]) -> list[str]:
         "| | images | called ai | called real | unsure |",
         "|---|---|---|---|---|",
     ]
-    for key, title in (("ai", "generated"), ("real", "real")):
-        for name, row in {f"**{title}, all**": table[key], **table[key]["families"]}.items():
+    for key, title, wrong in (("ai", "generated", "called_real"), ("real", "real", "called_ai")):
+        families = table[key]["families"].items()
+        worst_first = sorted(families, key=lambda item: (-item[1][wrong], -item[1]["unsure"], item[0]))
+        for name, row in {f"**{title}, all**": table[key], **dict(worst_first)}.items():
             shares = " | ".join(f"{row[share]:.1%}" for share in ("called_ai", "called_real", "unsure"))
             lines.append(f"| {name} | {row['images']} | {shares} |")
     return lines

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,7 @@ from asr_models import ModelsError  # noqa: E402
 
 if TYPE_CHECKING:
     from asr_export.lower_precision import Precision
+    from asr_runtime.contract import ModelCard
 
 __all__ = ["export_command", "parity_command"]
 
@@ -71,7 +73,7 @@ def _published_options(function: Callable[..., Any]) -> Callable[..., Any]:
     metavar="NAME=FILE",
     help="Results for the card, JSON of asr-evaluate or asr-train; NAME says what was tested. Repeatable.",
 )
-@click.option("--card", "page", type=FILE, help="Write the model card as Markdown, too.")
+@click.option("--card", "page", type=FILE, help="Write the model card as Markdown, too; also of an exported X.onnx.")
 @_published_options
 def export_command(
     checkpoint: Path,
@@ -91,13 +93,12 @@ def export_command(
 
     Ends with a parity check against PyTorch; a file that fails it is not written (exit code 1).
     """
-    from asr_export.card_text import card_text
     from asr_export.onnx_file import export
     from asr_export.triton import write_triton
-    from asr_models import load_checkpoint, multiply_adds
+    from asr_models import load_checkpoint
 
     if checkpoint.suffix == ".onnx":
-        _exported_command(checkpoint, output, triton, pictures, precision, calibration_images)
+        _exported_command(checkpoint, output, triton, pictures, precision, calibration_images, page)
         return
     if output is None:
         raise ConfigurationError("-o: expected the ONNX file to write, -o X.onnx")
@@ -120,7 +121,7 @@ def export_command(
     if triton is not None:
         write_triton(output, triton)
     if page is not None:
-        write_whole(page, card_text(card, output.stem, output.stat().st_size, multiply_adds(loaded)), what="the card")
+        _write_page(page, output, card)
     click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {card.name}, parity {_figures(card.parity)}")
 
 
@@ -180,14 +181,17 @@ def _exported_command(
     pictures: Path | None,
     precision: Precision,
     labelled_images: Path | None,
+    page: Path | None,
 ) -> None:
     """Do what asr-export does for a file that is exported already."""
     from asr_export.lower_precision import gate_of, lower_exported
     from asr_export.triton import write_triton
+    from asr_runtime import Detector
 
-    if triton is None and pictures is None and precision == "fp32":
+    if triton is None and pictures is None and page is None and precision == "fp32":
         raise ConfigurationError(
-            f"{exported}: is exported already; expected --triton DIR, --quick-look DIR or --precision with it"
+            f"{exported}: is exported already; expected --triton DIR, --quick-look DIR, --card FILE or --precision "
+            "with it"
         )
     if output is None and (pictures is not None or precision != "fp32"):
         raise ConfigurationError("-o: expected the ONNX file to write, -o X.onnx")
@@ -202,6 +206,17 @@ def _exported_command(
         exported = output
     if triton is not None:
         click.echo(f"{write_triton(exported, triton)}: model repository of {exported}, the file as it was")
+    if page is not None:
+        _write_page(page, exported, Detector(exported, device="cpu").card)
+
+
+def _write_page(page: Path, exported: Path, card: ModelCard) -> None:
+    from asr_export.card_text import card_text
+    from asr_models import Checkpoint, create_model, multiply_adds
+
+    network = create_model(card.name, **card.options)
+    macs = multiply_adds(Checkpoint(card.name, card.options, asdict(card.preprocess), network))
+    write_whole(page, card_text(card, exported.stem, exported.stat().st_size, macs), what="the card")
 
 
 def _quick_look(exported: Path, pictures: Path, output: Path) -> None:

@@ -113,6 +113,9 @@ def test_an_exported_file_can_be_judged_and_lowered_later(exported: Path, calibr
     figures = after.metrics["bf16 against fp32"]
     assert f"AUROC {figures['auroc']:.4f}" in output
     assert after == dataclasses.replace(before, metrics={**before.metrics, "bf16 against fp32": figures})
+    code, output = _export(path, "--card", tmp_path / "bf16.md")
+    assert code == 0, output
+    assert f"AUROC {figures['auroc']:.4f} (float32 " in (tmp_path / "bf16.md").read_text()
     code, output = _export(path, "-o", low, "--precision", "int8", "--calibration-images", calibration)
     assert code == 0, output
     card = Detector(low).card

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from asr_export.card_text import card_text
-from asr_export.lower_precision import _carried
 from asr_export.onnx_file import export
 from asr_export.parity_inputs import packaged_images
+from asr_export.quantise import _carried
 from asr_export.whole import WHOLE_TOLERANCE, whole_difference
 from asr_models import create_model, load_checkpoint, save_checkpoint
 from asr_runtime import Detector
