@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from asr_models import WeightsError, create_model, load_checkpoint
-from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_runtime.errors import ConfigurationError, DatasetError, OutputError
 from asr_train.cli import evaluate_command, train_command
 from asr_train.fitting.config import TrainConfig, recipe
 from asr_train.fitting.config_file import load_config
@@ -157,6 +157,24 @@ def test_a_damaged_run_is_refused_in_one_line(
     (run / name).write_bytes(damage)
     done = _train("--resume", run, "--data", pristine_generators)
     assert (done.exit_code, said in done.output, done.output.count("\n")) == (2, True, 1), done.output
+
+
+def test_a_run_with_the_weights_of_another_network_is_refused_in_one_line(
+    pristine_generators: Path, tmp_path: Path, finished: Path
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    config = (run / "config.toml").read_text()
+    assert "dim = 4" in config
+    (run / "config.toml").write_text(config.replace("dim = 4", "dim = 8"))
+    done = _train("--resume", run, "--data", pristine_generators, "--epochs", 2)
+    said = "config.toml and resume.ckpt are of different networks; start a new run"
+    assert (done.exit_code, said in done.output, "Traceback" in done.output) == (2, True, False), done.output
+
+
+def test_a_place_where_no_run_folder_can_be_made_is_named(generators: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/run-[-0-9]+: cannot be made \(.*\); expected a folder with space"):
+        train(_tiny(generators, epochs=1), tmp_path / "file")
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut", pickle.dumps({"a": 1}), None])
