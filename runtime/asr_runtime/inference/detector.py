@@ -31,6 +31,7 @@ __all__ = ["PRECISIONS", "Detector", "Scores"]
 PRECISIONS = ("file", "bf16", "auto")
 
 _SELF_CHECK_SECONDS = 60.0  # at least: a first inference also plans memory, on a device that may be busy
+_MOST_THREADS = 1024  # more than any machine has cores; a system ends a process that starts many more
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _MAX_MODEL_BYTES = 2**31 - 1  # of a protocol buffer; a longer file is something else
 
@@ -85,8 +86,8 @@ class Detector:
             contradicts card or contract; or no bf16 is promised for it.
         DeviceError: the device does not start here.
         DependencyError: no usable onnxruntime is installed, or no OpenVINO for bf16.
-        ConfigurationError: an unknown device or precision, bf16 on another device than the CPU, fewer than one thread,
-            no SHA-256 in `sha256`, or a `deadline` that is not above 0.
+        ConfigurationError: an unknown device or precision, bf16 on another device than the CPU, threads or jobs not
+            from 1 to 1024, no SHA-256 in `sha256`, or a `deadline` that is not above 0.
     """
 
     def __init__(
@@ -106,10 +107,9 @@ class Detector:
             raise ConfigurationError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
         if precision == "bf16" and device not in ("auto", "cpu"):
             raise ConfigurationError(f"precision bf16 is for the CPU, and device is {device}: leave one of them out")
-        if threads is not None and threads < 1:
-            raise ConfigurationError(f"threads {threads}: expected at least 1")
-        if jobs < 1:
-            raise ConfigurationError(f"jobs {jobs}: expected at least 1")
+        for name, count in (("threads", threads), ("jobs", jobs)):
+            if count is not None and not 1 <= count <= _MOST_THREADS:
+                raise ConfigurationError(f"{name} {count}: expected 1 to {_MOST_THREADS}")
         if sha256 is not None and not _SHA256.fullmatch(sha256):
             raise ConfigurationError(f"sha256 {sha256!r}: expected 64 hexadecimal digits, as sha256sum prints")
         check_deadline(deadline)
