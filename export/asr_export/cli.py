@@ -102,6 +102,10 @@ def export_command(
         return
     if output is None:
         raise ConfigurationError("-o: expected the ONNX file to write, -o X.onnx")
+    if output.exists() and output.samefile(checkpoint):
+        raise ConfigurationError(
+            f"-o {output}: is the checkpoint, and would be replaced; expected another file, -o X.onnx"
+        )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     loaded = load_checkpoint(checkpoint, model, {"spectrum": spectrum} if spectrum else None)
     results = dict(_named_results(given) for given in metrics)

@@ -40,6 +40,9 @@ CARD_SCHEMA = 1
 CLASSES = ("real", "ai")
 """Order of the two logits; the label of an image is its index here (0 = real, 1 = AI-generated)."""
 
+_LARGEST_SIDE = 4096
+"""Of a network's input, and of a shorter side that is resized, in pixels: the runtime makes frames of that size."""
+
 Verdict = Literal["real", "ai", "unsure"]
 T = TypeVar("T")
 
@@ -67,8 +70,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.mode not in ("crop", "resize-crop", "squash"):
             raise ValueError(f"preprocess mode {self.mode!r}: expected crop, resize-crop or squash")
-        if self.size < 1:
-            raise ValueError(f"preprocess size {self.size}: expected a positive number of pixels")
+        if not 1 <= self.size <= _LARGEST_SIDE or (self.resize or 0) > _LARGEST_SIDE:
+            given = f"size {self.size}" if self.resize is None else f"size {self.size}, resize {self.resize}"
+            raise ValueError(f"preprocess {given}: expected 1 to {_LARGEST_SIDE} pixels")
         if (self.mode == "resize-crop") != (self.resize is not None):
             raise ValueError("preprocess: `resize` belongs to mode resize-crop, and that mode needs it")
         if self.resize is not None and self.resize < self.size:

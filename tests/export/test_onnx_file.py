@@ -116,6 +116,10 @@ def test_the_command_reports_parity_and_refuses_what_is_no_checkpoint(checkpoint
     assert "parity" in done.output
     bad = tmp_path / "bad.pth"
     bad.write_bytes(b"garbage")
+    before = checkpoint.read_bytes()
+    onto_itself = runner.invoke(export_command, [str(checkpoint), "-o", str(checkpoint)])
+    assert (onto_itself.exit_code, "is the checkpoint, and would be replaced" in onto_itself.output) == (2, True)
+    assert checkpoint.read_bytes() == before
     refused = runner.invoke(export_command, [str(bad), "-o", str(tmp_path / "y.onnx")])
     assert refused.exit_code == 2
     assert refused.output.count("\n") == 1

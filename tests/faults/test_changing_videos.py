@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fault_clips import AV1, MJPEG, VP9, X264, X265, encode, run_ffmpeg
+from fault_clips import AV1, MJPEG, PRORES, VP9, X264, X265, encode, run_ffmpeg, textured_frames
 from fault_process import screen
 from numpy.typing import NDArray
 from runtime_samples import read_stamp, stamped
@@ -214,3 +214,53 @@ def test_a_recording_that_was_never_finished_is_called_so(tmp_path: Path, measur
     assert list(video)
     assert "the recording was never finished" in (video.damage() or "") + (video.notes() or "")
     measured("no index: never finished (mp4), cut before it (mp4), empty, killed (mkv): each in its own words")
+
+
+INTERLACED = {
+    "broadcast.ts": (*X264, "-vf", "setfield=tff", "-flags", "+ildct+ilme"),
+    "disc.mpg": ("-c:v", "mpeg2video", "-q:v", "3", "-vf", "setfield=tff", "-flags", "+ildct+ilme"),
+    "tape.dv": ("-c:v", "dvvideo", "-s", "720x576", "-pix_fmt", "yuv420p"),
+    "fields.mp4": (*X265, "-crf", "8", "-x265-params", "log-level=none:interlace=tff"),
+}
+STILL = {
+    "h264.mp4": X264,
+    "intra.mp4": (*X264, "-g", "1"),
+    "vp9.webm": VP9,
+    "hevc.mp4": HEVC,
+    "mpeg2.mpg": MPEG2,
+    "mjpeg.avi": MJPEG,
+    "prores.mov": PRORES,
+    "ffv1.mkv": ("-c:v", "ffv1", "-pix_fmt", "yuv420p"),
+}
+
+
+@pytest.mark.fault(28)
+def test_interlaced_frames_are_refused_and_nothing_from_memory_is_judged(tmp_path: Path, measured: Measured) -> None:
+    before = encode(tmp_path / "before.mp4", textured_frames(COUNT), "320x240", *X264)
+    paths = [encode(tmp_path / name, textured_frames(COUNT), "320x240", *how) for name, how in INTERLACED.items()]
+    for path in paths:
+        list(VideoFile(before))  # leaves its frames in memory
+        given = []
+        with pytest.raises(SourceError, match=r"interlaced, and OpenCV .* make a progressive copy: ffmpeg"):
+            given.extend(VideoFile(path))
+        assert given == []
+    done = screen(tmp_path, *paths)
+    assert [record["type"] for record in done.records] == ["error"] * len(paths) + ["summary"]
+    run_ffmpeg("-i", paths[0], "-vf", "bwdif=send_frame", "-crf", "16", tmp_path / "copy.mp4")
+    assert len(list(VideoFile(tmp_path / "copy.mp4"))) == COUNT
+    measured(f"interlaced: {len(paths)} of {len(paths)} formats refused with the way to convert them, no frame judged")
+
+
+@pytest.mark.fault(28)
+@pytest.mark.parametrize("name", STILL)
+def test_a_video_of_one_picture_is_not_taken_for_interlaced(tmp_path: Path, name: str) -> None:
+    one = textured_frames(1)
+    path = encode(tmp_path / name, one * 30, "320x240", *STILL[name])
+    assert [frame.number for frame in VideoFile(path)] == list(range(30))
+
+
+@pytest.mark.fault(28)
+def test_a_black_beginning_is_given_whole(tmp_path: Path) -> None:
+    path = encode(tmp_path / "title.mp4", bytes(320 * 240 * 3) * 30 + textured_frames(30), "320x240", *H264)
+    assert [frame.number for frame in VideoFile(path)] == list(range(60))
+    assert [frame.number for frame in VideoFile(path, 5.0)] == list(range(0, 60, 5))

@@ -61,12 +61,14 @@ def build_model(
     input_shape: tuple[Any, ...] = ("N", "H", "W", 3),
     output_name: str = "probability",
     calibration: Calibration = CARD.calibration,
+    size: int = CARD.preprocess.size,
     logarithm: bool = False,
     work: int = 0,
     endless: bool = False,
 ) -> bytes:
-    """A deployed graph: logits = [0, 8 (mean brightness - 0.5)]. Black is real, white is AI.
+    """A deployed graph: logits = [0, 8 (mean brightness of the centre - 0.5)]. Black is real, white is AI.
 
+    The centre is `size` pixels square, or as much of that as a frame has.
     `logarithm` makes black frames -inf; `work` adds that many products of 512 x 512 matrices per frame;
     with `endless` an inference on white frames never ends.
     """
@@ -77,6 +79,10 @@ def build_model(
     f32 = np.float32
     initializers = [
         constant("axes", np.array([1, 2, 3], np.int64)),
+        constant("sides", np.array([1, 2], np.int64)),
+        constant("size", np.array([size, size], np.int64)),
+        constant("two", np.array([2, 2], np.int64)),
+        constant("nothing_less", np.array([0, 0], np.int64)),
         constant("column", np.array([1], np.int64)),
         constant("scale", f32(8 / 255)),
         constant("half", f32(4)),
@@ -85,7 +91,8 @@ def build_model(
         constant("shift", f32(calibration.shift)),
     ]
     nodes = [
-        helper.make_node("Cast", [input_name], ["pixels"], to=TensorProto.FLOAT),
+        *_centre_crop(input_name),
+        helper.make_node("Cast", ["window"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0),
         helper.make_node("Log" if logarithm else "Identity", ["mean"], ["level"]),
         helper.make_node("Mul", ["level", "scale"], ["scaled"]),
@@ -141,6 +148,18 @@ def build_model(
         helper.set_model_props(model, {CARD_KEY: text})
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def _centre_crop(frames: str) -> list[onnx.NodeProto]:
+    """Nodes from frames to `window`."""
+    return [
+        helper.make_node("Shape", [frames], ["height_width"], start=1, end=3),
+        helper.make_node("Sub", ["height_width", "size"], ["room"]),
+        helper.make_node("Max", ["room", "nothing_less"], ["margins"]),
+        helper.make_node("Div", ["margins", "two"], ["first"]),
+        helper.make_node("Add", ["first", "size"], ["last"]),
+        helper.make_node("Slice", [frames, "first", "last", "sides"], ["window"]),
+    ]
 
 
 def _identity_loop() -> onnx.GraphProto:

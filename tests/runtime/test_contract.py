@@ -286,3 +286,28 @@ def test_thresholds_of_a_checkpoint_are_refused_by_its_name() -> None:
         from_checkpoint(Decision, {"real_below": 0.1, "ai_from": 0.2}, "net")
     with pytest.raises(ModelError, match="checkpoint net: Decision: unknown field 'low'"):
         from_checkpoint(Decision, {"low": 0.1}, "net")
+
+
+def test_a_quick_look_ends_where_the_mean_of_the_margins_leaves_the_range_of_its_stop() -> None:
+    look = dataclasses.replace(WHOLE, top=len(WHOLE.windows), stops=((-1.0, 1.0), (-0.5, 0.5)))
+    ends = {
+        margins: look.stops_at(margins) for margins in ((), (0.9,), (1.0,), (-0.9,), (-1.0,), (0.9, 0.0), (1.0, 0.0))
+    }
+    assert ends == {
+        **{(): False, (0.9,): False, (1.0,): True, (-0.9,): False, (-1.0,): True},
+        **{(0.9, 0.0): False, (1.0, 0.0): True},
+    }
+    assert not look.stops_at((9.0, 9.0, 9.0)), "there is no third stop"
+
+
+def test_one_margin_gives_a_number_and_many_give_an_array() -> None:
+    assert isinstance(Calibration().log_odds(1.0), float)
+    assert isinstance(Calibration().probability(1.0), float)
+    assert Calibration().log_odds(np.ones(2)).shape == (2,)
+
+
+def test_the_largest_network_input_is_4096_pixels() -> None:
+    assert Preprocess("resize-crop", 4096, 4096).size == 4096
+    for wrong in (lambda: Preprocess("crop", 4097), lambda: Preprocess("resize-crop", 224, 4097)):
+        with pytest.raises(ValueError, match="expected 1 to 4096 pixels"):
+            wrong()

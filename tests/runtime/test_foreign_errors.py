@@ -53,6 +53,7 @@ LIBRARIES: dict[str, Library] = {
             "media/clock.py": FRAMES,
             "media/own_size.py": FRAMES,
             "media/stretches.py": FRAMES,
+            "media/stale.py": FRAMES,
             "media/video.py": FRAMES,
             "sources/steps.py": "DecodeError",
             "cameras/streams.py": "SourceError",

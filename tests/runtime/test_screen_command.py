@@ -206,6 +206,26 @@ def test_output_that_cannot_be_written_is_3(
         assert done.stderr.count(b"\n") == 1
 
 
+def test_a_picture_named_by_mistake_is_not_replaced_by_results(
+    run_command: Runner, model_path: Path, tmp_path: Path
+) -> None:
+    """`asr-screen -o *.jpg` names the first picture as the file for the results of the others."""
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(encoded(picture(), ".png"))
+    done = run_command("screen", tmp_path / "2.png", "-o", tmp_path / "1.png", "--model", model_path)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert (
+        done.stderr
+        == (
+            f"asr-screen: {tmp_path / '1.png'}: is no text, and would be replaced by the results; choose another name, "
+            "or remove it\n"
+        ).encode()
+    )
+    assert (tmp_path / "1.png").read_bytes() == encoded(picture(), ".png")
+    for _ in range(2):  # results of an earlier run are replaced
+        assert run_command("screen", tmp_path, "-o", tmp_path / "r.csv", "--model", model_path).returncode == 0
+
+
 def test_a_reader_that_goes_away_is_3(model_path: Path, clip: Path) -> None:
     arguments = command_line("screen", *[clip] * 20, "--model", model_path, "--format", "jsonl")
     with subprocess.Popen(arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

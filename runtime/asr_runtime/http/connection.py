@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from http.client import BadStatusLine, HTTPConnection, HTTPSConnection
+from http.client import BadStatusLine, HTTPConnection, HTTPSConnection, IncompleteRead
 
 from asr_runtime.errors import SourceError
 from asr_runtime.redact import one_line
@@ -114,6 +114,8 @@ class EncryptedConnection(HTTPSConnection, PlainConnection):
 
 def connection_failure(error: BaseException) -> str:
     """Return why a connection failed, in one line and without a secret."""
+    if isinstance(error, IncompleteRead):
+        return "its answer is cut short or damaged; try again"
     if isinstance(error, ConnectionRefusedError):
         return "Connection refused: nothing listens there"
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from asr_runtime.inference.deadline import TimedSession, check_deadline
 from asr_runtime.inference.flatness import judged_window, nothing_to_judge
 from asr_runtime.inference.looking import Look, LookChoice, chosen_look, look_at, map_of
 from asr_runtime.inference.onnxruntime_engine import DEVICES, PROVIDERS, import_onnxruntime, open_session
+from asr_runtime.inference.self_check import check_card
 from asr_runtime.inference.self_contained import check_self_contained
 from asr_runtime.machine import usable_cores
 from asr_runtime.media.regular_file import check_regular_file
@@ -28,8 +30,8 @@ __all__ = ["PRECISIONS", "Detector", "Scores"]
 
 PRECISIONS = ("file", "bf16", "auto")
 
-_SELF_CHECK_TOLERANCE = 1e-4
 _SELF_CHECK_SECONDS = 60.0  # at least: a first inference also plans memory, on a device that may be busy
+_MOST_THREADS = 1024  # more than any machine has cores; a system ends a process that starts many more
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _MAX_MODEL_BYTES = 2**31 - 1  # of a protocol buffer; a longer file is something else
 
@@ -84,8 +86,8 @@ class Detector:
             contradicts card or contract; or no bf16 is promised for it.
         DeviceError: the device does not start here.
         DependencyError: no usable onnxruntime is installed, or no OpenVINO for bf16.
-        ConfigurationError: an unknown device or precision, bf16 on another device than the CPU, fewer than one thread,
-            no SHA-256 in `sha256`, or a `deadline` that is not above 0.
+        ConfigurationError: an unknown device or precision, bf16 on another device than the CPU, threads or jobs not
+            from 1 to 1024, no SHA-256 in `sha256`, or a `deadline` that is not above 0.
     """
 
     def __init__(
@@ -105,10 +107,9 @@ class Detector:
             raise ConfigurationError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
         if precision == "bf16" and device not in ("auto", "cpu"):
             raise ConfigurationError(f"precision bf16 is for the CPU, and device is {device}: leave one of them out")
-        if threads is not None and threads < 1:
-            raise ConfigurationError(f"threads {threads}: expected at least 1")
-        if jobs < 1:
-            raise ConfigurationError(f"jobs {jobs}: expected at least 1")
+        for name, count in (("threads", threads), ("jobs", jobs)):
+            if count is not None and not 1 <= count <= _MOST_THREADS:
+                raise ConfigurationError(f"{name} {count}: expected 1 to {_MOST_THREADS}")
         if sha256 is not None and not _SHA256.fullmatch(sha256):
             raise ConfigurationError(f"sha256 {sha256!r}: expected 64 hexadecimal digits, as sha256sum prints")
         check_deadline(deadline)
@@ -204,7 +205,8 @@ class Detector:
                 _check_graph(self._session)
                 # On a GPU the first inference may build kernels for minutes.
                 is_timed = self._deadline is not None and candidate == "cpu"
-                self._self_check(max(_SELF_CHECK_SECONDS, self._deadline or 0.0) if is_timed else None)
+                seconds = max(_SELF_CHECK_SECONDS, self._deadline or 0.0) if is_timed else None
+                check_card(partial(self._run, seconds=seconds), self.card)
                 return
             except DeviceError:
                 if candidate == wanted[-1]:
@@ -255,19 +257,6 @@ class Detector:
         if not (np.isfinite(probability).all() and np.isfinite(logits).all()):
             raise InferenceError("the model gave NaN or infinity")
         return probability, logits
-
-    def _self_check(self, seconds: float | None) -> None:
-        """Run one fixed frame and compare the probability with the card's calibration of the logits."""
-        # Dark noise: on an even grey a margin may be near 0, where a wrong temperature does not show.
-        noise = np.arange(48 * 64 * 3, dtype=np.uint32) * np.uint32(2654435761) >> 13
-        frame = (noise % 96).astype(np.uint8).reshape(1, 48, 64, 3)
-        probability, logits = self._run(frame, seconds)
-        expected = self.card.calibration.probability(float(logits[0, 1]) - float(logits[0, 0]))
-        if abs(float(probability[0]) - expected) > _SELF_CHECK_TOLERANCE:
-            raise ModelError(
-                f"its card contradicts its graph: the card's calibration gives {expected:.6f} where the "
-                f"graph gives {float(probability[0]):.6f}; export the checkpoint again with asr-export"
-            )
 
 
 def _batch(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -66,7 +66,13 @@ _REFUSED_IMAGES = _refused(
         "FLIF": (b"FLIF",),
         "DPX": (b"SDPX\0", b"XPDS"),
         "icon": (b"icns", b"\0\0\x01\0\x01\0", b"\0\0\x01\0\x02\0", b"\0\0\x01\0\x03\0", b"\0\0\x01\0\x04\0"),
-        "MNG": (b"\x8aMNG\r\n\x1a\n",),
+        "MNG": (b"\x8aMNG\r\n\x1a\n", b"\x8bJNG\r\n\x1a\n"),
+        "SGI": (b"\x01\xda\0\x01", b"\x01\xda\x01\x01"),
+        "PCX": (b"\x0a\x05\x01\x01", b"\x0a\x05\x01\x02", b"\x0a\x05\x01\x04", b"\x0a\x05\x01\x08"),
+        "JBIG2": (b"\x97JB2\r\n\x1a\n",),
+        "Cineon": (b"\x80\x2a\x5f\xd7",),
+        "FITS": (b"SIMPLE  =",),
+        "KTX": (b"\xabKTX ",),
     },
 )
 _VIDEOS = _readable(
@@ -91,7 +97,15 @@ _VIDEOS = _readable(
         "AV1": (b"\x12\0\x0a",),
     },
 )
-_REFUSED_VIDEOS = _refused("video", {"Flash": (b"FWS", b"CWS", b"ZWS"), "AMV": (b"RIFF\0\0\0\0AMV ",)})
+_REFUSED_VIDEOS = _refused(
+    "video",
+    {
+        "Flash": (b"FWS", b"CWS", b"ZWS"),
+        "AMV": (b"RIFF\0\0\0\0AMV ",),
+        "Bink": (b"BIKi", b"BIKb", b"KB2g", b"KB2j"),
+        "Smacker": (b"SMK2", b"SMK4"),
+    },
+)
 _SIGNATURES = (*_IMAGES, *_REFUSED_IMAGES, *_VIDEOS, *_REFUSED_VIDEOS)
 
 _WEBP, _BMP, _TIFF, _AVIF = (Format(name, "image") for name in ("WebP", "BMP", "TIFF", "AVIF"))
@@ -120,7 +134,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Suffixes of pictures that can be decoded, HEIC with its extra."""
 # Most raw pictures of cameras are TIFF files whose first picture is a small preview.
-_REFUSED_SUFFIXES = _RAW_SUFFIXES | {".jxl", ".psd", ".psb", ".exr", ".xcf"}
+_REFUSED_SUFFIXES = _RAW_SUFFIXES | {".jxl", ".psd", ".psb", ".exr", ".xcf", ".tga", ".pcx", ".dcm"}
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".divx", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
     | {".m2v", ".m1v", ".vob", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".mxf", ".ivf", ".y4m", ".dav", ".rm", ".rmvb"}
@@ -128,7 +142,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 """Suffixes of videos, without those that mostly mean something else."""
 _MJPEG_SUFFIXES = (".mjpeg", ".mjpg")
-_OF_TEXT = ("GIF", "PFM", "PAM", "Radiance HDR", "YUV4MPEG")
+_OF_TEXT = ("GIF", "PFM", "PAM", "Radiance HDR", "FITS", "YUV4MPEG")
 # TypeScript has these suffixes too.
 _SUFFIXES_OF_TEXT = (".ts", ".mts")
 _AUDIO_SUFFIXES = (".m4a", ".m4b", ".mka", ".wma", ".oga", ".ogg", ".opus", ".spx", ".weba", ".ra", ".aac", ".mp3")

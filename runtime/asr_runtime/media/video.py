@@ -21,6 +21,7 @@ from asr_runtime.media.formats import VIDEO_SUFFIXES
 from asr_runtime.media.integrity import broken_at
 from asr_runtime.media.own_size import OwnSizes
 from asr_runtime.media.regular_file import check_regular_file
+from asr_runtime.media.stale import FRAMES, packets_change
 
 __all__ = ["MAX_FRAME_PIXELS", "VIDEO_SUFFIXES", "VideoFile", "VideoFrame"]
 
@@ -199,6 +200,32 @@ class VideoFile:
             self._sizes.close()
 
     def _frames(self) -> Iterator[VideoFrame]:
+        """Give the frames; at the beginning, equal ones only when they are known to be no picture from memory."""
+        waiting: list[VideoFrame] = []
+        is_checked = False
+        for frame in self._decoded():
+            if not is_checked and (not waiting or np.array_equal(frame.image, waiting[0].image)):
+                waiting.append(frame._replace(image=waiting[0].image) if waiting else frame)
+                if len(waiting) < FRAMES:
+                    continue
+                self._check_not_stale(waiting)
+                frame = waiting.pop()
+            is_checked = True
+            yield from waiting
+            waiting.clear()
+            yield frame
+        self._check_not_stale(waiting)
+        yield from waiting
+
+    def _check_not_stale(self, frames: Sequence[VideoFrame]) -> None:
+        """Refuse a video that has begun with these equal frames, although its packets change."""
+        if len(frames) > 1 and packets_change(self._opened("")):
+            raise SourceError(
+                f"{self.name}: interlaced, and OpenCV {cv2.__version__} converts no interlaced frames; make a "
+                "progressive copy: ffmpeg -i VIDEO -vf bwdif=send_frame -crf 16 COPY.mp4"
+            )
+
+    def _decoded(self) -> Iterator[VideoFrame]:
         sampler = Sampler(self.fps)
         clock = self._clock
         index, decoded = -1, 0

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_runtime.errors import ConfigurationError
+from asr_runtime.errors import ConfigurationError, OutputError
 from asr_runtime.records import ErrorRecord, FrameRecord, Record, SummaryRecord, VideoRecord
 from asr_runtime.reports.clip_writer import ClipWriter, check_writable
 from asr_runtime.reports.overlay import Overlay
@@ -32,12 +32,12 @@ class AnnotatedVideo:
     frame is a JPEG: a file that is cut off by a kill or a power failure plays, without its last 256 KiB.
 
     Args:
-        path: of the first file, `.mkv`; replaced if it exists.
+        path: of the first file, `.mkv`; replaced if it is one that an earlier run wrote.
         warn: called with one line that says where the frames of a further source go.
 
     Raises:
         ConfigurationError: the name does not end in `.mkv`.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or is another video.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, warn: Callable[[str], None]) -> None:
@@ -89,6 +89,8 @@ class AnnotatedVideo:
             path = path.with_stem(f"{path.stem}-{self._count}")
             check_writable(path)
             self._warn(f"{record.source}: annotated frames go to {path}")
+        if Path(record.source).exists() and path.exists() and path.samefile(record.source):
+            raise OutputError(f"{path}: is the video that is screened, and would be replaced; choose another name")
         clip = self._clips[record.source] = _Clip(path, record, image)
         return clip
 

@@ -18,6 +18,7 @@ _USUAL_RATES = (5, 10, 12, 12.5, 15, 20, 24000 / 1001, 24, 25, 30000 / 1001, 30,
 _SLOWEST, _FASTEST = 1.0, 60.0  # frames per second
 _SPARE = 8 << 20  # bytes left free on the disk, for the other outputs of the run too
 _LOOK = 0.25  # seconds between looks at the disk
+_MATROSKA, _CODEC = b"\x1aE\xdf\xa3", b"V_MJPEG"
 _WITHOUT_GROWTH = 400  # pictures; FFmpeg collects 256 KiB before it writes, and a picture has at least 1 KiB
 
 
@@ -124,13 +125,16 @@ def check_writable(path: Path) -> None:
     """Create a file, or open the one that is there, without changing it.
 
     Raises:
-        OutputError: that cannot be done.
+        OutputError: that cannot be done, or the file is not one that `ClipWriter` wrote.
     """
     try:
-        with path.open("ab"):
-            pass
+        with path.open("a+b") as file:
+            file.seek(0)
+            head = file.read(4096)
     except OSError as error:
         raise _failure(path, str(error.strerror)) from None
+    if head and not (head.startswith(_MATROSKA) and _CODEC in head):
+        raise _failure(path, "it is another video or file, and would be replaced; choose another name, or remove it")
 
 
 def _rate(gap: float) -> float:

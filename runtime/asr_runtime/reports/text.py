@@ -41,7 +41,7 @@ class Output:
     """Where text goes: a file, or standard output. Every failure to write is an `OutputError`.
 
     Args:
-        path: file to write, replaced if it exists; None: standard output.
+        path: file to write, replaced if it exists and is a text; None: standard output.
         append: go on with the file instead; a last line that was cut short is taken away.
 
     Attributes:
@@ -50,13 +50,17 @@ class Output:
         around: context of each write; where a progress line shares the terminal, it steps aside here.
 
     Raises:
-        OutputError: the file cannot be created.
+        OutputError: the file cannot be created, or is no text: a picture that was named by mistake.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, append: bool = False) -> None:
         self.name = "standard output" if path is None else os.fspath(path)
         self._owned = path is not None
         self.is_empty = True
+        if path is not None and _is_binary(Path(path)):
+            raise OutputError(
+                f"{self.name}: is no text, and would be replaced by the results; choose another name, or remove it"
+            )
         try:
             if path is not None and append:
                 self.is_empty = _end_whole(Path(path)) == 0
@@ -107,6 +111,15 @@ class Output:
             return OutputError(f"{self.name}: the reader of the output closed it")
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return OutputError(f"{self.name}: cannot be written ({reason})")
+
+
+def _is_binary(path: Path) -> bool:
+    """Whether a file is there that no run has written."""
+    try:
+        with path.open("rb") as file:
+            return path.is_file() and b"\0" in file.read(4096)
+    except OSError:
+        return False  # it cannot be written either, or is not there
 
 
 def _create(path: str | os.PathLike[str], mode: Literal["a", "w"]) -> TextIO:

@@ -160,7 +160,7 @@ class Expansion:
 
     def _named(self, path: str) -> Iterator[Source | Unreadable]:
         if not os.path.lexists(path):
-            yield Unreadable(path, SourceError(f"{path}: no such file or folder"))
+            yield Unreadable(path, SourceError(f"{path or 'a source without a name'}: no such file or folder"))
         elif _is_of_the_system(path, is_folder=False):
             self.ignored += 1
         else:

@@ -244,6 +244,13 @@ def test_the_quickest_frame_is_that_of_the_last_minute() -> None:
     assert lag.of(60.5, 559.5) == 0.0
 
 
+def test_a_quicker_frame_than_those_before_it_counts_from_then_on() -> None:
+    lag = _Lag()
+    for arrival, delay in ((0.0, 1.0), (10.0, 1.4), (20.0, 1.2)):
+        lag.of(arrival, arrival - delay)
+    assert lag.of(60.5, 59.0) == pytest.approx(0.3), "1.5 s, and the quickest of the last minute took 1.2 s"
+
+
 def test_a_source_that_gives_only_garbage_for_four_seconds_is_lost(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,12 @@ def test_a_file_that_is_cut_short_is_an_error() -> None:
         fetch(server.url, 5, 100)
 
 
+def test_a_damaged_length_of_a_chunk_is_put_into_words() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"
+    with serving(lambda head: chunked) as server, pytest.raises(HttpError, match="its answer is cut short or damaged"):
+        fetch(server.url, 5, 100)
+
+
 @pytest.mark.parametrize(
     "answer", [b"", b"HTTP/1.1 200 OK\r\nX: y\r\n\r\nbody that goes on", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 90]
 )

@@ -205,3 +205,9 @@ def test_scores_are_frozen(detector: Detector) -> None:
     scores = detector(grey(1, 4, 4))
     with pytest.raises(dataclasses.FrozenInstanceError):
         scores.verdicts = ()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("given", [{"threads": 0}, {"threads": 1_000_000}, {"jobs": 0}, {"jobs": 100_000}])
+def test_threads_that_no_machine_has_are_refused_before_they_are_started(given: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError, match=r"(threads|jobs) \d+: expected 1 to 1024"):
+        Detector(build_model(), device="cpu", **given)

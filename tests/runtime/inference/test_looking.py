@@ -121,7 +121,8 @@ def test_models_without_figures_for_the_whole_picture_refuse(detector: Detector)
 
 
 def test_models_that_resize_have_no_windows() -> None:
-    squash = Detector(build_model(dataclasses.replace(CARD, preprocess=Preprocess("squash", 64))), device="cpu")
+    card = dataclasses.replace(CARD, preprocess=Preprocess("squash", 64))
+    squash = Detector(build_model(card, size=4096), device="cpu")
     for ask in (lambda: squash.look(picture(), "whole"), lambda: squash.map(picture())):
         with pytest.raises(ConfigurationError, match=r"resizes every picture \(preprocess mode squash\)"):
             ask()

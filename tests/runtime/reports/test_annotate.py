@@ -194,12 +194,36 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> No
             AnnotatedVideo(tmp_path / place, warn=pytest.fail)
 
 
+def test_a_video_that_no_run_wrote_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "holiday.mkv"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MPEG"), 10, (320, 240))
+    writer.write(still(90))
+    writer.release()
+    before = path.read_bytes()
+    assert len(before) > 1000
+    with pytest.raises(OutputError, match="it is another video or file, and would be replaced"):
+        AnnotatedVideo(path, warn=pytest.fail)
+    assert path.read_bytes() == before
+
+
+def test_the_video_that_is_screened_is_not_replaced_and_an_earlier_result_is(tmp_path: Path) -> None:
+    path = tmp_path / "out.mkv"
+    write(path, [0.0, 0.1])
+    write(path, [0.0, 0.1, 0.2])
+    before = path.read_bytes()
+    video = AnnotatedVideo(path, warn=pytest.fail)
+    with pytest.raises(OutputError, match="is the video that is screened"):
+        video.observe(frame(str(path), "ai", 0, 0.0, None), still(10))
+    assert path.read_bytes() == before
+
+
 def test_a_run_without_a_frame_leaves_no_file_and_takes_none(tmp_path: Path) -> None:
-    (tmp_path / "there.mkv").write_bytes(b"earlier")
+    write(tmp_path / "there.mkv", [0.0])
+    earlier = (tmp_path / "there.mkv").read_bytes()
     for name in ("new.mkv", "there.mkv"):
         AnnotatedVideo(tmp_path / name, warn=pytest.fail).close()
     assert [path.name for path in tmp_path.iterdir()] == ["there.mkv"]
-    assert (tmp_path / "there.mkv").read_bytes() == b"earlier"
+    assert (tmp_path / "there.mkv").read_bytes() == earlier
 
 
 @pytest.mark.parametrize("name", ["a:b %d 日本.mkv", "rtsp:x.mkv", "-.mkv"])

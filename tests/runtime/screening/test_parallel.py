@@ -129,7 +129,7 @@ def _white(path: Path) -> Path:
 
 
 def test_fewer_than_one_job_is_refused(model_bytes: bytes) -> None:
-    with pytest.raises(ConfigurationError, match="jobs 0: expected at least 1"):
+    with pytest.raises(ConfigurationError, match="jobs 0: expected 1 to 1024"):
         Detector(model_bytes, jobs=0)
 
 

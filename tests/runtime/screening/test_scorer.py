@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from runtime_samples import build_model, picture, shade
+from runtime_samples import WHOLE_VIDEO_CARD, bright_corner, build_model, picture, shade
 
 from asr_runtime import Detector
 from asr_runtime.cameras.camera import Camera, LiveFailure, LiveFrame
@@ -85,7 +86,22 @@ def test_a_frame_after_one_without_a_score_is_scored_anew() -> None:
         (0, "InferenceError", "clip: the model gives NaN"),
         (3, "InferenceError", "clip: the model gives NaN"),
     ]
-    assert {frame.age for frame in frames} == {None}
+    assert {(frame.age, frame.dropped) for frame in frames} == {(None, 0)}
+
+
+def test_videos_and_cameras_are_looked_at_as_each_was_asked_for() -> None:
+    detector = Detector(build_model(WHOLE_VIDEO_CARD), device="cpu", threads=1)
+    _, _, camera = live_run(detector)
+    for videos, cameras in (("whole", "centre"), ("centre", "whole")):
+        scorer = Scorer(detector, {"images": "centre", "videos": videos, "cameras": cameras})  # type: ignore[dict-item]
+        of_file, of_camera = (
+            next(record for record, _ in scorer.take(item) if isinstance(record, FrameRecord))
+            for item in (
+                Decoded("clip", bright_corner(), 0, 0.0),
+                replace(frame_of(camera, 0, 0.0), image=bright_corner()),
+            )
+        )
+        assert (of_file.look, of_camera.look) == (videos, cameras)
 
 
 def test_a_camera_that_is_lost_ends_its_scene_and_a_video_that_ends_has_a_verdict(detector: Detector) -> None:

@@ -268,6 +268,8 @@ def test_pictures_decoded_elsewhere_give_the_same_records(detector: Detector, cl
     paths = [make("image", tmp_path, 0), make("cut", tmp_path, 1), clip]
     steps = [step for path in paths for step in decode_source(Source(str(path), _kind(path)), 5)]
     records, expected = list(screen_decoded(steps, detector)), list(screen(paths, detector, fps=5))
+    assert isinstance(records[-1], SummaryRecord)
+    assert records[-1].ignored == 0
     assert [record.to_dict() for record in records[:-1]] == [record.to_dict() for record in expected[:-1]]
     summary = account(records)
     assert set(summary.to_dict()["looks"].values()) == {"centre"}

@@ -277,3 +277,13 @@ def test_no_frames_are_no_video_and_no_segment() -> None:
     track.add(0.0, 0.9, SCENE)
     assert track.end() is not None
     assert track.end() is None
+
+
+def test_a_segment_of_nothing_has_the_mean_of_its_frames() -> None:
+    track = Track("clip", DECISION)
+    for index, probability in enumerate((0.2, 0.6)):
+        track.add(index / 10, probability, SCENE, "one colour")
+    segment = track.end()
+    assert segment is not None
+    assert (segment.verdict, segment.peak, segment.frames) == ("unsure", 0.6, 2)
+    assert segment.probability == pytest.approx(0.4)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from runtime_samples import encoded, picture, shade, write_clip
 
 from asr_runtime import Detector, screen
@@ -68,6 +69,28 @@ def test_a_file_whose_suffix_promises_what_its_bytes_are_not_is_an_error(detecto
         *("page.jpg", "page.mp4", "page.heic", "page.nef", "empty.png")
     }
     assert (summary.failed, summary.ignored) == (5, 0)
+
+
+def test_pictures_that_no_decoder_here_knows_are_named_and_never_ignored(detector: Detector, tmp_path: Path) -> None:
+    shown = Image.fromarray(picture())
+    for name in ("a.sgi", "b.pcx", "c.tga"):
+        shown.save(tmp_path / name)
+    (tmp_path / "d.fits").write_bytes(
+        b"SIMPLE  =                    T".ljust(80) + b"BITPIX  =                   16".ljust(80)
+    )
+    (tmp_path / "e.bik").write_bytes(b"BIKi" + bytes(40))
+    *records, summary = list(screen([tmp_path], detector))
+    assert isinstance(summary, SummaryRecord)
+    errors = [r.error for r in records if isinstance(r, ErrorRecord)]
+    assert len(errors) == 5
+    assert all(form in error for form, error in zip(("SGI", "PCX", "c.tga", "FITS", "e.bik"), errors, strict=True))
+    assert (summary.failed, summary.ignored) == (5, 0)
+
+
+def test_a_source_without_a_name_is_said_to_be_one(detector: Detector) -> None:
+    error, _ = list(screen([""], detector))
+    assert isinstance(error, ErrorRecord)
+    assert error.error == "a source without a name: no such file or folder"
 
 
 def test_a_picture_is_one_whatever_its_name_says(tmp_path: Path, clip: Path) -> None:

@@ -139,3 +139,10 @@ def test_files_that_an_image_id_cannot_tell_apart_are_refused(flat: Path) -> Non
     (flat / "test" / "000.png").write_bytes(b"not looked at")
     with pytest.raises(DatasetError, match="cannot be told apart"):
         find_data(flat)
+
+
+def test_accents_of_a_mac_and_of_other_systems_are_the_same_name(flat: Path) -> None:
+    for stem in _LABELS:
+        (flat / "test" / f"{stem}.jpg").rename(flat / "test" / f"caf\u00e9-{stem}.jpg")
+    _table(flat, "cafe\u0301-{0}.jpg")
+    assert _labels_of(flat) == {f"caf\u00e9-{stem}": label for stem, label in _LABELS.items()}

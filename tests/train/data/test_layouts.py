@@ -129,6 +129,15 @@ def test_layouts_of_published_data_are_recognised(
     assert not [note for note in data.notes if note.startswith("ignored")]
 
 
+def test_a_source_has_one_name_in_every_split(examples: Path, tmp_path: Path) -> None:
+    for label, folders in enumerate((("TRAIN/REAL", "val/Real"), ("TRAIN/FAKE", "val/fake"))):
+        for folder in folders:
+            _write(tmp_path / "data" / folder, examples, label)
+    data = find_data(tmp_path / "data")
+    assert {s.source for s in data.train} == {s.source for s in data.val}
+    assert Counter(s.label for s in data.val) == {0: 2, 1: 2}
+
+
 @pytest.mark.parametrize(("folder", "split"), [("valid", "val"), ("Validation", "val"), ("testing", "test")])
 def test_splits_have_other_names_too_and_that_is_reported(
     examples: Path, tmp_path: Path, folder: str, split: str

@@ -10,16 +10,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 import torch
+from runtime_samples import CARD, build_model
 from sklearn.metrics import roc_auc_score
 
 from asr_models import Checkpoint, create_model, save_checkpoint
 from asr_runtime import Detector
-from asr_runtime.contract import CARD_KEY, Calibration, Decision, OperatingPoint, WholeLook
+from asr_runtime.contract import Calibration, Decision, OperatingPoint, Preprocess, WholeLook
 from asr_runtime.errors import ConfigurationError
-from asr_runtime.inference.builtin import builtin_path
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import equalise
 from asr_train.data.layouts import find_data
@@ -138,8 +137,6 @@ def test_the_shift_at_jpeg_96_is_measured_against_the_files_as_they_are(generato
 
 
 def test_an_exported_file_is_measured_from_all_of_the_picture(generators: Path, tmp_path: Path) -> None:
-    file = onnx.load(builtin_path("asrnet-lite-tiny"))
-    card = Detector("asrnet-lite-tiny", device="cpu").card
     whole = WholeLook(
         windows=((0.5, 0.5), (0.0, 0.0), (1.0, 1.0)),
         top=2,
@@ -148,10 +145,9 @@ def test_an_exported_file_is_measured_from_all_of_the_picture(generators: Path, 
         operating_points=(OperatingPoint(0.05, 0.75, 0.5),),
         is_default=True,
     )
-    small = dataclasses.replace(card, preprocess=dataclasses.replace(card.preprocess, size=32), whole=whole)
-    onnx.helper.set_model_props(file, {CARD_KEY: small.to_json()})
+    card = dataclasses.replace(CARD, preprocess=Preprocess("crop", 32), whole=whole)
     path = str(tmp_path / "whole.onnx")
-    onnx.save(file, path)
+    Path(path).write_bytes(build_model(card, size=32))
     evaluation = evaluate_model(path, None, generators, device="cpu", look="auto")
     detector = Detector(path, device="cpu")
     first = read_image(evaluation.scored.samples[0].path)

@@ -183,3 +183,11 @@ def test_a_hand_made_set_of_videos() -> None:
     assert (figures["unsure"], figures["false_positive_rate"], figures["true_positive_rate"]) == (2 / 8, 1 / 4, 2 / 4)
     assert figures["auroc"] == 12 / 16
     assert figures["balanced_ece"] == pytest.approx(figures["balanced_ece_as_images"])
+
+
+@pytest.mark.parametrize("count", [8, 20])
+def test_images_without_an_error_are_as_certain_as_platts_targets(count: int) -> None:
+    labels = np.repeat([0, 1], count)
+    calibration = calibrate(labels, np.where(labels == 1, 1.0, -1.0), "x").calibration
+    assert calibration.probability(1.0) == pytest.approx((count + 1) / (count + 2), abs=1e-3)
+    assert calibration.probability(-1.0) == pytest.approx(1 / (count + 2), abs=1e-3)

@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_training import run_train, tiny_loop
 
 from asr_models import WeightsError, create_model, load_checkpoint
-from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_runtime.errors import ConfigurationError, DatasetError, OutputError
 from asr_train.cli import evaluate_command
 from asr_train.fitting.config import LoopConfig, recipe
 from asr_train.fitting.config_file import load_config
@@ -40,7 +40,7 @@ def _tiny(data: Path, **changes: object) -> LoopConfig:
 
 
 def test_a_run_folder_holds_what_the_run_was_and_what_came_of_it(generators: Path, tmp_path: Path) -> None:
-    run = train(_tiny(generators), tmp_path / "runs")
+    run = train(tiny_loop(generators), tmp_path / "runs")
     assert run.folder.parent == tmp_path / "runs"
     assert run.folder.name.startswith("run-")
     files = {p.name for p in run.folder.iterdir()}
@@ -83,7 +83,7 @@ def test_images_much_smaller_than_the_crop_are_reported(
     train(dataclasses.replace(large, batch_size=2, epoch_size=2), tmp_path / "runs")
     assert "--crop-size 192 fits them" in caplog.text
     caplog.clear()
-    train(_tiny(generators, epochs=1), tmp_path / "runs")
+    train(tiny_loop(generators, epochs=1), tmp_path / "runs")
     assert "fits them" not in caplog.text
 
 
@@ -154,6 +154,24 @@ def test_a_damaged_run_is_refused_in_one_line(
     assert (done.exit_code, message in done.output, done.output.count("\n")) == (2, True, 1), done.output
 
 
+def test_a_run_with_the_weights_of_another_network_is_refused_in_one_line(
+    pristine_generators: Path, tmp_path: Path, finished: Path
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    config = (run / "config.toml").read_text()
+    assert "dim = 4" in config
+    (run / "config.toml").write_text(config.replace("dim = 4", "dim = 8"))
+    done = run_train("--resume", run, "--data", pristine_generators, "--epochs", 2)
+    said = "config.toml and resume.ckpt are of different networks; start a new run"
+    assert (done.exit_code, said in done.output, "Traceback" in done.output) == (2, True, False), done.output
+
+
+def test_a_place_where_no_run_folder_can_be_made_is_named(generators: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/run-[-0-9]+: cannot be made \(.*\); expected a folder with space"):
+        train(tiny_loop(generators, epochs=1), tmp_path / "file")
+
+
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut", pickle.dumps({"a": 1}), None])
 @pytest.mark.parametrize("model", ["asrnet-lite", "fft-resnet18"])
 def test_weights_that_are_none_are_refused_in_one_line(tmp_path: Path, model: str, content: bytes | None) -> None:
@@ -173,7 +191,7 @@ def test_too_few_images_say_how_many_are_needed(generators: Path, tmp_path: Path
     for path in sorted((generators / "snaps" / "train" / "nature").iterdir())[1:]:
         path.unlink()
     with pytest.raises(DatasetError, match="has 1 real and 4 AI-generated images; training needs 2 of each class"):
-        train(_tiny(generators), tmp_path / "runs")
+        train(tiny_loop(generators), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -209,7 +227,7 @@ def test_an_unreadable_training_file_is_named_counted_and_skipped(
     generators: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (generators / "sd3" / "val" / "ai" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
-    run = train(_tiny(generators, epochs=1), tmp_path / "runs")
+    run = train(tiny_loop(generators, epochs=1), tmp_path / "runs")
     assert [Path(p).name for p in run.summary["unreadable"]] == ["broken.jpg"]
 
 
@@ -344,4 +362,4 @@ def test_the_built_in_model_can_be_evaluated_by_name(folders: Path, tmp_path: Pa
 
 def test_a_diverging_run_says_so(generators: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"training diverged in epoch 1.*lower --lr"):
-        train(_tiny(generators, epochs=1, lr=1e30, clip=0.0, warmup_epochs=0.0), tmp_path / "runs")
+        train(tiny_loop(generators, epochs=1, lr=1e30, clip=0.0, warmup_epochs=0.0), tmp_path / "runs")

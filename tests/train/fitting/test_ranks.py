@@ -189,6 +189,12 @@ def test_ranks_share_every_batch_without_overlap(pristine_generators: Path) -> N
         ({"batch_size": 6, "accumulate": 4}, "batch_size 6: expected a multiple of accumulate 4"),
         ({"accumulate": 0}, "accumulate 0"),
         ({"save_every": 0}, "save_every 0"),
+        ({"lr": float("nan")}, "lr nan: expected a number above 0"),
+        ({"lr": float("inf")}, "lr inf"),
+        ({"weight_decay": float("nan")}, "weight_decay nan: expected 0 or more"),
+        ({"seed": -1}, "seed -1: expected 0 to 4294967295"),
+        ({"seed": 2**32}, "seed 4294967296"),
+        ({"preprocess": {"mode": "crop", "size": 100_000}}, "preprocess size 100000: expected 1 to 4096 pixels"),
     ],
 )
 def test_values_that_cannot_work_are_refused(given: dict[str, Any], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -94,8 +95,9 @@ def _matched(
 
 
 def _path(name: str, folder: str) -> str:
-    """Return the path below the folder, whether or not the name says the folder as well."""
-    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".")]
+    """Return the path below the folder, whether or not the name says the folder as well, however accents are coded."""
+    plain = unicodedata.normalize("NFC", name.replace("\\", "/"))
+    parts = [part for part in PurePosixPath(plain).parts if part not in ("/", ".")]
     while len(parts) > 1 and folder in parts[:-1]:
         parts = parts[parts.index(folder) + 1 :]
     return "/".join(parts)

@@ -255,11 +255,16 @@ def _samples(root: Path, folders: Sequence[Folder]) -> list[FolderSamples]:
     """Return the labelled images of every split, real ones of a source first."""
     ordered = [folder for folder in folders if folder.label is not None]
     ordered.sort(key=lambda folder: (folder.source, folder.label if folder.label is not None else 0, folder.name))
+    names: dict[str, str] = {}  # `train/FAKE` and `val/Fake` are one source
     splits = []
     for name in SPLITS:
         own = [folder for folder in ordered if folder.split == name]
         files = pa.concat_tables([FILES.empty_table(), *(folder.files for folder in own)])
-        groups = [(folder.label or 0, folder.source or folder.name) for folder in own]
+        sources = [folder.source or folder.name for folder in own]
+        groups = [
+            (folder.label or 0, names.setdefault(source.casefold(), source))
+            for folder, source in zip(own, sources, strict=True)
+        ]
         group_of = np.repeat(np.arange(len(own), dtype=np.int32), [len(folder.files) for folder in own])
         splits.append(FolderSamples(root, groups, group_of, files))
     return splits

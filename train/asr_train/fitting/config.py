@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from asr_models import InputTransform, default_preprocess, option_names
+from asr_runtime.contract import Preprocess
 from asr_runtime.errors import ConfigurationError
 from asr_train.data.augment import Augment
 from asr_train.data.layouts import DataFolder, find_data
@@ -35,6 +37,8 @@ FAMILY_PROTOCOLS = (
     "leave-later-generators-out",
 )
 """What `asr_train.protocols.leave_families_out` leaves out."""
+
+_LARGEST_SEED = 2**32 - 1  # of NumPy
 
 
 @dataclass(frozen=True)
@@ -74,16 +78,22 @@ class TrainConfig:
             raise ConfigurationError(f"equalise {self.equalise}: expected a JPEG quality from 1 to 100, or off")
         if self.per_source is not None and min(self.per_source) < 1:
             raise ConfigurationError(f"per_source {self.per_source}: expected two numbers above 0")
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise ConfigurationError(f"seed {self.seed}: expected 0 to {_LARGEST_SEED}")
         InputTransform(**self.preprocess)
+        try:
+            Preprocess(**self.preprocess)  # what the runtime will take
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
 
     def _above_zero(self, *names: str) -> None:
         for name in names:
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ConfigurationError(f"{name} {getattr(self, name)}: expected a number above 0")
 
     def _zero_or_more(self, *names: str) -> None:
         for name in names:
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigurationError(f"{name} {getattr(self, name)}: expected 0 or more")
 
     @property

@@ -35,7 +35,7 @@ from asr_train.fitting.launch import was_launched
 from asr_train.fitting.loop import run_loop
 from asr_train.fitting.loop_callbacks import BestEpoch
 from asr_train.fitting.ranks import ALONE, Ranks, losing_ranks
-from asr_train.fitting.run_folder import FACTS, Run, how_to_go_on, prepared_folder, resumed_config
+from asr_train.fitting.run_folder import FACTS, Run, check_weights, how_to_go_on, prepared_folder, resumed_config
 from asr_train.fitting.stopping import stop_on_signal
 from asr_train.fitting.training_data import checked_data
 from asr_train.tracking.tracking import Tracking, begin_mlflow, tracked
@@ -102,6 +102,8 @@ def _train(
     if config.threads:
         torch.set_num_threads(config.threads)
     network: nn.Module = ranks.from_first(lambda: _network(config, resumed is not None))
+    if resumed is not None:
+        ranks.from_first(lambda: check_weights(resumed, network))
     folder = ranks.from_first(lambda: prepared_folder(config, data, runs, resumed))
     if mlflow is not None:
         ranks.from_first(lambda: begin_mlflow(folder, mlflow))

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from asr_models import (
     InputTransform,
     ModelsError,
 )
-from asr_runtime.errors import ConfigurationError, DatasetError
+from asr_runtime.errors import ConfigurationError, DatasetError, OutputError
 from asr_runtime.machine import package_version
 from asr_train.data.json_file import read_json, write_json
 from asr_train.data.layouts import DataFolder
@@ -26,7 +27,16 @@ from asr_train.fitting.config_file import CONFIG, load_config, write_config
 from asr_train.fitting.launch import note_run
 from asr_train.fitting.training_data import warn_of_small_images
 
-__all__ = ["FACTS", "RESUME", "Run", "epochs_done", "how_to_go_on", "prepared_folder", "resumed_config"]
+__all__ = [
+    "FACTS",
+    "RESUME",
+    "Run",
+    "check_weights",
+    "epochs_done",
+    "how_to_go_on",
+    "prepared_folder",
+    "resumed_config",
+]
 
 RESUME = "resume.ckpt"
 """Lightning's checkpoint in a run folder, written after every epoch."""
@@ -91,6 +101,18 @@ def epochs_done(folder: Path) -> int:
         raise ConfigurationError(f"{folder / RESUME}: damaged ({why}); start a new run") from None
 
 
+def check_weights(folder: Path, network: nn.Module) -> None:
+    """Refuse a run whose `RESUME` holds the weights of another network than its configuration names.
+
+    Raises:
+        ConfigurationError: it does.
+    """
+    weights = torch.load(folder / RESUME, map_location="cpu", weights_only=True).get("state_dict", {})
+    shapes = {name: value.shape for name, value in network.state_dict(prefix="network.").items()}
+    if {name: value.shape for name, value in weights.items() if name in shapes} != shapes:
+        raise ConfigurationError(f"{folder}: {CONFIG} and {RESUME} are of different networks; start a new run")
+
+
 def how_to_go_on(folder: Path) -> str:
     """Return how to continue a run that was stopped, in words."""
     if (folder / RESUME).is_file():
@@ -103,6 +125,7 @@ def prepared_folder(config: TrainConfig, data: DataFolder, runs: Path, resumed: 
 
     Raises:
         ConfigurationError: there is no free name for a folder in `runs`.
+        OutputError: the folder cannot be made or written.
         DatasetError: the data is not what the run was begun with.
     """
     facts = data.summary()
@@ -132,6 +155,10 @@ def _new_folder(runs: Path) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: cannot be made ({error.strerror}); expected a folder with space that may be written"
+            ) from None
         return folder
     raise ConfigurationError(f"{runs}: no free name for a run folder")
 
