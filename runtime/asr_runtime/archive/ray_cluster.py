@@ -69,6 +69,8 @@ def connected(address: str) -> Iterator[int]:
     """
     # What Ray says of an error, with its stack, comes back as one line of ours (`_cause`).
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
+    # Ray would print dumps of its state to standard output when a worker or a node is lost, which costs nothing here.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     # Ray would set OMP_NUM_THREADS by itself, with a warning in every worker.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import ray
