@@ -3,9 +3,9 @@
     python -m asr_bench.archive                                  20,000 pictures, three faults
     python -m asr_bench.archive --throughput --pictures 3000     against one asr-screen process for each core
 
-Makes the pictures (JPEG, 96 x 96 px, all different), starts a cluster of two nodes with one core each on this machine,
-and runs asr-screen as a user does. The faults: a worker is killed, a node is taken away, the driver is killed and its
-command started again.
+Makes the pictures (JPEG, all different: crops of the packaged ones, or of those of a folder), starts a cluster of two
+nodes with one core each on this machine, and runs asr-screen as a user does. The faults: a worker is killed, a node is
+taken away, the driver is killed and its command started again.
 """
 
 from __future__ import annotations
@@ -25,32 +25,56 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from asr_bench.ray_nodes import Nodes, nodes, workers
 from asr_export.parity_inputs import packaged_images
 from asr_runtime import read_image
-from asr_runtime.command import command
+from asr_runtime.command import FOLDER, command
 from asr_runtime.errors import InputError
+from asr_runtime.media.formats import kind_by_suffix
 
 __all__ = ["make_pictures", "screen_with_faults", "throughput"]
 
 _SIDE = 96
+_AT_HAND = 500  # originals in memory
 _CORES = 2
 _LONGEST = 3600.0  # seconds of one run
 _MIDDLE = (0.1, 0.9)  # of the pictures: between these shares neither start nor end count
 
 
-def make_pictures(folder: Path, count: int) -> None:
-    """Write so many different pictures: crops of the packaged ones with a little noise of their own."""
+def make_pictures(folder: Path, count: int, originals: Path | None = None, side: int = _SIDE) -> None:
+    """Write so many different pictures: crops with a little noise of their own.
+
+    Args:
+        folder: is made.
+        count: of pictures.
+        originals: folder of the pictures that crops are taken of; None: the packaged ones.
+        side: of a crop in pixels.
+
+    Raises:
+        InputError: no picture of the folder is as large as a crop.
+    """
     folder.mkdir(parents=True)
-    originals = [read_image(path) for path in sorted(packaged_images().iterdir())]
+    large = _large_pictures(packaged_images() if originals is None else originals, side)
     for number in range(count):
         rng = np.random.default_rng(number)
-        image = originals[number % len(originals)]
-        top, left = (int(rng.integers(0, side - _SIDE + 1)) for side in image.shape[:2])
-        crop = image[top : top + _SIDE, left : left + _SIDE].astype(np.int16)
+        image = large[number % len(large)]
+        top, left = (int(rng.integers(0, length - side + 1)) for length in image.shape[:2])
+        crop = image[top : top + side, left : left + side].astype(np.int16)
         noisy = np.clip(crop + rng.integers(-2, 3, crop.shape), 0, 255).astype(np.uint8)
         cv2.imwrite(str(folder / f"{number:06}.jpg"), noisy, [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+
+def _large_pictures(folder: Path, side: int) -> list[NDArray[np.uint8]]:
+    files = [
+        path for path in sorted(folder.rglob("*")) if path.is_file() and kind_by_suffix(path.name, None) == "image"
+    ]
+    chosen = files[:: max(1, len(files) // _AT_HAND)]
+    large = [image for path in chosen if min((image := read_image(path)).shape[:2]) >= side]
+    if not large:
+        raise InputError(f"{folder}: expected pictures of at least {side} x {side} pixels; it has none")
+    return large
 
 
 def _line(*arguments: object) -> list[str]:
@@ -170,11 +194,13 @@ def throughput(pictures: Path, folder: Path, model: str, chunk: int, rounds: int
 @click.option("--chunk", type=click.IntRange(min=1), default=100, help="Pictures that are written together.")
 @click.option("--throughput", "fast", is_flag=True, help="Measure pictures per second instead of faults.")
 @click.option("--rounds", type=click.IntRange(min=1), default=2, help="Of --throughput.")
-def main(pictures: int, model: str, chunk: int, fast: bool, rounds: int) -> None:
+@click.option("--originals", type=FOLDER, help="Folder of pictures to take crops of.  [default: the packaged ones]")
+@click.option("--side", type=click.IntRange(min=16), default=_SIDE, help="Of a crop in pixels.")
+def main(pictures: int, model: str, chunk: int, fast: bool, rounds: int, originals: Path | None, side: int) -> None:
     """Screen made pictures on a local Ray cluster of two nodes with one core each."""
     with tempfile.TemporaryDirectory(prefix="asr-archive-") as room:
         folder = Path(room)
-        make_pictures(folder / "pictures", pictures)
+        make_pictures(folder / "pictures", pictures, originals, side)
         if fast:
             result = throughput(folder / "pictures", folder, model, chunk, rounds)
         else:

@@ -155,6 +155,14 @@ def _training_step(
         torch.cuda.synchronize()
 
 
+def _export(setting: _Setting) -> Iterator[tuple[str, str]]:
+    """Time writing a file, with its own check against PyTorch on the CPU."""
+    for name in _NETWORKS:
+        started = time.perf_counter()
+        path = setting.exported(name)
+        yield name, f"{time.perf_counter() - started:.1f} s, {path.stat().st_size / 1e6:.1f} MB"
+
+
 def _parity(setting: _Setting) -> Iterator[tuple[str, str]]:
     """Compare each provider with eager float32 PyTorch on the CPU, and say where every node ran."""
     frames = list(real_frames(packaged_images()))
@@ -231,11 +239,68 @@ def _fourier(setting: _Setting) -> Iterator[tuple[str, str]]:
         )
 
 
+def _half_precision(setting: _Setting) -> Iterator[tuple[str, str]]:
+    """Hold 16 bits against float32 on real frames: no verdict may change. Spectra stay in float32."""
+    frames = [torch.from_numpy(batch.frames) for batch in real_frames(packaged_images())]
+    for name in _NETWORKS:
+        deployed = setting.checkpoint(name).deployed().to(setting.device).eval()
+        exact = _probabilities(deployed, frames, torch.float32)
+        verdict = Detector(setting.exported(name), device="cpu").card.decision.verdict
+        for precision in (torch.float16, torch.bfloat16):
+            reduced = _probabilities(deployed, frames, precision)
+            changed = sum(verdict(a) != verdict(b) for a, b in zip(exact, reduced, strict=True))
+            largest = max(abs(a - b) for a, b in zip(exact, reduced, strict=True))
+            kind = str(precision).removeprefix("torch.")
+            yield (
+                f"{name}, {kind}",
+                f"{'passed' if not changed else 'FAILED'}: verdicts changed {changed} of {len(exact)}, "
+                f"probabilities by at most {largest:.1e}",
+            )
+
+
+@torch.inference_mode()
+def _probabilities(deployed: nn.Module, frames: list[Tensor], precision: torch.dtype) -> list[float]:
+    found: list[float] = []
+    for batch in frames:
+        on_device = batch.to(next(deployed.parameters()).device)
+        with torch.autocast(on_device.device.type, precision, enabled=precision != torch.float32):
+            found += deployed(on_device)[0].float().tolist()
+    return found
+
+
+def _memory(setting: _Setting) -> Iterator[tuple[str, str]]:
+    """Measure what a session takes of the device's memory, from before it is opened until after its largest batch."""
+    picture = read_image(sorted(packaged_images().iterdir())[0])[None]
+    for name in _NETWORKS:
+        for device in setting.providers:
+            file = setting.exported(name).read_bytes()
+            before = _used(setting)
+            try:
+                session = open_session(file, device)
+            except AsrError as error:
+                yield f"{name}, {device}", f"skipped: {error}"
+                continue
+            for batch in setting.batches:
+                session.run(None, {"frames": np.repeat(picture, batch, axis=0)})
+                yield f"{name}, {device}, batch {batch}", f"{max(0, _used(setting) - before) / 1e6:.0f} MB"
+
+
+def _used(setting: _Setting) -> int:
+    """Return bytes in use: of the GPU by all processes, or of this process."""
+    if setting.device == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        return total - free
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
+
+
 _STEPS: dict[str, Step] = {
     "training": _training,
+    "export": _export,
     "parity and placement": _parity,
     "latency": _latency,
     "Fourier operator": _fourier,
+    "16 bits": _half_precision,
+    "memory": _memory,
 }
 
 

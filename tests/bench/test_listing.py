@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asr_bench.listing import made_folder, measured
+from asr_bench.listing import made_folder, made_shards, measured, streamed
 from asr_train.data.layouts import find_data
 
 
@@ -20,3 +20,14 @@ def test_every_picture_that_is_made_is_listed_and_the_index_is_used(tmp_path: Pa
     first = measured(tmp_path / "data", tmp_path / "cache")
     assert first["pictures"] == 1000
     assert len(list((tmp_path / "cache").rglob("index-1/*.parquet"))) == 1
+
+
+@pytest.mark.heavy
+def test_rows_of_many_pictures_are_streamed_from_few_tar_files(tmp_path: Path) -> None:
+    made_shards(tmp_path / "shards", 3000, 3)
+    data = find_data(tmp_path / "shards")
+    assert (data.layout, len(data.train)) == ("shards", 3000)
+    assert data.train[2999].read().shape == (64, 64, 3)
+    result = streamed(tmp_path / "shards")
+    assert result["pictures"] == 3000
+    assert 0 <= result["megabytes"] < result["peak"]

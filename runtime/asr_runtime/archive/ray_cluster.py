@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
+import re
 import socket
 import tempfile
 import threading
@@ -13,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from asr_runtime import errors
 from asr_runtime.archive.chunk import ChunkScreener
 from asr_runtime.archive.ledger import Account, ArchiveFormat, Ledger
-from asr_runtime.errors import AsrError, ConfigurationError, InferenceError
+from asr_runtime.errors import AsrError, ConfigurationError, DependencyError, InferenceError
 from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.looking import LookChoice
 
@@ -23,6 +26,7 @@ __all__ = ["ChunkTask", "connected", "run_chunks"]
 
 _DEATHS = 2  # of workers over one chunk, after which its inputs are screened one by one to learn which one kills
 _CONNECT_SECONDS = 10.0
+_MISSING = re.compile(r"No module named '([\w.]+)'")
 _MOST_BLOCKS = 20_000  # tasks that Ray Data plans at once
 
 
@@ -63,7 +67,10 @@ def connected(address: str) -> Iterator[int]:
     Raises:
         ConfigurationError: there is no cluster at the address.
     """
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    # What Ray says of an error, with its stack, comes back as one line of ours (`_cause`).
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
+    # Ray would print dumps of its state to standard output when a worker or a node is lost, which costs nothing here.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     # Ray would set OMP_NUM_THREADS by itself, with a warning in every worker.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import ray
@@ -158,6 +165,8 @@ def run_chunks(
     )
     try:
         for row in done.iter_rows():
+            if row["error"]:
+                raise getattr(errors, row["error"])(row["said"])
             finished(row["chunk"])
             if stop.is_set():
                 return
@@ -166,24 +175,40 @@ def run_chunks(
 
 
 class _Worker:
-    """Lives in one process of the cluster and screens the chunks that it is given."""
+    """Lives in one process of the cluster and screens the chunks that it is given.
+
+    An error of ours is an answer, by name and text: of what is raised Ray passes on a text with its stack only. So
+    ledger and model are opened with the first chunk.
+    """
 
     def __init__(self, task: ChunkTask) -> None:
-        self._ledger = Ledger(task.folder, task.form)
+        self._task = task
+
+    @functools.cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self._task.folder, self._task.form)
+
+    @functools.cached_property
+    def _screener(self) -> ChunkScreener:
+        task = self._task
         detector = Detector(task.model, device=task.device, threads=1, sha256=task.sha256, deadline=task.deadline)
-        self._screener = ChunkScreener(detector, look=task.look, windows=task.windows, fps=task.fps)
+        return ChunkScreener(detector, look=task.look, windows=task.windows, fps=task.fps)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        for number in map(int, batch["chunk"]):
-            # A worker that died after its last write had finished this chunk.
-            if self._ledger.account(number) is None:
-                self._ledger.finish(number, *self._screened(number))
-        return batch
+        try:
+            for number in map(int, batch["chunk"]):
+                # A worker that died after its last write had finished this chunk.
+                if self._ledger.account(number) is None:
+                    screener = self._screener  # before the chunk is begun: a model that is refused is no death of it
+                    self._ledger.finish(number, *self._screened(screener, number))
+        except AsrError as error:
+            return {**batch, "error": [type(error).__name__], "said": [f"node {socket.gethostname()}: {error}"]}
+        return {**batch, "error": [""], "said": [""]}
 
-    def _screened(self, number: int) -> tuple[list[dict[str, Any]], Account]:
+    def _screened(self, screener: ChunkScreener, number: int) -> tuple[list[dict[str, Any]], Account]:
         inputs, attempt = self._ledger.chunk(number), self._ledger.begin(number)
         if attempt.deaths < _DEATHS:
-            return self._screener.screen(inputs)
+            return screener.screen(inputs)
         records: list[dict[str, Any]] = []
         account = Account()
         for position, item in enumerate(inputs):
@@ -191,19 +216,19 @@ class _Worker:
                 item = replace(item, kind="error", error=f"{item.name}: ended the worker that screened it")
             else:
                 self._ledger.note(number, replace(attempt, at=position))
-            more, added = self._screener.screen([item])
+            more, added = screener.screen([item])
             records += more
             account += added
         return records, account
 
 
 def _cause(error: BaseException) -> AsrError:
-    """Return the error of ours that a worker raised; any other as one line."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, AsrError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
+    """Return an error of Ray's as one line."""
+    if missing := _MISSING.search(str(error)):
+        return DependencyError(
+            f"--ray: a node of the cluster cannot import {missing[1]}; install the same version of "
+            "'asrnet-edge[cpu,ray]' on every node; the same command line goes on from what is complete"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[-1] if lines else type(error).__name__
     return InferenceError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,19 @@ from asr_runtime.archive.ledger import Account, Ledger
 from asr_runtime.archive.ray_cluster import ChunkTask, _Worker
 
 pytestmark = pytest.mark.heavy
+
+
+_WITHOUT = """
+import sys
+
+class _Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{package}":
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+if any(part.endswith("default_worker.py") for part in sys.orig_argv):
+    sys.meta_path.insert(0, _Blocked())
+"""
 
 
 def records_of(folder: Path) -> list[dict[str, object]]:
@@ -70,7 +84,7 @@ def test_worker_node_and_driver_are_killed_and_every_input_is_there_once(tmp_pat
     def start(address: str) -> subprocess.Popen[bytes]:
         options = ("-o", out, "--model", tmp_path / "model.onnx", "--chunk", 20)
         line = command_line("screen", f"--ray={address}", folder, *options)
-        return subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE)
+        return subprocess.Popen(line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def finished() -> int:
         return len(list((out / "done").glob("*.json")))
@@ -85,7 +99,8 @@ def test_worker_node_and_driver_are_killed_and_every_input_is_there_once(tmp_pat
             before = finished()
             until(lambda: finished() >= before + 5, 60)
             driver.kill()
-            assert driver.wait() == -signal.SIGKILL
+            printed, _ = driver.communicate(timeout=30)
+            assert (driver.returncode, printed) == (-signal.SIGKILL, b"")  # and no dump of Ray's state
         before = finished()
         assert before < count / 20
         with start(cluster.address) as driver:
@@ -133,6 +148,40 @@ def test_an_input_that_ends_its_worker_again_and_again_costs_only_itself(
     assert ledger.finished() == {0: Account(3, 3, 2, 1)}
     assert not list((tmp_path / "out" / "begun").iterdir())
     worker._screener.close()
+
+
+@pytest.mark.parametrize(
+    ("package", "message"),
+    [
+        ("onnxruntime", r"node \S+: onnxruntime cannot be imported \(.*\): pip install 'asrnet-edge\[cpu\]'.*"),
+        ("asr_runtime", r"--ray: a node of the cluster cannot import asr_runtime; install the same version of .*"),
+    ],
+)
+def test_a_node_without_a_package_is_one_line(
+    run_command: Runner,
+    model_path: Path,
+    mixed_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    message: str,
+) -> None:
+    """Workers of the cluster lack the package; the driver has it, and goes on where they have it too."""
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "sitecustomize.py").write_text(_WITHOUT.format(package=package))
+    line = ("screen", mixed_folder, "--model", model_path, "-o", "out", "--chunk", 1)
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(blocked), os.environ.get("PYTHONPATH", "")]))
+        with nodes() as cluster:
+            patch.undo()
+            refused = run_command(*line, f"--ray={cluster.address}", timeout=120)
+    said = [line for line in refused.stderr.decode().splitlines() if "core_worker.cc" not in line]  # a note of Ray's
+    assert len(said) == 1, said
+    assert re.fullmatch(f"asr-screen: {message}", said[0])
+    assert refused.returncode == 2
+    assert run_command(*line, "--ray=local", timeout=120).returncode == 1  # of a damaged file
+    assert len(records_of(tmp_path / "out")) == json.loads((tmp_path / "out" / "summary.json").read_text())["read"]
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,10 @@ import http.server
 import itertools
 import json
 import re
-import subprocess
-import sys
-import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +19,7 @@ from click.testing import CliRunner
 from live_samples import serving
 from scipy.stats import kstest, spearmanr
 
+from asr_bench.listing import made_shards, streamed
 from asr_runtime.errors import ConfigurationError, DatasetError, SourceError
 from asr_runtime.media.image import read_image
 from asr_train.cli import shards_command, train_command
@@ -139,87 +135,22 @@ def test_training_from_shards_streams_them_over_http(server: str, tmp_path: Path
     assert more.exit_code == 0, more.output
 
 
-def _made(folder: Path, rows: int, shards: int) -> Path:
-    """Write an index of many pictures, all of them the same few in each of the tar files."""
-    folder.mkdir()
-    content = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
-    facts: dict[str, object] = {"schema": 1, "shards": [], "counts": {"train": []}}
-    each = rows // shards
-    sources = [f"source {i % 20}" for i in range(each)]
-    counted = Counter((i % 2, sources[i]) for i in range(each))
-    facts["counts"]["train"] = [[label, source, n * shards] for (label, source), n in counted.items()]  # type: ignore[index]
-    tables = []
-    for number in range(shards):
-        name = f"train-{number:06d}.tar"
-        with webdataset.TarWriter(str(folder / name)) as tar:
-            tar.write({"__key__": "a", "jpg": content})
-        facts["shards"].append({"name": name, "split": "train", "pictures": each})  # type: ignore[attr-defined]
-        with tarfile.open(folder / name) as tar:
-            place = tar.getmembers()[0].offset_data
-        one = np.ones(each, np.int64)
-        tables.append(
-            pa.table(
-                {
-                    "key": [f"{i:09d}.jpg" for i in range(each)] if number == 0 else tables[0]["key"],
-                    "offset": place * one,
-                    "size": len(content) * one,
-                    "crc32": zlib.crc32(content) * one,
-                    "label": (np.arange(each) % 2).astype(np.int8),
-                    "source": sources if number == 0 else tables[0]["source"],
-                    "path": [f"{i:09d}.jpg" for i in range(each)] if number == 0 else tables[0]["path"],
-                }
-            )
-        )
-    schema = tables[0].schema.with_metadata({"asr.shards": json.dumps(facts)})
-    with pq.ParquetWriter(folder / INDEX, schema) as writer:
-        for table in tables:
-            writer.write_table(table.cast(schema), row_group_size=each)
-    return folder
-
-
-_MEMORY = """
-import sys
-from pathlib import Path
-from asr_models import InputTransform
-from asr_train.data.augment import Augment
-from asr_train.data.batches import TrainingImages
-from asr_train.data.draws import ShardOrder
-from asr_train.data.layouts import find_data
-
-def anonymous():  # kilobytes that are no file's
-    return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0])
-
-before = most = anonymous()
-data = find_data(sys.argv[1])
-images = TrainingImages(data.train, InputTransform("crop", 48), Augment())
-seen = 0
-for key in ShardOrder(data.train, "sources", 200_000, 0):
-    if seen % 200 == 0:
-        assert images[key].frame is not None
-        most = max(most, anonymous())
-    seen += 1
-print(len(data.train), (most - before) // 1024)
-"""
-
-
 @pytest.mark.heavy
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
     """3,000,000 rows in 100 shards against 300,000 rows in 10: pictures of the same number of shards are mixed."""
     used = {}
     for rows, shards in ((300_000, 10), (3_000_000, 100)):
-        folder = _made(tmp_path / str(rows), rows, shards)
-        done = subprocess.run(
-            [sys.executable, "-c", _MEMORY, str(folder)], capture_output=True, text=True, timeout=250, check=True
-        )
-        known, megabytes = map(int, done.stdout.split())
-        assert known == rows
-        used[rows] = megabytes
+        made_shards(tmp_path / str(rows), rows, shards)
+        measured = streamed(tmp_path / str(rows))
+        assert measured["pictures"] == rows
+        used[rows] = measured["megabytes"]
     assert used[3_000_000] - used[300_000] < 50, used
 
 
 def test_draws_are_balanced_and_shuffled(tmp_path: Path) -> None:
     """Sources by their shares; a picture's place in the index says nothing of when it is drawn, beyond its shards."""
-    samples = find_data(_made(tmp_path / "made", 40_000, 40)).train
+    made_shards(tmp_path / "made", 40_000, 40)
+    samples = find_data(tmp_path / "made").train
     assert isinstance(samples, ShardSamples)
     order = ShardOrder(samples, "none", 40_000, 0)
     first, again = [i for i, _ in order], [i for i, _ in order]

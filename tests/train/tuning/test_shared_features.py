@@ -46,6 +46,9 @@ def test_a_trial_reads_what_it_would_have_extracted(generators: Path, tmp_path: 
     written = sorted((tmp_path / "features").iterdir())
     table = shared(config)
     assert sorted((tmp_path / "features").iterdir()) == written
+    alone = shared.alone(config)(config)
+    assert windows_of(alone).shape == windows_of(table).shape
+    np.testing.assert_allclose(windows_of(table), windows_of(alone), rtol=1e-4, atol=1e-5)
     network = ASRNetLite(blocks=2, scales=(2, 1), activations=(1, 1))
     network.load_pretrained("imagenet")
     expected = FeatureStore(Extractor(network, config), config.pictures(), tmp_path / "own")

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from asr_train.cli import train_command
 from asr_train.commands.tune import tune_command
+from asr_train.figures.plots import plot_front
 from asr_train.fitting.config_file import load_config
 from asr_train.tuning.page import importances
 from asr_train.tuning.study import _hopeless
@@ -137,6 +138,16 @@ def test_importances_say_that_blocks_make_the_cost(closed: tuple[Path, list[obje
     shares = importances(many)
     assert shares["cost"]["options.blocks"] > 0.8
     assert shares["figure"]["ridge"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("macs", "shown"),
+    [((5.5e6, 1.8e8), {"0.005", "0.01", "0.02", "0.05", "0.1", "0.2"}), ((1.5e8, 1.5e8), {"0.1", "0.2"})],
+)
+def test_the_axis_of_costs_has_few_labels_and_at_least_one(macs: tuple[float, float], shown: set[str]) -> None:
+    page = plot_front([(macs[0], 0.5), (macs[1], 0.45)], [0], 0, 1)
+    texts = re.findall(r">([^<>]+)</text>", page)
+    assert shown == set(texts[: texts.index("multiply-adds of one crop, in thousand millions")])
 
 
 def test_a_trial_that_a_cheaper_one_beats_ends_early() -> None:

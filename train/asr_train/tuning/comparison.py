@@ -71,14 +71,30 @@ def compared(
     for name, config in (("recipe", recipe), ("best", chosen)):
         rows = []
         for seed in seeds:
-            seeded = dataclasses.replace(config, seed=seed)
-            figures = judge.figures(seeded, search.judged, shared)
-            if fresh:
-                figures |= judge.figures(seeded, fresh, shared)
+            figures = _figures(
+                dataclasses.replace(config, seed=seed), search.judged, fresh, judge, shared, seed == config.seed
+            )
             means = {key: _mean(figures, names) for key, names in (("judged", search.judged), ("fresh", fresh))}
             rows.append({"seed": seed, "figures": figures, **means})
         result[name] = {"macs": cost_in_macs(config), "seeds": rows}
     return result
+
+
+def _figures(
+    config: LoopConfig | ClosedFormConfig,
+    judged: Sequence[str],
+    fresh: Sequence[str],
+    judge: Judge,
+    shared: SharedFeatures | None,
+    is_of_trials: bool,
+) -> dict[str, float]:
+    """Judge a configuration by both groups of families; `is_of_trials`: trials had its seed, so features are there."""
+    if isinstance(config, ClosedFormConfig):
+        assert shared is not None
+        features = shared if is_of_trials else shared.alone(config)
+        return judge.figures(config, (*judged, *fresh), features)
+    figures = judge.figures(config, judged, None)
+    return figures | judge.figures(config, fresh, None) if fresh else figures
 
 
 def _mean(figures: dict[str, float], names: Sequence[str]) -> float | None:

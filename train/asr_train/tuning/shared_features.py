@@ -117,6 +117,10 @@ class SharedFeatures:
             self._stores[key] = FeatureStore(extractor, self.data, self.folder)
         return self._stores[key]
 
+    def alone(self, config: ClosedFormConfig) -> SharedFeatures:
+        """Return the features of one configuration without those of others, for a seed that no trial has."""
+        return SharedFeatures(self.data, self.folder, {**_DEFAULTS, **config.options})
+
     def __call__(self, config: ClosedFormConfig) -> FeatureStore:
         """Return the features of a configuration."""
         columns = statistic_columns({**_DEFAULTS, **config.options}, self.everything)
