@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             calibration={"temperature": 0.7, "shift": -0.3, "fitted_on": "nothing: a test"},
             decision={"real_below": 0.4, "ai_from": 0.6, "rule": "a test's"},
             operating_points=({"false_positive_rate": 0.05, "threshold": 0.6, "true_positive_rate": 0.5},),
-            training={"data": "none"},
+            training={"data": {}},
         ),
     )
     return path

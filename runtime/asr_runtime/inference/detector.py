@@ -206,7 +206,7 @@ class Detector:
                 # On a GPU the first inference may build kernels for minutes.
                 is_timed = self._deadline is not None and candidate == "cpu"
                 seconds = max(_SELF_CHECK_SECONDS, self._deadline or 0.0) if is_timed else None
-                check_card(partial(self._run, seconds=seconds), self.card)
+                check_card(partial(self._run, seconds=seconds), self.card, calibration_only=self.name in BUILTIN)
                 return
             except DeviceError:
                 if candidate == wanted[-1]:

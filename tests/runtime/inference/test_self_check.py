@@ -44,6 +44,18 @@ def test_an_edited_card_of_a_model_in_use_is_refused(name: str, change: dict[str
         Detector(edited(builtin_path(name).read_bytes(), **change), device="cpu")
 
 
+@pytest.mark.parametrize("name", BUILTIN)
+def test_the_models_of_the_package_pass_and_are_not_asked_again_at_every_start(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Detector(builtin_path(name).read_bytes(), device="cpu")
+    runs: list[object] = []
+    run = Detector._run
+    monkeypatch.setattr(Detector, "_run", lambda *given, **more: runs.append(given) or run(*given, **more))
+    Detector(name, device="cpu")
+    assert len(runs) == 1
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 63, 64, 65, 300])
 def test_every_size_that_the_graph_has_is_taken_and_another_is_not(size: int) -> None:
     card = dataclasses.replace(CARD, preprocess=Preprocess("crop", size))
