@@ -96,5 +96,5 @@ def test_the_command_takes_an_exported_file(model: Path, pictures: Path, tmp_pat
     assert (tmp_path / "models" / "q" / "1" / "model.onnx").read_bytes() == (tmp_path / "q.onnx").read_bytes()
     nothing = subprocess.run(line, cwd=tmp_path, capture_output=True, check=False)
     assert nothing.stderr.decode().endswith(
-        ": is exported already; expected --triton DIR, --quick-look DIR or --precision with it\n"
+        ": is exported already; expected --triton DIR, --quick-look DIR, --card FILE or --precision with it\n"
     )

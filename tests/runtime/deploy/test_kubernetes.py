@@ -51,7 +51,7 @@ def test_options_exist_and_probes_and_services_meet_a_port(
 ) -> None:
     entry = next(line for line in (_FOLDER / "Containerfile").read_text().splitlines() if line.startswith("ENTRYPOINT"))
     [command, *fixed] = container.get("command") or yaml.safe_load(entry.removeprefix("ENTRYPOINT"))
-    parameters = click.Context(_COMMANDS[command], info_name=command)
+    parameters = click.Context(_COMMANDS[command], info_name=command, **_COMMANDS[command].context_settings)
     _COMMANDS[command].parse_args(parameters, [*fixed, *container["args"]])
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     for probe in ("startupProbe", "livenessProbe"):

@@ -40,7 +40,7 @@ def _tiny(data: Path, **changes: object) -> LoopConfig:
 
 
 def test_a_run_folder_holds_what_the_run_was_and_what_came_of_it(generators: Path, tmp_path: Path) -> None:
-    run = train(tiny_loop(generators), tmp_path / "runs")
+    run = train(_tiny(generators), tmp_path / "runs")
     assert run.folder.parent == tmp_path / "runs"
     assert run.folder.name.startswith("run-")
     files = {p.name for p in run.folder.iterdir()}
@@ -83,7 +83,7 @@ def test_images_much_smaller_than_the_crop_are_reported(
     train(dataclasses.replace(large, batch_size=2, epoch_size=2), tmp_path / "runs")
     assert "--crop-size 192 fits them" in caplog.text
     caplog.clear()
-    train(tiny_loop(generators, epochs=1), tmp_path / "runs")
+    train(_tiny(generators, epochs=1), tmp_path / "runs")
     assert "fits them" not in caplog.text
 
 
@@ -169,7 +169,7 @@ def test_a_run_with_the_weights_of_another_network_is_refused_in_one_line(
 def test_a_place_where_no_run_folder_can_be_made_is_named(generators: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"file/run-[-0-9]+: cannot be made \(.*\); expected a folder with space"):
-        train(tiny_loop(generators, epochs=1), tmp_path / "file")
+        train(_tiny(generators, epochs=1), tmp_path / "file")
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut", pickle.dumps({"a": 1}), None])
@@ -191,7 +191,7 @@ def test_too_few_images_say_how_many_are_needed(generators: Path, tmp_path: Path
     for path in sorted((generators / "snaps" / "train" / "nature").iterdir())[1:]:
         path.unlink()
     with pytest.raises(DatasetError, match="has 1 real and 4 AI-generated images; training needs 2 of each class"):
-        train(tiny_loop(generators), tmp_path / "runs")
+        train(_tiny(generators), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -227,7 +227,7 @@ def test_an_unreadable_training_file_is_named_counted_and_skipped(
     generators: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (generators / "sd3" / "val" / "ai" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
-    run = train(tiny_loop(generators, epochs=1), tmp_path / "runs")
+    run = train(_tiny(generators, epochs=1), tmp_path / "runs")
     assert [Path(p).name for p in run.summary["unreadable"]] == ["broken.jpg"]
 
 
@@ -362,4 +362,4 @@ def test_the_built_in_model_can_be_evaluated_by_name(folders: Path, tmp_path: Pa
 
 def test_a_diverging_run_says_so(generators: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"training diverged in epoch 1.*lower --lr"):
-        train(tiny_loop(generators, epochs=1, lr=1e30, clip=0.0, warmup_epochs=0.0), tmp_path / "runs")
+        train(_tiny(generators, epochs=1, lr=1e30, clip=0.0, warmup_epochs=0.0), tmp_path / "runs")
