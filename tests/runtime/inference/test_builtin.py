@@ -46,9 +46,12 @@ def test_it_scores_the_examples_and_the_batch_does_not_matter(examples: Path) ->
 
 
 def test_bf16_is_promised_by_cards_that_passed_as_they_look_by_default() -> None:
-    cards = [Detector(name).card for name in BUILTIN]
-    assert [passed_bf16_gate(card) for card in cards] == [True, True]
-    assert [card.metrics["bf16 against fp32"]["look"] for card in cards] == ["whole", "whole"]
+    cards = {name: Detector(name).card for name in BUILTIN}
+    assert {name: passed_bf16_gate(card) for name, card in cards.items()} == {
+        "asrnet-lite": False,  # 9.2% of the verdicts changed, more than by JPEG 96
+        "asrnet-lite-tiny": True,
+    }
+    assert cards["asrnet-lite-tiny"].metrics["bf16 against fp32"]["look"] == "whole"
 
 
 def test_the_command_needs_no_option(examples: Path) -> None:

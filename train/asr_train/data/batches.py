@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, Sampler
 
 from asr_models import InputTransform
 from asr_runtime.errors import InputError
+from asr_runtime.heap import keep_freed_memory
 from asr_train.data.augment import Augment, equalise, mirrored_window
 from asr_train.data.layouts import Sample
 from asr_train.data.windows import CENTRE, Place, equalised_window
@@ -32,6 +33,7 @@ __all__ = [
     "RankBatches",
     "TrainingImages",
     "collate",
+    "prepare_worker",
 ]
 
 
@@ -67,6 +69,14 @@ def collate(items: Sequence[Item]) -> Batch:
         torch.tensor([item.index for item, _ in good], dtype=torch.int64),
         tuple((item.index, item.problem) for item in items if item.frame is None),
     )
+
+
+def prepare_worker(_: int) -> None:
+    """Prepare a process that reads pictures: `worker_init_fn` of a DataLoader.
+
+    Large pictures are decoded, encoded and resized again and again, each time into memory of its own.
+    """
+    keep_freed_memory()
 
 
 class TrainingImages(Dataset[Item]):

@@ -181,7 +181,13 @@ def evaluate_model(
         )
         number = None if robustness == "all" else robustness
         curves = measure_robustness(
-            judged.score, scored.samples, content, degraded or None, number, quality=equalise or 90
+            judged.score,
+            scored.samples,
+            content,
+            degraded or None,
+            number,
+            quality=equalise or 90,
+            decision=judged.decision,
         )
         evaluation = dataclasses.replace(evaluation, robustness=curves)
     return evaluation

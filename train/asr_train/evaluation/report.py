@@ -166,11 +166,21 @@ def _robustness_lines(robustness: Mapping[str, Any] | None) -> list[str]:
     if robustness is None:
         return []
     columns = ("ca_auroc", "auroc", "accuracy", "tpr_at_fpr_5%")
-    lines = ["", f"  {'degradation':<22}" + "".join(f"{_FIGURES[key]:>10}" for key in columns)]
-    rows = [("none", robustness["undegraded"])]
+    called = {"photos_called_ai": "photo: ai", "generated_called_ai": "gen.: ai", "generated_called_real": "gen.: real"}
+    rows = [("none", robustness["undegraded"], robustness["undegraded_verdicts"])]
     for family in robustness["families"].values():
-        rows += [(f"{family['title']} {p['strength']:g}", p["figures"] or {}) for p in family["points"]]
-    return lines + [f"  {name:<22}" + "".join(f"{_number(m.get(key)):>10}" for key in columns) for name, m in rows]
+        rows += [(f"{family['title']} {p['strength']:g}", p["figures"], p["verdicts"]) for p in family["points"]]
+    titles = "".join(f"{_FIGURES[key]:>10}" for key in columns)
+    if rows[0][2] is not None:
+        titles += "".join(f"{title:>12}" for title in called.values())
+    lines = ["", f"  {'degradation':<22}{titles}"]
+    for name, figures, verdicts in rows:
+        numbers = "".join(f"{_number((figures or {}).get(key)):>10}" for key in columns)
+        shares = (
+            "".join(f"{_percent((verdicts or {}).get(key)):>12}" for key in called) if rows[0][2] is not None else ""
+        )
+        lines.append(f"  {name:<22}{numbers}{shares}")
+    return lines
 
 
 def _plain(value: object) -> str:

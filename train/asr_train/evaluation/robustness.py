@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_runtime.contract import Decision
 from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_train.data.degradations import FAMILIES, Degradation, degradations
 from asr_train.data.layouts import Sample
@@ -35,6 +36,7 @@ def robustness(
     families: Iterable[str] | None = None,
     per_class: int | None = None,
     quality: int = 90,
+    decision: Decision | None = None,
 ) -> dict[str, Any]:
     """Measure a model under every degradation.
 
@@ -49,12 +51,15 @@ def robustness(
         families: of `degradations.FAMILIES`; None takes all.
         per_class: at most so many images of each class, sources in proportion; None takes all.
         quality: JPEG quality of the equal re-encoding.
+        decision: the model's rule; None: no verdicts.
 
     Returns:
-        Plain JSON data. `undegraded`: figures; `threshold`: that at most 5% of the undegraded photos reach;
-        `families`: name -> `title`, `axis`, `points` (mildest first), each with `strength`, `figures` (None if no image
-        of a class was left), `difference` to undegraded per figure, `kept_threshold`: the rates of photos (`fpr`) and
-        of generated images (`tpr`) that reach `threshold`, and how many images were `unreadable`.
+        Plain JSON data. `undegraded`: figures; `undegraded_verdicts`: `photos_called_ai`, `generated_called_ai` and
+        `generated_called_real`, shares of a class by the decision rule (None without one); `threshold`: that at most 5%
+        of the undegraded photos reach; `families`: name -> `title`, `axis`, `points` (mildest first), each with
+        `strength`, `figures` (None if no image of a class was left), `difference` to undegraded per figure, `verdicts`
+        as above, `kept_threshold`: the rates of photos (`fpr`) and of generated images (`tpr`) that reach `threshold`,
+        and how many images were `unreadable`.
 
     Raises:
         ConfigurationError: no such family, fewer than one image per class.
@@ -74,13 +79,14 @@ def robustness(
             log.info("robustness: %s", family.title)
             curves[degradation.family] = {"title": family.title, "axis": family.axis, "points": []}
         scored = score(samples, degradation.quality_after(quality), degradation)
-        point = {"strength": degradation.strength, **_point(scored, content, figures, threshold)}
+        point = {"strength": degradation.strength, **_point(scored, content, figures, threshold, decision)}
         curves[degradation.family]["points"].append(point)
     return {
         "quality": quality,
         "images": len(undegraded.labels),
         "sampled": per_class is not None,
         "undegraded": figures,
+        "undegraded_verdicts": _verdicts(undegraded, decision),
         "threshold": threshold,
         "families": curves,
     }
@@ -116,16 +122,32 @@ def _figures(scored: Scored, content: Mapping[Path, float] | None) -> dict[str, 
     return {**{key: figures[key] for key in FIGURES}, "interval": interval}
 
 
+def _verdicts(scored: Scored, decision: Decision | None) -> dict[str, float] | None:
+    if decision is None:
+        return None
+    verdicts = np.array([decision.verdict(float(p)) for p in scored.probability])
+    photos, generated = verdicts[scored.labels == 0], verdicts[scored.labels == 1]
+    return {
+        "photos_called_ai": float((photos == "ai").mean()),
+        "generated_called_ai": float((generated == "ai").mean()),
+        "generated_called_real": float((generated == "real").mean()),
+    }
+
+
 def _aligned(scored: Scored, content: Mapping[Path, float]) -> NDArray[np.float64]:
     return np.array([content[sample.path] for sample in scored.samples])
 
 
 def _point(
-    scored: Scored, content: Mapping[Path, float] | None, undegraded: Mapping[str, Any], threshold: float
+    scored: Scored,
+    content: Mapping[Path, float] | None,
+    undegraded: Mapping[str, Any],
+    threshold: float,
+    decision: Decision | None,
 ) -> dict[str, Any]:
     unreadable = {"unreadable": len(scored.unreadable)}
     if len(set(scored.labels.tolist())) < 2:
-        return {"figures": None, "difference": None, "kept_threshold": None, **unreadable}
+        return {"figures": None, "difference": None, "kept_threshold": None, "verdicts": None, **unreadable}
     figures = _figures(scored, content)
     pairs = {key: (figures[key], undegraded[key]) for key in FIGURES}
     reached = scored.probability >= threshold
@@ -136,5 +158,6 @@ def _point(
             "fpr": float(reached[scored.labels == 0].mean()),
             "tpr": float(reached[scored.labels == 1].mean()),
         },
+        "verdicts": _verdicts(scored, decision),
         **unreadable,
     }

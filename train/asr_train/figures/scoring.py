@@ -16,7 +16,7 @@ from asr_runtime.errors import DeviceError, InputError
 from asr_runtime.reports.progress import progress_bar
 from asr_runtime.windows import LookKind
 from asr_train.data.augment import equalise as reencoded
-from asr_train.data.batches import Batch, EvaluationImages, Item, collate
+from asr_train.data.batches import Batch, EvaluationImages, Item, collate, prepare_worker
 from asr_train.data.clips import ClipImages, thinned
 from asr_train.data.layouts import Sample
 
@@ -97,7 +97,13 @@ def _run(
 ) -> tuple[NDArray[np.float64], list[int], list[tuple[int, str]]]:
     """Return probability and margin (n, 2) of the images that can be read, where these stand, and why others cannot."""
     device = next(deployed.parameters()).device
-    loader: DataLoader[Batch] = DataLoader(images, batch_size=batch_size, collate_fn=collate, num_workers=workers)  # type: ignore[arg-type]
+    loader: DataLoader[Batch] = DataLoader(
+        images,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        collate_fn=collate,
+        num_workers=workers,
+        worker_init_fn=prepare_worker,
+    )
     readable: list[int] = []
     rows: list[NDArray[np.float64]] = [np.empty((0, 2))]
     problems: list[tuple[int, str]] = []

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from asr_runtime.errors import ConfigurationError
 from asr_runtime.machine import has_bf16
-from asr_train.data.batches import EvaluationImages, RankBatches, TrainingImages, collate
+from asr_train.data.batches import EvaluationImages, RankBatches, TrainingImages, collate, prepare_worker
 from asr_train.data.draws import training_draws
 from asr_train.data.layouts import DataFolder
 from asr_train.fitting.config import LoopConfig
@@ -121,6 +121,7 @@ def _train_loader(fit: DetectorModule, config: LoopConfig, data: DataFolder) -> 
         batch_sampler=RankBatches(draws, size, ranks.rank, ranks.size),
         collate_fn=collate,
         num_workers=config.workers,
+        worker_init_fn=prepare_worker,
         persistent_workers=config.workers > 0,
     )
 
@@ -130,7 +131,13 @@ def _val_loader(fit: DetectorModule, config: LoopConfig, data: DataFolder) -> Da
     images = EvaluationImages(data.val, fit.preprocess, config.quality)
     starts = fit.ranks.share(range(0, len(images), config.batch_size))
     batches = [range(start, min(start + config.batch_size, len(images))) for start in starts] or [range(0)]
-    return DataLoader(images, batch_sampler=batches, collate_fn=collate, num_workers=config.workers)  # type: ignore[arg-type]
+    return DataLoader(
+        images,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=config.workers,
+        worker_init_fn=prepare_worker,
+    )
 
 
 def _strategy(ranks: Ranks) -> Strategy | str:

@@ -27,6 +27,7 @@ __all__ = ["Array", "Head", "Pictures", "RidgeFit"]
 Array = NDArray[np.float64]
 _KEPT = 6  # sources, or sets of sources, that are left out together
 _DOUBLE = 2048  # features up to which products and solutions are in float64; beyond, float32 halves memory and time
+_ROUNDING = 2.0**-9  # of a feature, relative to itself
 _ROWS = 4096  # views that are multiplied together
 
 
@@ -173,7 +174,7 @@ class RidgeFit:
         mean = (left[0].first / left[0].weight + left[1].first / left[1].weight) / 2
         moments = left[0].second * (0.5 / left[0].weight)
         moments += left[1].second * (0.5 / left[1].weight)
-        squares = np.diag(moments).copy()
+        squares = np.diag(moments) + 2 * mean * self._origin + self._origin**2
         moments -= np.outer(mean, mean)
         towards_ai = (left[1].first / left[1].weight - left[0].first / left[0].weight) / 2
         if (pairs := self._pairs_without(without)) is not None:
@@ -182,8 +183,9 @@ class RidgeFit:
             moments += share * pairs.second
         covariance = moments.astype(self._dtype, copy=False)
         variance = np.maximum(np.diag(covariance), 1e-12)
-        # Of a feature that hardly varies rounding leaves anything: no less than what rounding is of its square.
-        least = 1e-12 + 10 * np.finfo(self._dtype).eps * squares
+        # A feature that varies no more than it is rounded (in bfloat16 by 2^-9 of itself) would get a weight that
+        # makes every engine's rounding visible.
+        least = 1e-12 + _ROUNDING**2 * squares
         covariance[np.diag_indices_from(covariance)] += self.penalty * variance + least
         factor = linalg.cho_factor(covariance.T, overwrite_a=True, check_finite=False)  # symmetric, so .T is itself
         weight = np.asarray(linalg.cho_solve(factor, towards_ai.astype(self._dtype), check_finite=False), np.float64)

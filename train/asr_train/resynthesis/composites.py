@@ -172,7 +172,8 @@ def _make(
     donor = ""
     if network is None:
         sources = sorted({sample.source for sample in donors})
-        own = [sample for sample in donors if sample.source == sources[int(rng.integers(len(sources)))]]
+        source = sources[int(rng.integers(len(sources)))]
+        own = [sample for sample in donors if sample.source == source]
         chosen = own[int(rng.integers(len(own)))]
         donor = chosen.path.relative_to(root).as_posix()
         generated = read_image(chosen.path)
