@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,27 @@ import cv2
 import hypothesis
 import pytest
 
+from asr_runtime.machine import _cpuinfo, has_bf16
+
 # No deadline per example: a shared machine may stop for a second. Derandomised: a failure in CI can be run again.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
 
+_VNNI = {"avx512_vnni", "avx_vnni"}
 EXAMPLES = Path(__file__).parent.parent / "runtime" / "examples"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what this processor cannot compute.
+
+    Without bfloat16 OpenVINO has no such session. Without VNNI onnxruntime adds products of 8 bits in 16 bits on x86,
+    which saturate.
+    """
+    if item.get_closest_marker("bf16") and not has_bf16():
+        pytest.skip("needs a processor that computes in bfloat16")
+    is_x86 = platform.machine() == "x86_64"
+    if item.get_closest_marker("vnni") and is_x86 and not _VNNI & set(_cpuinfo().get("flags", "").split()):
+        pytest.skip("needs a processor with VNNI")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,8 +28,11 @@ _ROOMS = {
         "http": {"errors", "redact"},
         "sources": {"errors", "claims", "redact", "http", "media"},
         "cameras": {"errors", "redact", "http", "records", "media", "sources"},
-        "isolation": {"errors", "media", "sources", "cameras"},
-        "inference": {"errors", "caches", "contract", "machine", "whole_file", "windows", "media.regular_file"},
+        "isolation": {"errors", "heap", "media", "sources", "cameras"},
+        "inference": {
+            *("errors", "caches", "contract", "heap", "machine", "whole_file", "windows"),
+            "media.regular_file",
+        },
         "reports": {"errors", "claims", "contract", "redact", "http", "records", "whole_file", "windows"},
         "provenance": {"errors", "claims", "isolation", "sources"},
         "screening": {
@@ -41,7 +44,7 @@ _ROOMS = {
             *("media", "sources", "isolation", "inference"),
         },
         "commands": {
-            *("errors", "command", "doctor", "interrupt", "machine", "screening", "archive"),
+            *("errors", "command", "doctor", "heap", "interrupt", "machine", "screening", "archive"),
             *("provenance", "media", "sources", "inference", "reports"),
         },
         "serve": {

@@ -60,13 +60,29 @@ def test_quick_looks_keep_the_verdicts_and_save_windows(model: Path, pictures: P
 
 
 def test_stops_that_turn_verdicts_around_are_refused(model: Path, pictures: Path, tmp_path: Path) -> None:
-    learned, judged = labelled_halves(pictures)
-    bright_centre = np.random.default_rng(0).integers(10, 30, (160, 200, 3), dtype=np.uint8)
-    bright_centre[40:120, 60:140] += 200
-    cv2.imwrite(str(path := tmp_path / "bright_centre.png"), bright_centre)
+    _, judged = labelled_halves(pictures)
+    random, size = np.random.default_rng(0), _CARD.preprocess.size
+    even = [tmp_path / f"{brightness}.png" for brightness in range(20, 240, 10)]  # their windows agree
+    for path in even:
+        image = int(path.stem) + random.integers(-3, 4, (160, 200, 3))
+        cv2.imwrite(str(path), image.astype(np.uint8))
+    learned = dataclasses.replace(judged, paths=tuple(even), labels=np.array([int(p.stem) > 128 for p in even]))
+    two_bright = random.integers(0, 10, (640, 800, 3), dtype=np.uint8)
+    assert _CARD.whole is not None
+    for row, column in _CARD.whole.corners(640, 800, size)[:2]:
+        two_bright[row : row + size, column : column + size] += 205
+    cv2.imwrite(str(path := tmp_path / "two_bright.png"), two_bright)
     others = dataclasses.replace(judged, paths=(*judged.paths, path), labels=np.append(judged.labels, 0))
     with pytest.raises(GateError, match=r"turns 1 around, where JPEG 96 changes \d\.\d% and turns 0 around"):
         learn_stops(Detector(model, device="cpu", threads=1), learned, others)
+
+
+def test_no_quick_look_ends_after_one_window(model: Path, pictures: Path) -> None:
+    card, _ = learn_stops(Detector(model, device="cpu", threads=1), *labelled_halves(pictures))
+    assert card.whole is not None
+    assert not card.whole.stops_at([4.0])  # the largest margin of this model
+    assert not card.whole.stops_at([-4.0])
+    assert card.whole.stops_at([4.0, 4.0])
 
 
 def test_a_card_that_averages_the_largest_margins_only_is_refused(pictures: Path) -> None:

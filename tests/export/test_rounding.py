@@ -69,6 +69,7 @@ def test_rounding_halves_the_error_of_most_convolutions_on_other_images(
     assert max(shares) < 1
 
 
+@pytest.mark.vnni
 def test_a_convolution_left_in_float32_stays_so_in_onnxruntime(trunk: onnx.ModelProto, images: list[Path]) -> None:
     kernels, ranges = round_kernels(trunk, images), _ranges(trunk, images)
     convolutions = [node.name for node in trunk.graph.node if node.op_type == "Conv"]

@@ -16,6 +16,8 @@ from runtime_samples import picture, stamped
 
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p")
 X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+# A positive speed would follow how busy the machine is, and the bytes with it.
+VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "-8")
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-pix_fmt", "yuv420p")
 AV1 = ("-c:v", "libsvtav1", "-svtav1-params", "lp=1:tile-columns=0", "-preset", "12", "-pix_fmt", "yuv420p")
 MJPEG = ("-c:v", "mjpeg", "-q:v", "5", "-pix_fmt", "yuvj420p")

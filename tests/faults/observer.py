@@ -18,17 +18,19 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 _ELSEWHERE = bytes([203, 0, 113, 9])  # TEST-NET-3
 _OUTGOING = 4  # PACKET_OUTGOING of <linux/if_packet.h>
 _ALL = 3  # ETH_P_ALL
+_LAST = ("203.0.113.254", 9)  # the observer's own packet, after those of the command
 _TCP, _UDP, _ICMP = 6, 17, (1, 58)
 _SYN, _SYN_ACK = 0x02, 0x12
 
 
 def _set_up(home: Path, mode: str, resolver: Path) -> None:
-    resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+    resolver.write_text("nameserver 127.0.0.1\noptions timeout:5 attempts:1\n")
     commands = (
         "mount --make-rprivate /",
         f"mount --bind {resolver} {Path('/etc/resolv.conf').resolve()}",
@@ -80,6 +82,16 @@ def _attempt(data: bytes) -> str | None:
     return None if protocol in _ICMP else f"{ {_TCP: 'tcp', _UDP: 'udp'}.get(protocol, protocol) } {target} port {port}"
 
 
+def _wait_for_all(packets: list[str]) -> None:
+    """Wait until the watcher, which a busy machine holds up, has seen what was sent before this call."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"", _LAST)
+    last, end = f"udp {_LAST[0]} port {_LAST[1]}", time.monotonic() + 10
+    while last not in packets and time.monotonic() < end:
+        time.sleep(0.01)
+    packets.remove(last)
+
+
 def main() -> None:
     report, home, mode, *command = sys.argv[1:]
     _set_up(Path(home), mode, Path(report).with_suffix(".resolv"))
@@ -91,6 +103,7 @@ def main() -> None:
     threading.Thread(target=_resolve, args=(names, server), daemon=True).start()
     threading.Thread(target=_watch, args=(packets, sniffer), daemon=True).start()
     code = subprocess.run(command, check=False).returncode
+    _wait_for_all(packets)
     Path(report).write_text(json.dumps({"names": names, "packets": packets}))
     sys.exit(code if code >= 0 else 128 - code)
 

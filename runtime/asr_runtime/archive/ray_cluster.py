@@ -164,12 +164,14 @@ def run_chunks(
         num_gpus=1 if on_gpu else None,
     )
     try:
-        for row in done.iter_rows():
-            if row["error"]:
-                raise getattr(errors, row["error"])(row["said"])
-            finished(row["chunk"])
-            if stop.is_set():
-                return
+        # Closed, its thread has ended: one that still ran when Ray is shut down would end this process without a word.
+        with contextlib.closing(iter(done.iter_rows())) as answers:  # type: ignore[type-var]
+            for row in answers:
+                if row["error"]:
+                    raise getattr(errors, row["error"])(row["said"])
+                finished(row["chunk"])
+                if stop.is_set():
+                    return
     except RayError as error:
         raise _cause(error) from None
 

@@ -15,7 +15,9 @@ import click
 from asr_runtime.command import EXIT_GIVEN_UP, EXIT_INPUT_FAILED, Command, command, model_options, trust_anchors_option
 from asr_runtime.commands.screen_archive import ADDRESS, refuse_with_ray, screen_with_ray
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.heap import keep_freed_memory
 from asr_runtime.interrupt import stop_on_signals
+from asr_runtime.machine import usable_cores
 from asr_runtime.reports.text import FORMATS
 
 if TYPE_CHECKING:
@@ -247,6 +249,7 @@ def screen_command(
         interrupt = stack.enter_context(stop_on_signals())
         journal = stack.enter_context(contextlib.closing(Journal(state)))
         reader = stack.enter_context(_claim_reader(trust_anchors)) if claims else None
+        many = _are_many_files(every)
         detector = Detector(
             model,
             device=device,
@@ -254,10 +257,12 @@ def screen_command(
             threads=threads,
             sha256=sha256,
             deadline=deadline,
-            jobs=jobs or (1 if threads else _jobs(every)),
+            jobs=jobs or (usable_cores() if many and not threads else 1),
         )
         if evidence:
             check_windows(detector.card)
+        if many:
+            keep_freed_memory()
         if detector.choice:
             click.echo(f"asr-screen: {detector.choice}", err=True)
         # Imported after the model is loaded: loading has a peak of memory, and OpenCV's 28 MB would add to it.
@@ -299,16 +304,15 @@ def screen_command(
     click.get_current_context().exit(code if interrupt.exit_code is None else interrupt.exit_code)
 
 
-def _jobs(sources: Sequence[str | LiveSource]) -> int:
-    """Return how many files are scored side by side by default; one inference is faster where it has all cores."""
-    from asr_runtime.machine import usable_cores
+def _are_many_files(sources: Sequence[str | LiveSource]) -> bool:
+    """Whether files can be scored side by side; for one picture, and cameras, an inference has all cores."""
     from asr_runtime.media.formats import kind_by_suffix
 
     is_one_picture = (
         len(sources) == 1 and kind_by_suffix(str(sources[0]), None) == "image" and Path(str(sources[0])).is_file()
     )
     has_camera = any(not isinstance(source, str) for source in sources)
-    return 1 if is_one_picture or has_camera else usable_cores()
+    return not (is_one_picture or has_camera)
 
 
 def _claim_reader(trust_anchors: str | None) -> contextlib.closing[ClaimReader]:

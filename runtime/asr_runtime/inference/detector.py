@@ -196,17 +196,21 @@ class Detector:
         if device == "auto":
             has_cuda = PROVIDERS["cuda"][0] in import_onnxruntime().get_available_providers()
             wanted = ["cuda", "cpu"] if has_cuda else ["cpu"]
+        threads = threads or max(1, usable_cores() // self.jobs)
         for candidate in wanted:
             try:
-                self._session = open_session(data, candidate, threads or max(1, usable_cores() // self.jobs))
+                self._session = open_session(data, candidate, threads, self.jobs)
                 self._timed = TimedSession(self._session, self.jobs)
                 self.provider = str(self._session.get_providers()[0])
                 self.card = _read_card(self._session)
                 _check_graph(self._session)
+                # Tests compare the cards and graphs in the package, and people wait for a start.
+                if candidate == "cpu" and self.name in BUILTIN:
+                    return
                 # On a GPU the first inference may build kernels for minutes.
                 is_timed = self._deadline is not None and candidate == "cpu"
                 seconds = max(_SELF_CHECK_SECONDS, self._deadline or 0.0) if is_timed else None
-                check_card(partial(self._run, seconds=seconds), self.card, calibration_only=self.name in BUILTIN)
+                check_card(partial(self._run, seconds=seconds), self.card)
                 return
             except DeviceError:
                 if candidate == wanted[-1]:

@@ -73,9 +73,10 @@ def nothing_to_judge(window: NDArray[np.uint8]) -> str | None:
 
 def _packed(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Return one number per pixel, (R, C, 3) -> (R, C): numbers are compared ten times as fast as triples."""
-    blue, green, red = (pixels[..., channel].astype(np.uint32) for channel in range(3))
-    packed: NDArray[np.uint32] = blue | green << np.uint32(8) | red << np.uint32(16)
-    return packed
+    four = np.zeros((*pixels.shape[:2], 4), np.uint8)  # the bytes of a number
+    for channel in range(3):  # one after the other: all together takes four times as long
+        four[..., channel] = pixels[..., channel]
+    return four.view(np.uint32)[..., 0]
 
 
 def _step(side: int) -> int:

@@ -77,6 +77,7 @@ def has_native_bf16() -> bool:
         DependencyError: OpenVINO is missing or broken.
         DeviceError: its CPU plugin does not start.
     """
+    import_openvino()
     try:
         return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except Exception as error:  # OpenVINO's errors have no common root but this one

@@ -24,7 +24,7 @@ _Frame = NDArray[np.uint8]
 _Run = Callable[[_Frame], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
-def check_card(run: _Run, card: ModelCard, *, calibration_only: bool = False) -> None:
+def check_card(run: _Run, card: ModelCard) -> None:
     """Compare calibration, mode and size of the card with what the graph does to noise, in three inferences.
 
     A card whose size is up to three pixels too large passes.
@@ -32,7 +32,6 @@ def check_card(run: _Run, card: ModelCard, *, calibration_only: bool = False) ->
     Args:
         run: from uint8 frames `(1, H, W, 3)` to probability `(1,)` and logits `(1, 2)`.
         card: of the same model.
-        calibration_only: one inference. For models in the package, whose cards tests compare: people wait for a start.
 
     Raises:
         ModelError: the card contradicts the graph.
@@ -44,8 +43,6 @@ def check_card(run: _Run, card: ModelCard, *, calibration_only: bool = False) ->
     seen = side if preprocess.mode == "squash" else scale * preprocess.size
     frame = _noise(side)
     margin = _check_calibration(run, card, frame)
-    if calibration_only:
-        return
     slack = 0 if scale == 1 else scale * _RIM  # a filter that halves a frame mixes pixels on both sides of an edge
     outside = _all_but(side, seen + 2 * slack)
     if outside.any() and abs(_margin(run, _inverted(frame, outside)) - margin) > _TOLERANCE * max(1.0, abs(margin)):

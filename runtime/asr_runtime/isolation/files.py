@@ -16,6 +16,7 @@ from collections.abc import Generator, Iterator
 from typing import Literal
 
 from asr_runtime.errors import DecodeError, InputError, SourceError
+from asr_runtime.heap import KEPT_BYTES, keep_freed_memory
 from asr_runtime.isolation.worker import (
     OUT_OF_MEMORY,
     START_SECONDS,
@@ -53,7 +54,8 @@ class IsolatedDecoder:
     the environment, and ends with this process.
 
     Args:
-        memory: bytes that the child may take for decoding, on top of the bare process; also the largest picture.
+        memory: bytes that the child may take for decoding, on top of the bare process and of freed memory that it
+            keeps (`heap.KEPT_BYTES`); also the largest picture.
         step_deadline: seconds within which the next picture comes; for each second of video when `fps` is below 1.
         pixels: of the largest image; None: as many as in this process (2^28).
     """
@@ -179,7 +181,8 @@ class _Server:
     """The child's end: decodes what is asked for, two frames ahead of the one that the parent has."""
 
     def __init__(self, memory: int) -> None:
-        self._parent = ParentProcess(memory, _OPEN_FILES)
+        keep_freed_memory()
+        self._parent = ParentProcess(memory + KEPT_BYTES, _OPEN_FILES)
         self._steps: queue.Queue[tuple[bytes, Decoded] | int] = queue.Queue(maxsize=1)
 
     def serve(self) -> None:

@@ -30,7 +30,7 @@ def _jpeg_ends(data: bytes) -> bool:
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xDA:  # start of scan; the coded data after it never hold FF D9
-            return data.find(b"\xff\xd9", at + 2) >= 0
+            return data.rfind(b"\xff\xd9", at + 2) >= 0  # from the end, where it nearly always is
         if marker == 0xFF:  # fill byte
             at += 1
         elif marker == 0x01 or 0xD0 <= marker <= 0xD9:  # markers without a length

@@ -59,6 +59,7 @@ def kept_files(cache: Path) -> list[Path]:
     return list(cache.rglob("*.json"))
 
 
+@pytest.mark.bf16
 def test_engines_are_timed_once_and_the_choice_is_cached_and_reported(cache: Path, timings: list[list[str]]) -> None:
     first = Detector(MODEL, device="cpu", precision="auto", threads=1)
     assert timings == [ALL]
@@ -74,6 +75,7 @@ def test_engines_are_timed_once_and_the_choice_is_cached_and_reported(cache: Pat
     assert first(picture()).probability == pytest.approx(second(picture()).probability)
 
 
+@pytest.mark.bf16
 @pytest.mark.parametrize(
     ("milliseconds", "engine", "message"),
     [
@@ -179,6 +181,7 @@ def test_an_engine_that_disagrees_is_left_out_whatever_its_time(monkeypatch: pyt
     assert "openvino fp32 left out: OpenVINO in fp32 gives the logits" in choice.summary
 
 
+@pytest.mark.bf16
 def test_a_cached_engine_that_does_not_start_any_more_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     given_times(monkeypatch, 10, 5, 5)
     assert Detector(MODEL, device="cpu", precision="auto", threads=1).provider == "openvino fp32"

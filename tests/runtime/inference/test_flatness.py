@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from runtime_samples import EXAMPLES, encoded, picture, shade
 
@@ -59,6 +61,18 @@ def test_every_example_is_judged_after_strong_compression_too(path: Path) -> Non
     assert nothing_to_judge(image) is None
     data = encoded(image, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 50)
     assert nothing_to_judge(decode_image(data, path.name)) is None
+
+
+@given(seed=st.integers(0, 10_000), height=st.integers(8, 40), width=st.integers(8, 40), levels=st.integers(1, 3))
+def test_a_pixel_is_flat_if_all_its_channels_equal_those_of_both_neighbours(
+    seed: int, height: int, width: int, levels: int
+) -> None:
+    window = (np.random.default_rng(seed).random((height, width + 5, 3)) ** 4 * levels).astype(np.uint8)[:, 5:]
+    same = (window[:-1, :-1] == window[1:, :-1]) & (window[:-1, :-1] == window[:-1, 1:])
+    share = same.all(axis=2).mean()
+    reason = nothing_to_judge(window)
+    assert (reason in (FLAT, ONE_COLOUR)) == (share >= 0.75)
+    assert reason != ONE_COLOUR or (window == window[0, 0]).all(axis=2)[:-1, :-1].all()
 
 
 def test_the_window_that_the_network_sees_is_examined() -> None:

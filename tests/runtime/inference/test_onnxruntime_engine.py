@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from runtime_samples import Runner, command_line, environment
 
+from asr_runtime.inference.detector import Detector
 from asr_runtime.inference.onnxruntime_engine import DEVICES, PROVIDERS
 
 
@@ -59,6 +60,17 @@ def test_without_onnxruntime_the_extras_are_named(command: str, model_path: Path
     assert done.returncode == 2
     assert b"pip install 'asrnet-edge[cpu]'" in done.stdout + done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_only_calls_side_by_side_take_their_memory_in_one_block() -> None:
+    """One call at a time needs less memory without; several would hand blocks to and fro between cores."""
+    patterns = [
+        Detector("asrnet-lite-tiny", device="cpu", threads=1, jobs=jobs)
+        ._session.get_session_options()
+        .enable_mem_pattern
+        for jobs in (1, 2)
+    ]
+    assert patterns == [False, True]
 
 
 _MEMORY = """

@@ -22,7 +22,7 @@ from asr_runtime.inference.builtin import builtin_path
 from asr_runtime.inference.deadline import TimedSession
 from asr_runtime.inference.engine_choice import BF16_GATE, open_openvino
 from asr_runtime.inference.onnxruntime_engine import open_session
-from asr_runtime.inference.openvino_engine import OpenVinoSession
+from asr_runtime.inference.openvino_engine import OpenVinoSession, has_native_bf16
 
 OUTPUTS = ["probability", "logits"]
 PASSED = dataclasses.replace(CARD, metrics={BF16_GATE: {"passed": True}})
@@ -84,6 +84,7 @@ def test_outputs_are_not_overwritten_by_the_next_call(tiny_fp32: OpenVinoSession
     assert all(np.array_equal(value, copy) for value, copy in zip(first, kept, strict=True))
 
 
+@pytest.mark.bf16
 def test_bf16_is_scored_where_the_card_promises_it(tiny_with_gate: bytes, tiny: Detector, examples: Path) -> None:
     detector = Detector(tiny_with_gate, precision="bf16", threads=1)
     assert detector.provider == "openvino bf16"
@@ -183,6 +184,8 @@ def test_without_openvino_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DependencyError, match=r"pip install 'asrnet-edge\[openvino\]'"):
         Detector(build_model(PASSED), precision="bf16")
+    with pytest.raises(DependencyError, match=r"pip install 'asrnet-edge\[openvino\]'"):
+        has_native_bf16()
 
 
 def test_the_command_names_the_extra_and_needs_no_openvino_otherwise(tmp_path: Path) -> None:
@@ -215,6 +218,7 @@ def test_a_processor_without_bf16_is_reported(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.bf16
 def test_the_command_scores_in_bf16_and_says_so(run_command: Runner, tmp_path: Path, examples: Path) -> None:
     model = tmp_path / "x.onnx"
     model.write_bytes(build_model(PASSED))

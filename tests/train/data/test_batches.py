@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 from collections import Counter
 from pathlib import Path
 
@@ -11,11 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
 
 from asr_models import InputTransform
 from asr_runtime.media.image import read_image
 from asr_train.data.augment import Augment, equalise, mirrored_window
-from asr_train.data.batches import EvaluationImages, TrainingImages, collate
+from asr_train.data.batches import EvaluationImages, TrainingImages, collate, prepare_worker
 from asr_train.data.draws import BalancedSampler
 from asr_train.data.layouts import Sample
 
@@ -124,3 +127,21 @@ def test_unreadable_files_are_left_out_of_the_batch_and_named(samples: list[Samp
     assert [index for index, _ in batch.problems] == [1]
     assert "broken.jpg" in batch.problems[0][1]
     assert len(collate([images[1]]).labels) == 0
+
+
+class Pages(Dataset[int]):
+    """Counts the fresh pages of a second picture of 12 megapixels."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, _: int) -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        bytearray(36_000_000)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such settings")
+def test_reading_processes_use_the_memory_of_a_picture_again() -> None:
+    loader = DataLoader(Pages(), batch_size=None, num_workers=1, worker_init_fn=prepare_worker)
+    assert list(loader)[1] < 100

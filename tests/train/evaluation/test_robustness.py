@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr_runtime.contract import Decision
 from asr_runtime.errors import ConfigurationError, DatasetError
 from asr_runtime.media.image import read_image
 from asr_train.cli import evaluate_command
@@ -75,6 +77,23 @@ def test_a_detector_of_fine_detail_survives_jpeg_and_dies_of_blur(sharpened: lis
     assert blur[-1]["difference"]["auroc"] < -0.1
     assert blur[-1]["kept_threshold"]["tpr"] < jpeg[0]["kept_threshold"]["tpr"] == 1
     assert json.loads(json.dumps(result)) == result  # plain data
+
+
+def test_verdicts_follow_the_decision_rule_under_every_degradation(sharpened: list[Sample]) -> None:
+    def score(samples: Sequence[Sample], quality: int | None, degradation: Degradation | None) -> Scored:
+        scored = _Sharpness()(samples, quality, degradation)
+        return dataclasses.replace(scored, probability=scored.probability**0.25)  # around 0.5, as thresholds are
+
+    without = robustness(score, sharpened, families=["blur"])
+    assert without["undegraded_verdicts"] is None
+    assert without["families"]["blur"]["points"][0]["verdicts"] is None
+    rule = Decision(real_below=0.5, ai_from=without["threshold"], rule="of this test")
+    result = robustness(score, sharpened, families=["blur"], decision=rule)
+    assert result["undegraded_verdicts"]["generated_called_ai"] == 1
+    for point in result["families"]["blur"]["points"]:
+        verdicts, kept = point["verdicts"], point["kept_threshold"]
+        assert (verdicts["photos_called_ai"], verdicts["generated_called_ai"]) == (kept["fpr"], kept["tpr"])
+    assert result["families"]["blur"]["points"][-1]["verdicts"]["generated_called_real"] > 0
 
 
 def test_every_image_is_encoded_alike_and_once(sharpened: list[Sample]) -> None:

@@ -15,6 +15,7 @@ from asr_models import ASRNetLite
 from asr_train.data.layouts import find_data
 from asr_train.fitting import extraction
 from asr_train.fitting.closed_form import pretrained
+from asr_train.fitting.config import ClosedFormConfig
 from asr_train.fitting.extraction import Extractor, _openvino
 from asr_train.fitting.features import FeatureStore
 
@@ -26,6 +27,22 @@ def test_openvino_gives_the_features_of_pytorch(generators: Path) -> None:
     with torch.inference_mode():
         expected = network.eval().features(x).numpy()
     np.testing.assert_allclose(_openvino(network, 48, threads=2)(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_worth_compiling_is_judged_by_windows_not_by_pictures(
+    generators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, data = tiny(generators, windows=5), find_data(generators)
+    counted: list[int] = []
+    fastest = extraction._fastest
+
+    def counting(network: ASRNetLite, size: int, config: ClosedFormConfig, windows: int) -> extraction.Features:
+        counted.append(windows)
+        return fastest(network, size, config, windows)
+
+    monkeypatch.setattr(extraction, "_fastest", counting)
+    FeatureStore(Extractor(pretrained(config), config), data, tmp_path)
+    assert counted == [(len(data.train) + len(data.val)) * (5 + config.views)]
 
 
 def test_a_stopped_extraction_goes_on_with_what_is_missing(generators: Path, tmp_path: Path) -> None:

@@ -33,13 +33,16 @@ def _pictures(seed: int) -> tuple[NDArray[np.float32], NDArray[np.int_], NDArray
 def _reference(
     views: NDArray[np.float32], labels: NDArray[np.int_], sources: NDArray[np.str_], penalty: float
 ) -> NDArray[np.float64]:
-    """scikit-learn's ridge on standardised features, with the same weights written out."""
+    """scikit-learn's ridge on standardised features, with the same weights written out.
+
+    A feature's rounding, 2^-9 of itself, counts as variance of its own.
+    """
     weights = np.array([(sources == s).sum() ** -0.5 for s in sources])
     for label in (0, 1):
         weights[labels == label] /= 2 * weights[labels == label].sum()
     x, w = views.reshape(-1, _SIZE).astype(np.float64), np.tile(weights, len(views)) / len(views)
     mean = w @ x
-    deviation = np.sqrt(w @ (x - mean) ** 2)
+    deviation = np.sqrt(w @ (x - mean) ** 2 + 2.0**-18 * (w @ x**2) / penalty)
     model = Ridge(alpha=penalty).fit((x - mean) / deviation, np.tile(2.0 * labels - 1, len(views)), sample_weight=w)
     return np.asarray(model.predict((views[0] - mean) / deviation))
 
@@ -49,6 +52,15 @@ def test_it_is_weighted_ridge_regression_on_standardised_features(seed: int, pen
     views, labels, sources = _pictures(seed)
     head = RidgeFit(with_features(views, labels, sources), penalty).head()
     assert head(views[0]) == pytest.approx(_reference(views, labels, sources, penalty), abs=1e-6)
+
+
+def test_a_feature_that_varies_less_than_its_rounding_has_no_say() -> None:
+    views, labels, sources = _pictures(3)
+    tells = np.broadcast_to((1000 * (1 + 1e-5 * labels))[None, :, None], (*views.shape[:2], 1)).astype(np.float32)
+    both = np.concatenate([views, tells], axis=2)
+    head = RidgeFit(with_features(both, labels, sources), 1e-3).head()
+    rounded = np.concatenate([views, tells * np.float32(1 + 2**-9)], axis=2)
+    assert np.abs(head(rounded) - head(both)).max() < 0.01
 
 
 def test_a_view_of_twice_the_weight_counts_as_two() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -116,3 +117,16 @@ def test_mistakes_are_one_line(whole: Path, tmp_path: Path) -> None:
     ):
         refused = CliRunner().invoke(evaluate_command, [*given, "--regions"])
         assert (refused.exit_code, message in refused.stderr) == (2, True), refused.output
+
+
+def test_a_donor_is_found_among_many_sources_of_one_picture(whole: Path, tmp_path: Path, examples: Path) -> None:
+    """The source is drawn once; drawn again for each donor, none fits."""
+    data = tmp_path / "data"
+    shutil.copytree(whole / "shop", data / "shop")
+    for number in range(60):
+        folder = data / f"generator{number}" / "val" / "ai"
+        folder.mkdir(parents=True)
+        shutil.copy(examples / "ai" / f"sd3-{1 + number % 2}.jpg", folder)
+    done = _run(data, tmp_path / "out", "--with", "pasted", "--split", "val", "--side", "400")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["made"] == {"pasted": 2}
