@@ -18,9 +18,9 @@ PYTHON ?= python3
 DATA ?= dataset
 FAMILIES ?= $(DATA)/../families.csv
 RECIPE = --model asrnet-lite --blocks 11 --activations 3 10 --correlations 5 \
-	--windows 5 --plain-weight 0.6 --families $(FAMILIES)
-RECIPE_asrnet-lite = $(RECIPE) --scales 2 --views 3 --ridge 0.003
-RECIPE_asrnet-lite-tiny = $(RECIPE) --crop-size 160 --views 4 --ridge 0.001
+	--windows 5 --views 4 --plain-weight 0.6 --per-source 80 24 --families $(FAMILIES)
+RECIPE_asrnet-lite = $(RECIPE) --scales 2 --ridge 0.003
+RECIPE_asrnet-lite-tiny = $(RECIPE) --crop-size 160 --ridge 0.001
 PROTOCOLS = leave-one-family-out leave-one-photo-kind-out leave-one-family-and-photo-kind-out leave-later-generators-out
 
 .PHONY: browser-demo demo demo-page docs docs-output screenshots test quick faults gpu mutants equipment lint builtin clean

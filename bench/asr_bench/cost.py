@@ -24,6 +24,7 @@ from asr_bench.figures import Figure, figures_option, write_figures
 from asr_export.parity_inputs import packaged_images
 from asr_runtime import Detector, read_image
 from asr_runtime.command import command
+from asr_runtime.heap import keep_freed_memory
 from asr_runtime.media.video import VideoFile
 from asr_runtime.reports.progress import progress_bar
 
@@ -108,6 +109,7 @@ def measure_costs(models: tuple[str, ...] = _MODELS) -> Costs:
     Raises:
         ModelError: a file is refused.
     """
+    keep_freed_memory()  # as asr-screen does
     picture = read_image(sorted(packaged_images().iterdir())[0])
     with tempfile.TemporaryDirectory() as folder:
         files = {kind: _jpeg(Path(folder), picture, *sides) for kind, sides in _PICTURES.items()}

@@ -25,6 +25,7 @@ from asr_bench.figures import Figure, figures_option, write_figures
 from asr_runtime import Detector, decode_image
 from asr_runtime.command import command
 from asr_runtime.errors import ConfigurationError
+from asr_runtime.heap import keep_freed_memory
 from asr_runtime.inference.builtin import builtin_path
 from asr_runtime.inference.onnxruntime_engine import import_onnxruntime
 from asr_runtime.machine import usable_cores
@@ -138,6 +139,7 @@ def folder_speed(folder: Path, model: str, jobs: int, rounds: int = 3) -> Folder
         jobs: of asr-screen.
         rounds: how often.
     """
+    keep_freed_memory()  # as asr-screen does
     paths = sorted(folder.iterdir())
     sample = [path.read_bytes() for path in paths[:: max(1, len(paths) // _ALONE)][:_ALONE]]
     images = [decode_image(data, "a picture") for data in sample]

@@ -4,6 +4,9 @@ Windows of one picture agree more or less. Their mean after k of n windows diffe
 spread * sqrt(1/k - 1/n), where spread is the deviation of margins within a picture. A quick look stops where the mean
 is further than `width` times that beyond a threshold of the verdict. The smallest width is taken that changes fewer
 verdicts than re-encoding the pictures at JPEG 96 does, which nobody sees, and turns no more of them around.
+
+At least two windows are scored: one may lie on a part unlike the rest, and most verdicts that a quick look turned
+around had stopped at the first.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from asr_runtime.whole_file import write_whole
 __all__ = ["QuickLook", "add_quick_look", "learn_stops"]
 
 _WIDTHS = np.arange(0.0, 3.01, 0.1)
+_FEWEST = 2  # windows
+_NEVER = 1e6  # a margin that no window has
 _SHARE_OF_NOISE = 0.5  # of the verdicts that JPEG 96 changes, on the half that is learned from
 
 
@@ -114,7 +119,7 @@ def _stops(whole: WholeLook, pictures: Sequence[_Picture], width: float) -> tupl
     spread = math.sqrt(np.mean([np.var(p.margins, ddof=1) for p in pictures if len(p.margins) > 1]))
     low, high = (_margin_at(whole, p) for p in (whole.decision.real_below, whole.decision.ai_from))
     count = len(whole.windows)
-    distances = [width * spread * math.sqrt(1 / k - 1 / count) for k in range(1, count)]
+    distances = [_NEVER if k < _FEWEST else width * spread * math.sqrt(1 / k - 1 / count) for k in range(1, count)]
     return tuple((low - distance, high + distance) for distance in distances)
 
 
