@@ -197,6 +197,7 @@ class Subscriber:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        del self._client  # paho closes its own pair of sockets when the client goes; its callbacks hold this object
 
 
 @contextmanager
