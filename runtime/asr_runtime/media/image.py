@@ -16,6 +16,7 @@ from asr_runtime.media.formats import HEAD_BYTES, IMAGE_SUFFIXES, recognise
 from asr_runtime.media.heif import decode_heif
 from asr_runtime.media.image_end import is_cut_short
 from asr_runtime.media.packets import jpeg_size
+from asr_runtime.media.png_chunks import for_pixels
 from asr_runtime.media.regular_file import check_regular_file
 
 __all__ = ["IMAGE_FORMATS", "IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "decode_image", "read_image"]
@@ -80,6 +81,8 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
 
 def _decoded(form: str, data: bytes, name: str) -> NDArray[np.uint8] | None:
     image: NDArray[Any] | None = None
+    if form == "PNG":
+        data = for_pixels(data)
     if is_deep(form, data):
         samples = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name)
         if samples is None:  # OpenCV converts no floating-point samples of TIFF

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from asr_runtime.media.png_chunks import png_chunks
+
 __all__ = ["is_cut_short"]
 
 
@@ -41,12 +43,7 @@ def _jpeg_ends(data: bytes) -> bool:
 
 
 def _png_ends(data: bytes) -> bool:
-    at = 8
-    while at + 12 <= len(data):
-        if data[at + 4 : at + 8] == b"IEND":
-            return True
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return False
+    return any(kind == b"IEND" for kind, _, _ in png_chunks(data))
 
 
 def _gif_ends(data: bytes) -> bool:
