@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import torchvision
 from torch import Tensor, nn
 
 from asr_models.errors import OptionError, WeightsError, reason
@@ -91,6 +90,8 @@ class FFTResNet(nn.Module):
 
 
 def _create_backbone(name: str) -> nn.Module:
+    import torchvision  # loads as long as PyTorch itself, and only these networks need it
+
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise OptionError(f"backbone {name!r}: not a classification network of torchvision {torchvision.__version__}")
     # These two have further outputs while training, which published weights and our loss know nothing of.
@@ -123,6 +124,8 @@ def _early_layers(network: nn.Module, name: str) -> list[nn.Module]:
 
 
 def _download(name: str) -> dict[str, Tensor]:
+    import torchvision
+
     try:
         weights = torchvision.models.get_model_weights(name)
         state: dict[str, Tensor] = weights.DEFAULT.get_state_dict(progress=False, check_hash=True)
