@@ -163,8 +163,10 @@ def test_training_evaluating_and_exporting_send_nothing(
     tmp_path: Path, generators: Path, measured: Measured, home: str
 ) -> None:
     options = ("--model", "asrnet", "--dim", 4, "--crop-size", 64, "--epochs", 1, "--batch-size", 4, "--workers", 0)
-    seen = [observe(tmp_path, *command("asr-train", *options, "--data", generators, "--runs", "runs"), home=home)]
-    (checkpoint,) = tmp_path.glob("runs/run-*/checkpoint_asrnet.pth")
+    tracked = ("--tracker", "mlflow", "--data", generators, "--runs", "runs")
+    seen = [observe(tmp_path, *command("asr-train", *options, *tracked), home=home)]
+    (run,) = tmp_path.glob("runs/run-*")
+    checkpoint = run / "checkpoint_asrnet.pth"
     texts = {
         "families.csv": "source,label,family,year\nmidjourney,1,Midjourney,\nsd3,1,SD 3,\nphotos,0,photo,\n",
         "config.toml": 'workers = 0\nviews = 1\n[preprocess]\nmode = "crop"\nsize = 48\n[options]\nblocks = 2\n',
@@ -184,12 +186,9 @@ def test_training_evaluating_and_exporting_send_nothing(
         command("asr-export", checkpoint, "-o", "x.onnx"),
         *(once if home == "rw" else ()),
         command("asr-evaluate", "--model", "x.onnx", "--data", generators, "--report", "report", "--workers", 0),
+        command("asr-register", run, "x.onnx"),
     ):
         seen.append(observe(tmp_path, *arguments, home=home))
-    tracked = (*options, "--tracker", "mlflow", "--data", generators, "--runs", "tracked")
-    seen.append(observe(tmp_path, *command("asr-train", *tracked), home=home))
-    (run,) = tmp_path.glob("tracked/run-*")
-    seen.append(observe(tmp_path, *command("asr-register", run, "x.onnx"), home=home))
     for each in seen:
         assert (each.names, each.packets, each.files) == ([], [], [])
         assert "ead-only" not in each.errors
