@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_runtime.contract import CARD_KEY, ModelCard, Verdict
-from asr_runtime.errors import ConfigurationError, DeadlineError, DeviceError, InferenceError, ModelError, SourceError
+from asr_runtime.errors import ConfigurationError, DeviceError, InferenceError, ModelError, SourceError
 from asr_runtime.inference.builtin import BUILTIN, DEFAULT, builtin_path
-from asr_runtime.inference.deadline import TimedSession, check_deadline
+from asr_runtime.inference.deadline import Run, TimedSession, check_deadline
 from asr_runtime.inference.flatness import judged_window, nothing_to_judge
 from asr_runtime.inference.looking import Look, LookChoice, chosen_look, look_at, map_of
 from asr_runtime.inference.onnxruntime_engine import DEVICES, PROVIDERS, import_onnxruntime, open_session
@@ -27,6 +28,8 @@ from asr_runtime.media.regular_file import check_regular_file
 from asr_runtime.windows import Window
 
 __all__ = ["PRECISIONS", "Detector", "Scores"]
+
+T = TypeVar("T")
 
 PRECISIONS = ("file", "bf16", "auto")
 
@@ -149,7 +152,10 @@ class Detector:
                 is looked at between two operators): then they fail at once, with this error.
         """
         batch = _batch(frames)
-        probability, logits = self._run(np.ascontiguousarray(batch), self._deadline)
+        return self._in_time(partial(self._score, batch), self._deadline)
+
+    def _score(self, batch: NDArray[np.uint8], run: Run) -> Scores:
+        probability, logits = self._infer(np.ascontiguousarray(batch), run)
         reasons = tuple(nothing_to_judge(judged_window(frame, self.card.preprocess)) for frame in batch)
         verdicts: tuple[Verdict, ...] = tuple(
             "unsure" if reason else self.card.decision.verdict(float(p))
@@ -172,7 +178,11 @@ class Detector:
             ConfigurationError: `whole`, of a model whose card has no figures for it.
         """
         kind = chosen_look(self.card, choice)
-        return look_at(self, self.card, _single(image), kind)
+        picture = _single(image)
+        return self._in_time(
+            lambda run: look_at(lambda window: self._score(_batch(window), run), self.card, picture, kind),
+            self._deadline,
+        )
 
     def map(self, image: NDArray[np.uint8], most: int = 49) -> tuple[Window, ...]:
         """Score windows that cover a picture evenly, half a window apart, to show which parts look AI-generated.
@@ -210,7 +220,7 @@ class Detector:
                 # On a GPU the first inference may build kernels for minutes.
                 is_timed = self._deadline is not None and candidate == "cpu"
                 seconds = max(_SELF_CHECK_SECONDS, self._deadline or 0.0) if is_timed else None
-                check_card(partial(self._run, seconds=seconds), self.card)
+                self._in_time(lambda run: check_card(partial(self._infer, run=run), self.card), seconds)
                 return
             except DeviceError:
                 if candidate == wanted[-1]:
@@ -240,15 +250,13 @@ class Detector:
             self.choice = f"computed by {self.provider}: a choice is there on the CPU only"
         self._timed = TimedSession(self._session, self.jobs)
 
-    def _run(self, batch: NDArray[np.uint8], seconds: float | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        outputs, feeds = ["probability", "logits"], {"frames": batch}
+    def _in_time(self, work: Callable[[Run], T], seconds: float | None) -> T:
+        """Do work that runs the session, each inference within the seconds; None: no limit."""
+        return work(self._session.run) if seconds is None else self._timed.call(work, seconds)
+
+    def _infer(self, batch: NDArray[np.uint8], run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         try:
-            if seconds is None:
-                probability, logits = self._session.run(outputs, feeds)
-            else:
-                probability, logits = self._timed.run(outputs, feeds, seconds)
-        except DeadlineError:
-            raise
+            probability, logits = run(["probability", "logits"], {"frames": batch})
         except Exception as error:  # an engine's errors have no common root but this one
             reason = " ".join(str(error).split())
             raise InferenceError(f"{self.provider} failed on frames of shape {batch.shape}: {reason}") from None

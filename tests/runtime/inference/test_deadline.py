@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from runtime_samples import build_model, environment, shade
 from asr_runtime import Detector
 from asr_runtime.errors import ConfigurationError, DeadlineError, InferenceError
 from asr_runtime.inference import deadline
-from asr_runtime.inference.deadline import TimedSession
+from asr_runtime.inference.deadline import Run, TimedSession
 from asr_runtime.inference.onnxruntime_engine import open_session
 
 BLACK, WHITE = shade(0, 8, 8), np.full((8, 8, 3), 255, np.uint8)
@@ -61,6 +62,50 @@ def test_the_scores_are_those_without_a_deadline(model_bytes: bytes, detector: D
     image = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
     timed = Detector(model_bytes, device="cpu", threads=1, deadline=5)
     assert np.array_equal(timed(image).logits, detector(image).logits)
+
+
+def test_the_time_begins_again_with_each_inference_of_one_turn() -> None:
+    session = TimedSession(open_session(product_of_matrices(), "cpu", 1))
+    feeds = {"x": np.ones((2, 2), np.float32)}
+
+    def slowly(run: Run) -> int:
+        for _ in range(4):
+            run(["y"], feeds)
+            time.sleep(0.3)
+        return threading.get_ident()
+
+    began = time.monotonic()
+    assert session.call(slowly, 0.9) != threading.get_ident()
+    assert time.monotonic() - began > 1.1
+
+    answers = []
+
+    def too_slowly(run: Run) -> None:
+        for pause in (1.2, 0):
+            answers.append(run(["y"], feeds))
+            time.sleep(pause)
+
+    with pytest.raises(DeadlineError, match=r"within 0\.9 s"):
+        session.call(too_slowly, 0.9)
+    assert len(answers) == 1
+    assert session.call(slowly, 0.9)
+
+
+def test_a_whole_look_is_one_turn_of_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = []
+    call = TimedSession.call
+
+    def counted(self: TimedSession, work: Callable[[Run], object], seconds: float) -> object:
+        turns.append(seconds)
+        return call(self, work, seconds)
+
+    monkeypatch.setattr(TimedSession, "call", counted)
+    image = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    timed = Detector("asrnet-lite-tiny", device="cpu", threads=1, deadline=9)
+    look = timed.look(image)
+    assert len(look.windows) == 5
+    assert turns == [9]
+    assert look == Detector("asrnet-lite-tiny", device="cpu", threads=1).look(image)
 
 
 def test_threads_do_not_pile_up(endless_model: bytes) -> None:
@@ -144,13 +189,17 @@ def test_several_threads_take_turns(endless_model: bytes) -> None:
 def test_an_engine_that_does_not_stop_is_never_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadline, "_GRACE", 0.01)
     session = TimedSession(open_session(product_of_matrices(), "cpu", 1))
-    small = {"x": np.ones((2, 2), np.float32)}
-    assert session.run(["y"], small, 5.0)[0].tolist() == [[2, 2], [2, 2]]
+
+    def square(side: int, seconds: float) -> list[list[float]]:
+        feeds = {"x": np.ones((side, side), np.float32)}
+        return session.call(lambda run: run(["y"], feeds)[0].tolist(), seconds)
+
+    assert square(2, 5.0) == [[2, 2], [2, 2]]
     with pytest.raises(DeadlineError, match="within"):
-        session.run(["y"], {"x": np.ones((3000, 3000), np.float32)}, 0.01)
+        square(4000, 0.2)
     began = time.monotonic()
     with pytest.raises(DeadlineError, match="never stopped"):
-        session.run(["y"], small, 5.0)
+        square(2, 5.0)
     assert time.monotonic() - began < 0.5
 
 
@@ -165,7 +214,7 @@ from asr_runtime.inference import onnxruntime_engine as engine
 deadline._GRACE = 0.01
 session = deadline.TimedSession(engine.open_session(Path("square.onnx").read_bytes(), "cpu", 1))
 try:
-    session.run(["y"], {"x": np.ones((8000, 8000), np.float32)}, 0.01)
+    session.call(lambda run: run(["y"], {"x": np.ones((8000, 8000), np.float32)}), 0.2)
 except errors.DeadlineError:
     print("late", flush=True)
 """

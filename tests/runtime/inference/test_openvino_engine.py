@@ -144,9 +144,9 @@ def test_a_run_that_is_stopped_leaves_nothing_behind() -> None:
     expected = session.run(OUTPUTS, {"frames": frame})
     timed = TimedSession(session)
     with pytest.raises(DeadlineError):
-        timed.run(OUTPUTS, {"frames": np.repeat(frame, 80, axis=0)}, 0.05)
+        timed.call(lambda run: run(OUTPUTS, {"frames": np.repeat(frame, 80, axis=0)}), 0.05)
     for _ in range(2):
-        assert all(map(np.array_equal, timed.run(OUTPUTS, {"frames": frame}, 30), expected))
+        assert all(map(np.array_equal, timed.call(lambda run: run(OUTPUTS, {"frames": frame}), 30), expected))
 
 
 def test_sessions_that_end_leave_the_stack_of_signal_handlers_in_place() -> None:
