@@ -9,19 +9,21 @@ import json
 import sys
 import threading
 import time
-from typing import Any
 
+import numpy as np
 from cameras import age_of
+from numpy.typing import NDArray
 
-from asr_runtime import Detector, Scores, SummaryRecord, screen
+from asr_runtime import Detector, SummaryRecord, screen
+from asr_runtime.inference.looking import Look, LookChoice
 
 
 class WatchedDetector(Detector):
     """Notes how old every frame is when its inference begins."""
 
-    def __call__(self, frames: Any) -> Scores:
-        ages.append((time.monotonic(), age_of(frames)))
-        return super().__call__(frames)
+    def look(self, image: NDArray[np.uint8], choice: LookChoice = "auto") -> Look:
+        ages.append((time.monotonic(), age_of(image)))
+        return super().look(image, choice)
 
 
 ages: list[tuple[float, float]] = []

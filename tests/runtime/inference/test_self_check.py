@@ -48,10 +48,12 @@ def test_an_edited_card_of_a_model_in_use_is_refused(name: str, change: dict[str
 def test_the_models_of_the_package_pass_and_are_not_asked_again_at_every_start(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Detector(builtin_path(name).read_bytes(), device="cpu")
     runs: list[object] = []
-    run = Detector._run
-    monkeypatch.setattr(Detector, "_run", lambda *given, **more: runs.append(given) or run(*given, **more))
+    infer = Detector._infer
+    monkeypatch.setattr(Detector, "_infer", lambda *given, **more: runs.append(given) or infer(*given, **more))
+    Detector(builtin_path(name).read_bytes(), device="cpu")
+    assert runs
+    runs.clear()
     Detector(name, device="cpu")
     assert runs == []
 

@@ -28,9 +28,9 @@ from runtime_samples import (
     write_clip,
 )
 
-from asr_runtime import Detector, Scores, screen
+from asr_runtime import Detector, screen
 from asr_runtime.errors import ConfigurationError, DeadlineError
-from asr_runtime.inference.looking import Look
+from asr_runtime.inference.looking import Look, LookChoice
 from asr_runtime.records import ErrorRecord, FrameRecord, ImageRecord, Record, SummaryRecord, VideoRecord
 from asr_runtime.screening.feed import FileFeed
 from asr_runtime.screening.screen import open_isolated_stream, open_stream, screen_decoded
@@ -405,6 +405,6 @@ def test_a_bug_of_the_decoding_thread_is_raised_in_the_run(detector: Detector, t
 class Counting(Detector):
     calls = 0
 
-    def __call__(self, frames: NDArray[np.uint8]) -> Scores:
+    def look(self, image: NDArray[np.uint8], choice: LookChoice = "auto") -> Look:
         self.calls += 1
-        return super().__call__(frames)
+        return super().look(image, choice)
