@@ -56,8 +56,7 @@ class TimedSession:
     def call(self, work: Callable[[Run], T], seconds: float) -> T:
         """Do work that runs the session, once or several times, in one turn.
 
-        Handing work from thread to thread costs as much as a tenth of a small inference, so all that belongs together
-        goes over at once.
+        Handing work from thread to thread takes time, so all that belongs together goes over at once.
 
         Args:
             work: is given `run`, of which each call is an inference. The caller may be back before its inputs are read,
