@@ -12,14 +12,17 @@ _EXIF_BEGINS = (b"II*\0", b"MM\0*")
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Give the kind, begin and end (in bytes of the file) of each chunk that begins with a whole head.
+    """Give the kind, begin and end (in bytes of the file) of each chunk, up to `IEND` or the end of the data.
 
     The last chunk may end after the end of the data. The first one begins with the file, so chunks leave no gap.
     """
     begin, at = 0, _SIGNATURE
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        yield data[at + 4 : at + 8], begin, end
+        kind = data[at + 4 : at + 8]
+        yield kind, begin, end
+        if kind == b"IEND":  # what follows is no picture, and may be long
+            return
         begin = at = end
 
 

@@ -70,6 +70,13 @@ def test_a_file_without_notes_is_not_copied() -> None:
     assert {kind for kind, _, _ in png_chunks(bare)} == {b"IHDR", b"IDAT", b"IEND"}
 
 
+def test_what_follows_the_picture_is_not_read() -> None:
+    bare = for_pixels(PICTURE)
+    followed = bare + bytes(10**6)
+    assert list(png_chunks(followed)) == list(png_chunks(bare))
+    assert np.array_equal(decode_image(followed, "long.png"), decode_image(bare, "cat.png"))
+
+
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_damaged_files_are_left_to_the_decoder(tail: bytes, kept: int) -> None:
     data = PICTURE[:kept] + tail
