@@ -12,9 +12,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from cameras import MjpegCamera, RtspCamera
-from child_samples import megabytes
 from fault_process import screen
 from live_run import LiveRun
 from live_samples import small_disk
@@ -159,4 +159,4 @@ def test_memory_hardly_grows_over_20_000_frames(tmp_path: Path, measured: Measur
 def memory_at(run: LiveRun, frame: int) -> float:
     """Resident megabytes of the run when it has reported a frame."""
     run.first(120, type="frame", frame=frame)
-    return megabytes(run.process.pid, "VmRSS")
+    return psutil.Process(run.process.pid).memory_info().rss / 2**20

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 from bombs import h264, png, resized
-from child_samples import megabytes
+from child_samples import peak_megabytes
 from fault_clips import MJPEG, encode, plain_frames
 from runtime_samples import EXAMPLES, encoded
 from serve_samples import Client, command, connect_and_send, read_to_end, request_head
@@ -89,9 +90,8 @@ class Served:
 
     def megabytes(self) -> tuple[float, float]:
         """Return the most memory so far: of the server, and of the largest decoder that lives."""
-        tasks = Path(f"/proc/{self.process}/task").glob("*/children")
-        children = [pid for task in tasks for pid in task.read_text().split()]
-        return megabytes(self.process, "VmHWM"), max((megabytes(pid, "VmHWM") for pid in children), default=0.0)
+        decoders = [child.pid for child in psutil.Process(self.process).children()]
+        return peak_megabytes(self.process), max(map(peak_megabytes, decoders), default=0.0)
 
 
 @pytest.fixture

@@ -1,28 +1,32 @@
-"""Facts about processes, read from /proc (Linux), and a child process that answers what a test wants."""
+"""Facts about processes that may end at any time, and a child process that answers what a test wants."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from pathlib import Path
 
+import psutil
 
-def children(module: str, parent: int | str = "self") -> list[int]:
-    """Process ids of the children that run a module of ours, oldest first."""
+
+def children(module: str, parent: int | None = None) -> list[int]:
+    """Process ids of the children that run a module of ours, oldest first; of this process if no other is named."""
     processes = []
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                processes.append(int(pid))
-    return sorted(processes)
+    for process in psutil.Process(parent).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if module in process.cmdline():
+                processes.append((process.create_time(), process.pid))
+    return [pid for _, pid in sorted(processes)]
 
 
 def is_gone(pid: int) -> bool:
+    """Tell whether a process ends within 3 s. It is not waited for: that would take its exit code from its parent."""
     for _ in range(300):
         try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
                 return True
-        except OSError:
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.01)
     return False
@@ -37,17 +41,9 @@ def write_child(folder: Path, answer: bytes) -> Path:
     return program
 
 
-def megabytes(pid: int | str, field: str) -> float:
-    """Memory of a process, `VmRSS` now or `VmHWM` at most so far; 0 of one that has ended."""
-    amount = re.search(field + r":\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(amount[1]) / 1024 if amount else 0.0
-
-
-def open_files(pid: int | str) -> list[str]:
-    return sorted(path.name for path in Path(f"/proc/{pid}/fd").iterdir())
-
-
-def limits(pid: int) -> dict[str, list[str]]:
-    """Soft and hard limit of everything that a process may use."""
-    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
-    return {line[:26].strip(): line[26:].split()[:2] for line in lines}
+def peak_megabytes(pid: int) -> float:
+    """Memory that a process has had at most so far; 0 of one that has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        if peak := re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text()):
+            return int(peak[1]) / 1024
+    return 0.0

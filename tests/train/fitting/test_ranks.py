@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from tiny_training import run_train, tiny_loop
@@ -117,8 +118,8 @@ def test_a_killed_rank_ends_the_job_with_one_line_and_one_process_goes_on(genera
             lines.append(line)
             if "epoch 2/1000" in line:
                 break
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        ranks = {_environment(pid)["RANK"]: int(pid) for pid in children if "RANK" in _environment(pid)}
+        children = psutil.Process(process.pid).children()
+        ranks = {rank: child.pid for child in children if (rank := child.environ().get("RANK"))}
         os.kill(ranks["1"], signal.SIGKILL)
         killed = time.monotonic()
         rest = [line for line in process.stderr if not re.search(r" epoch \d+/1000 ", line)]
@@ -132,11 +133,6 @@ def test_a_killed_rank_ends_the_job_with_one_line_and_one_process_goes_on(genera
     assert len(rest) == 1, rest
     done = len(torch.load(folder / "resume.ckpt", weights_only=True)["callbacks"]["BestEpoch"]["history"])
     assert resume(folder, epochs=done + 1).summary["epochs"] == done + 1
-
-
-def _environment(pid: str) -> dict[str, str]:
-    entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
 def test_an_epoch_that_was_interrupted_goes_on_behind_its_last_batch(
