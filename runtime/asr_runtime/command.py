@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,12 +41,15 @@ class Command(click.Command):
     """A click command that turns the project's errors into one line on stderr and their exit code."""
 
     refusals: tuple[type[Exception], ...] = ()
+    silences_libraries = False
 
-    def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run the command line: open closed standard streams first, and report output that cannot be written."""
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Run the command line, that of the process if none is given, and report output that cannot be written."""
         _open_closed_streams()
+        if self.silences_libraries and args is None:
+            _silence_libraries()
         try:
-            return super().main(*arguments, **options)
+            return super().main(args, *more, **options)
         except OSError as error:  # of --help and --version, which are printed before the command begins
             self._end_unwritten(error)
 
@@ -113,19 +117,39 @@ def _open_closed_streams() -> None:
                 setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
+def _silence_libraries() -> None:
+    """Keep standard error for our own messages: what libraries in C print on descriptor 2 goes nowhere from here on.
+
+    OpenCV's decoders print lines of their own for damaged pictures ("Corrupt JPEG data: ..."), beside ours and into
+    progress bars, and have no setting against it. Where the process crashes, Python's stacks are printed instead of
+    what the library says.
+    """
+    own = os.dup(2)
+    sys.stderr = os.fdopen(own, "w", 1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
+    faulthandler.enable(sys.stderr)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+
+
 def _end(message: str, code: int) -> NoReturn:
     click.echo(redact(" ".join(message.split())), err=True)
     raise SystemExit(code)
 
 
 def command(
-    name: str, *, refusals: tuple[type[Exception], ...] = (), kind: type[Command] = Command
+    name: str,
+    *,
+    refusals: tuple[type[Exception], ...] = (),
+    kind: type[Command] = Command,
+    silences_libraries: bool = False,
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a click command named `name`.
 
     Flags and choices take `-` and `_` alike (`--batch-size`, `--batch_size`). An `AsrError`, or one of `refusals`
     (the errors of packages below the runtime, exit code 2), ends the command with one line and no traceback. `kind`: a
-    subclass with its own help.
+    subclass with its own help. `silences_libraries`: of commands that decode whatever they are given, in processes that
+    need no standard error.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -140,6 +164,7 @@ def command(
             },
         )(click.version_option(package_name="asrnet-edge")(function))
         made.refusals = refusals
+        made.silences_libraries = silences_libraries
         return made
 
     return decorate

@@ -50,7 +50,7 @@ class _Screen(Command):
             raise
 
 
-@command("asr-screen", kind=_Screen)
+@command("asr-screen", kind=_Screen, silences_libraries=True)
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option(
     "--sources", "listed", metavar="FILE", help='TOML file of live sources; each line is name = "rtsp://...".'

@@ -24,7 +24,7 @@ __all__ = ["serve_command"]
 _MIB = 1 << 20
 
 
-@command("asr-serve")
+@command("asr-serve", silences_libraries=True)
 @model_options
 @click.option(
     "--host", default="127.0.0.1", help="Address to listen on. One that other machines can reach needs --token-file."

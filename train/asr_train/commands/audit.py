@@ -13,7 +13,7 @@ from asr_train.commands.options import by_position_option, data_option, layout_o
 __all__ = ["audit_command"]
 
 
-@command("asr-audit", refusals=(ModelsError,))
+@command("asr-audit", refusals=(ModelsError,), silences_libraries=True)
 @data_option
 @layout_option
 @by_position_option

@@ -21,7 +21,7 @@ from asr_train.commands.options import (
 __all__ = ["evaluate_command"]
 
 
-@command("asr-evaluate", refusals=(ModelsError,))
+@command("asr-evaluate", refusals=(ModelsError,), silences_libraries=True)
 @click.option("--model", help="An exported file or built-in model; beside --checkpoint, its network.")
 @click.option("--checkpoint", type=FILE, help="A checkpoint.")
 @data_option
