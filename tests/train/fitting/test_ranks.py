@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from rank_program import main as run_one
 from tiny_training import run_train, tiny_loop
 
 from asr_models import load_checkpoint
@@ -31,6 +32,7 @@ from asr_train.fitting.fit import resume, train
 from asr_train.fitting.launch import launch, was_launched
 
 _PROGRAM = Path(__file__).with_name("rank_program.py")
+_TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
 _VARIABLES = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 pytestmark = pytest.mark.filterwarnings(
@@ -38,13 +40,18 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def _run(starter: list[str], data: Path, out: Path, **options: object) -> dict[str, Any]:
+def _run(ranks: int, data: Path, out: Path, **options: object) -> dict[str, Any]:
+    """Train on several ranks that torchrun starts, or in this process; return the summary."""
     out.mkdir()
-    command = [sys.executable, *starter, str(_PROGRAM), str(data), str(out), json.dumps(options)]
-    done = subprocess.run(
-        command, env={**os.environ, **_VARIABLES}, capture_output=True, text=True, timeout=280, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    if ranks == 1:
+        run_one(str(data), str(out), json.dumps(options))
+    else:
+        starter = [*_TORCHRUN, f"--nproc-per-node={ranks}"]
+        command = [sys.executable, *starter, str(_PROGRAM), str(data), str(out), json.dumps(options)]
+        done = subprocess.run(
+            command, env={**os.environ, **_VARIABLES}, capture_output=True, text=True, timeout=280, check=False
+        )
+        assert done.returncode == 0, done.stderr
     summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
     return summary
 
@@ -52,27 +59,24 @@ def _run(starter: list[str], data: Path, out: Path, **options: object) -> dict[s
 @pytest.mark.heavy
 def test_ranks_compute_what_one_process_computes(pristine_generators: Path, tmp_path: Path) -> None:
     """20 steps of the recipe in float32: losses within 1e-4; the first epoch's figures, of equal weights, are equal."""
-    one = _run([], pristine_generators, tmp_path / "one", amp="off")
-    for size in (2, 4):
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
-        several = _run(torchrun, pristine_generators, tmp_path / str(size), amp="off")
-        assert (one["size"], several["size"], several["nodes"]) == (1, size, 1)
-        for a, b in zip(one["history"], several["history"], strict=True):
-            assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-4)
-            assert a["val/loss"] == pytest.approx(b["val/loss"], abs=1e-4)
-            assert {k: a[k] for k in ("val/acc", "val/auroc", "val/f1", "lr")} == {
-                k: b[k] for k in ("val/acc", "val/auroc", "val/f1", "lr")
-            }
-        folder = Path(several["folder"])
-        assert [path.name for path in folder.parent.iterdir()] == [folder.name]
-        assert len(list(folder.glob("events*"))) == len(list(Path(one["folder"]).glob("events*")))
+    one = _run(1, pristine_generators, tmp_path / "one", amp="off")
+    several = _run(3, pristine_generators, tmp_path / "several", amp="off")  # of 8 pictures each has 3, 3 or 2
+    assert (one["size"], several["size"], several["nodes"]) == (1, 3, 1)
+    for a, b in zip(one["history"], several["history"], strict=True):
+        assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-4)
+        assert a["val/loss"] == pytest.approx(b["val/loss"], abs=1e-4)
+        assert {k: a[k] for k in ("val/acc", "val/auroc", "val/f1", "lr")} == {
+            k: b[k] for k in ("val/acc", "val/auroc", "val/f1", "lr")
+        }
+    folder = Path(several["folder"])
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert len(list(folder.glob("events*"))) == len(list(Path(one["folder"]).glob("events*")))
 
 
 @pytest.mark.heavy
 def test_the_closed_form_on_two_ranks_is_that_of_one_process(pristine_generators: Path, tmp_path: Path) -> None:
-    one = _run([], pristine_generators, tmp_path / "one", model="asrnet-lite")
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    two = _run(torchrun, pristine_generators, tmp_path / "two", model="asrnet-lite")
+    one = _run(1, pristine_generators, tmp_path / "one", model="asrnet-lite")
+    two = _run(2, pristine_generators, tmp_path / "two", model="asrnet-lite")
     heads = [load_checkpoint(Path(r["folder"]) / "checkpoint_asrnet-lite.pth").network.head for r in (one, two)]  # type: ignore[union-attr]
     for a, b in zip(heads[0].parameters(), heads[1].parameters(), strict=True):  # type: ignore[union-attr]
         assert torch.allclose(a, b, rtol=1e-6, atol=0)

@@ -75,9 +75,11 @@ class DetectorModule(pl.LightningModule):
         logits = self(frames)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         correct = (logits.argmax(1) == labels).float().mean()
-        shared = {"on_step": False, "on_epoch": True, "batch_size": count, "sync_dist": self.ranks.size > 1}
-        self.log("train/loss", loss, prog_bar=True, **shared)  # type: ignore[arg-type]
-        self.log("train/acc", correct, **shared)  # type: ignore[arg-type]
+        # Summed here: Lightning's own mean over ranks is wrong where they have read differently many pictures.
+        sums = self.ranks.total(torch.stack([loss.detach(), correct]) * count) / total
+        shared = {"on_step": False, "on_epoch": True, "batch_size": int(total)}
+        self.log("train/loss", sums[0], prog_bar=True, **shared)  # type: ignore[arg-type]
+        self.log("train/acc", sums[1], **shared)  # type: ignore[arg-type]
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True, batch_size=1)  # type: ignore[union-attr]
         # Gradients are averaged over ranks, which may have read differently many pictures.
         return loss * (count * self.ranks.size / total)

@@ -77,9 +77,9 @@ class Ranks:
         return values
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the sum over all ranks of a tensor on the CPU."""
+        """Return the sum over all ranks of a tensor; on the CPU if there are several."""
         if self.size > 1:
-            values = values.clone()
+            values = values.to("cpu", copy=True)
             dist.all_reduce(values)
         return values
 
