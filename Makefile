@@ -42,11 +42,12 @@ browser-demo: .venv-device/ready
 # Tests that measure time, age or memory have the machine to themselves; the others run two at a time. A worker that
 # crashes ends the run: pytest-xdist would wait for ever for the tests that it had taken. Files keep their order: by itself
 # it begins with those of many tests, and the few long tests of privacy came last, alone.
-TIMED = tests/bench/test_batching.py tests/bench/test_benchmark.py tests/bench/test_folder.py \
-	$(patsubst %,tests/faults/test_%.py,cameras images load network paths process remote_files serve wall watch webcam) \
+TIMED = tests/bench/test_batching.py tests/bench/test_folder.py \
+	$(patsubst %,tests/faults/test_%.py,cameras load network serve wall) \
 	tests/runtime/cameras tests/runtime/isolation tests/runtime/inference/test_deadline.py \
 	tests/runtime/reports/test_wall.py tests/runtime/serve/test_limits.py tests/runtime/test_redact.py
-test: lint equipment
+test:
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line lint equipment
 	.venv/bin/python -m compileall -q bench export models runtime/asr_runtime train  # many tests start commands
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(TIMED:%=--ignore=%)
 	.venv/bin/python -m pytest $(TIMED)

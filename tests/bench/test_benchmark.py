@@ -62,7 +62,7 @@ def test_all_engines_side_by_side(files: Path, tmp_path: Path, monkeypatch: pyte
     for name, row in content["figures"].items():
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["cold_s"] > row["p50_ms"] / 1e3
-        assert row["gflops"] < content["matmul_gflops"] * 1.5, name
+        assert row["gflops"] < content["matmul_gflops"] * 3, name  # other tests run beside this one
         assert row["file_mb"] > 0
     assert content["figures"]["torch eager"]["speedup"] == 1.0
     # Its own process: no PyTorch in it.

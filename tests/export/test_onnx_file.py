@@ -80,7 +80,6 @@ def test_any_batch_and_size_gives_pytorchs_numbers(
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("fft-resnet34", {"spectrum": "patch"}),
         ("fft-convnext_tiny", {}),
         ("fft-swin_t", {}),
         ("fft-mobilenet_v3_small", {"spectrum": "patch"}),

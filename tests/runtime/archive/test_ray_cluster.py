@@ -150,39 +150,34 @@ def test_an_input_that_ends_its_worker_again_and_again_costs_only_itself(
     worker._screener.close()
 
 
-@pytest.mark.parametrize(
-    ("package", "message"),
-    [
-        ("onnxruntime", r"node \S+: onnxruntime cannot be imported \(.*\): pip install 'asrnet-edge\[cpu\]'.*"),
-        ("asr_runtime", r"--ray: a node of the cluster cannot import asr_runtime; install the same version of .*"),
-    ],
-)
+_BLOCKED = {
+    "onnxruntime": r"node \S+: onnxruntime cannot be imported \(.*\): pip install 'asrnet-edge\[cpu\]'.*",
+    "asr_runtime": r"--ray: a node of the cluster cannot import asr_runtime; install the same version of .*",
+}
+"""Package that the workers of a cluster lack -> what is said."""
+
+
 def test_a_node_without_a_package_is_one_line(
-    run_command: Runner,
-    model_path: Path,
-    mixed_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    package: str,
-    message: str,
+    run_command: Runner, model_path: Path, mixed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Workers of the cluster lack the package; the driver has it, and goes on where they have it too."""
-    blocked = tmp_path / "blocked"
-    blocked.mkdir()
-    (blocked / "sitecustomize.py").write_text(_WITHOUT.format(package=package))
+    """The driver has the package, and goes on where the workers have it too."""
     line = ("screen", mixed_folder, "--model", model_path, "-o", "out", "--chunk", 1)
-    with monkeypatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(blocked), os.environ.get("PYTHONPATH", "")]))
-        with nodes() as cluster:
-            patch.undo()
-            refused = run_command(*line, f"--ray={cluster.address}", timeout=120)
-    # Notes of Ray's may stand between, and in front of our line: its processes write to the same stream.
-    lines = refused.stderr.decode().splitlines()
-    said = [line[line.index("asr-screen: ") :] for line in lines if "asr-screen: " in line]
-    assert len(said) == 1, lines
-    assert all("core_worker" in line or "asr-screen: " in line for line in lines), lines
-    assert re.fullmatch(f"asr-screen: {message}", said[0])
-    assert refused.returncode == 2
+    for package, message in _BLOCKED.items():
+        blocked = tmp_path / package
+        blocked.mkdir()
+        (blocked / "sitecustomize.py").write_text(_WITHOUT.format(package=package))
+        with monkeypatch.context() as patch:
+            patch.setenv("PYTHONPATH", os.pathsep.join([str(blocked), os.environ.get("PYTHONPATH", "")]))
+            with nodes() as cluster:
+                patch.undo()
+                refused = run_command(*line, f"--ray={cluster.address}", timeout=120)
+        # Notes of Ray's may stand between, and in front of our line: its processes write to the same stream.
+        lines = refused.stderr.decode().splitlines()
+        said = [line[line.index("asr-screen: ") :] for line in lines if "asr-screen: " in line]
+        assert len(said) == 1, lines
+        assert all("core_worker" in line or "asr-screen: " in line for line in lines), lines
+        assert re.fullmatch(f"asr-screen: {message}", said[0])
+        assert refused.returncode == 2
     assert run_command(*line, "--ray=local", timeout=120).returncode == 1  # of a damaged file
     assert len(records_of(tmp_path / "out")) == json.loads((tmp_path / "out" / "summary.json").read_text())["read"]
 

@@ -115,7 +115,7 @@ def test_raw_bytes_give_the_same_probability_in_other_languages(
     program: list[str] = request.getfixturevalue(language)
     path: Path = builtin_path(model) if model in BUILTIN else request.getfixturevalue(model)
     detector = Detector(path)
-    batches = [*list(real_frames(packaged_images()))[::10], *list(adversarial_frames(200))[-6:]]
+    batches = [next(iter(real_frames(packaged_images()))), *list(adversarial_frames(200))[-5:]]
     for batch in batches:
         batch.frames.tofile(tmp_path / "frames.bin")
         shape = [str(length) for length in batch.frames.shape[:3]]

@@ -276,7 +276,7 @@ def test_leaving_one_generator_out_never_shows_it(
 def test_the_fft_resnet_trains_in_its_published_recipe(generators: Path, tmp_path: Path, spectrum: str) -> None:
     done = run_train(
         "--model", "fft-resnet34", "--spectrum", spectrum, "--weights", "none", "--data", generators,
-        "--epochs", 1, "--batch-size", 4, "--runs", tmp_path / "runs", "--workers", 0,
+        "--epochs", 1, "--batch-size", 4, "--epoch-size", 4, "--runs", tmp_path / "runs", "--workers", 0,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     (run,) = (tmp_path / "runs").iterdir()
