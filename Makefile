@@ -43,7 +43,7 @@ browser-demo: .venv-device/ready
 # crashes ends the run: pytest-xdist would wait for ever for the tests that it had taken. Files keep their order: by itself
 # it begins with those of many tests, and the few long tests of privacy came last, alone.
 TIMED = tests/bench/test_batching.py tests/bench/test_folder.py \
-	$(patsubst %,tests/faults/test_%.py,cameras load network serve wall) \
+	$(patsubst %,tests/faults/test_%.py,cameras load network paths serve wall) \
 	tests/runtime/cameras tests/runtime/isolation tests/runtime/inference/test_deadline.py \
 	tests/runtime/reports/test_wall.py tests/runtime/serve/test_limits.py tests/runtime/test_redact.py
 test:

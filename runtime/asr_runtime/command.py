@@ -33,6 +33,9 @@ __all__ = [
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
+_UNHEARD = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
+"""As `asr_runtime` sets them: nobody has asked for what OpenCV says."""
+
 EXIT_INPUT_FAILED = 1
 EXIT_GIVEN_UP = 4
 
@@ -122,8 +125,10 @@ def _silence_libraries() -> None:
 
     OpenCV's decoders print lines of their own for damaged pictures ("Corrupt JPEG data: ..."), beside ours and into
     progress bars, and have no setting against it. Where the process crashes, Python's stacks are printed instead of
-    what the library says.
+    what the library says. Who sets one of OpenCV's variables for its messages hears all of them.
     """
+    if any(os.environ.get(name) != value for name, value in _UNHEARD.items()):
+        return
     own = os.dup(2)
     sys.stderr = os.fdopen(own, "w", 1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
     faulthandler.enable(sys.stderr)

@@ -198,7 +198,7 @@ def scene() -> dict[str, Any]:
     from runtime_samples import build_model  # not in the guest, where ONNX would take its time
 
     try:
-        result = run_in_guest(Path(__file__), timeout=200, files={"model.onnx": build_model()})
+        result = run_in_guest(Path(__file__), timeout=280, files={"model.onnx": build_model()})
     except GuestUnavailableError as error:
         pytest.skip(str(error))
     assert result.exit_code == 0, result.output

@@ -38,6 +38,13 @@ def test_decoders_print_nothing_beside_our_lines(damaged: Path, model_path: Path
     assert done.returncode == int(damaged.suffix == ".png")  # a damaged JPEG has pixels
 
 
+def test_who_asks_opencv_for_its_messages_hears_them(damaged: Path, model_path: Path) -> None:
+    line = command_line("screen", damaged, "--model", model_path, "--device", "cpu", "--format", "csv")
+    variables = {**environment(), "OPENCV_LOG_LEVEL": "WARNING"}
+    done = subprocess.run(line, capture_output=True, text=True, env=variables, check=False)
+    assert "libpng error" in done.stderr or "Corrupt JPEG data" in done.stderr
+
+
 def test_a_crash_says_where_python_was(model_path: Path) -> None:
     code = (
         "import os, signal; import asr_runtime.commands.screen as s; "
