@@ -265,7 +265,20 @@ LIBRARIES: dict[str, Library] = {
 }
 NO_ERRORS_OF_THEIR_OWN = {
     *("__future__", "abc", "atexit", "collections", "contextlib", "csv", "ctypes", "dataclasses", "errno"),
-    *("fcntl", "fnmatch", "functools", "hashlib", "hmac", "html", "importlib", "io", "itertools", "logging", "math"),
+    *(
+        "faulthandler",
+        "fcntl",
+        "fnmatch",
+        "functools",
+        "hashlib",
+        "hmac",
+        "html",
+        "importlib",
+        "io",
+        "itertools",
+        "logging",
+        "math",
+    ),
     *("numpy", "os", "pathlib", "platform", "queue", "random", "re", "resource", "secrets", "select", "shlex"),
     *("shutil", "signal", "stat", "statistics", "sys", "tempfile", "threading", "time", "types", "typing"),
     *("warnings", "weakref", "webbrowser"),
