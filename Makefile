@@ -39,7 +39,7 @@ screenshots: .venv/ready
 browser-demo: .venv-device/ready
 	.venv-device/bin/python runtime/embed/browser/build.py build/browser-demo
 
-# Tests that measure time, age or memory have the machine to themselves; the others run two at a time. A worker that
+# Tests whose limits of time or age are near to what they measure have the machine to themselves; the others run two at a time. A worker that
 # crashes ends the run: pytest-xdist would wait for ever for the tests that it had taken. Files keep their order: by itself
 # it begins with those of many tests, and the few long tests of privacy came last, alone.
 TIMED = tests/bench/test_batching.py tests/bench/test_folder.py \

@@ -265,23 +265,10 @@ LIBRARIES: dict[str, Library] = {
 }
 NO_ERRORS_OF_THEIR_OWN = {
     *("__future__", "abc", "atexit", "collections", "contextlib", "csv", "ctypes", "dataclasses", "errno"),
-    *(
-        "faulthandler",
-        "fcntl",
-        "fnmatch",
-        "functools",
-        "hashlib",
-        "hmac",
-        "html",
-        "importlib",
-        "io",
-        "itertools",
-        "logging",
-        "math",
-    ),
-    *("numpy", "os", "pathlib", "platform", "queue", "random", "re", "resource", "secrets", "select", "shlex"),
-    *("shutil", "signal", "stat", "statistics", "sys", "tempfile", "threading", "time", "types", "typing"),
-    *("warnings", "weakref", "webbrowser"),
+    *("faulthandler", "fcntl", "fnmatch", "functools", "hashlib", "hmac", "html", "importlib", "io", "itertools"),
+    *("logging", "math", "numpy", "os", "pathlib", "platform", "queue", "random", "re", "resource", "secrets"),
+    *("select", "shlex", "shutil", "signal", "stat", "statistics", "sys", "tempfile", "threading", "time"),
+    *("types", "typing", "warnings", "weakref", "webbrowser"),
 }
 """They raise Python's own classes (OSError, ValueError, MemoryError, ...), or are not called with what users give."""
 
